@@ -1,0 +1,442 @@
+"""``fbwrap.attach``: put feedback modules between a generator and its discriminator.
+
+Example:
+    >>> import torch, fbwrap
+    >>> from torch import nn
+    >>> G = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    >>> D = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 8))
+    >>> loop = fbwrap.attach(G, D, layers=["1"], example=torch.zeros(1, 3, 8, 8))
+    >>> loop.connections[0].sources[0].name
+    '1'
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .critic import CriticInput, critic_input_of, image_of, response_of
+from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
+from .fingerprint import fingerprint
+from .links import Connection, Layer, Link, Source
+from .loop import FeedbackLoop, check_strength
+from .modules import ModuleSpec, Transform, build, spec_of
+from .naming import Ref, names, resolve, unwrap
+from .pairing import auto, best_source
+from .plan import Plan, PlannedLink, call_of, schedule, suffix_flops
+from .probe import TensorInfo, Trace, info_of, look
+from .signals import Form, form_of
+from .tape import Site, tensors
+
+Layers = str | Sequence[Any]
+
+
+def attach(
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    layers: Layers = "auto",
+    *,
+    module: Any = "dual",
+    example: Any = None,
+    critic_input: str | CriticInput | None = None,
+    response: str | Callable[[Any], Tensor] | None = None,
+    steps: int = 1,
+    strength: float | Tensor = 1.0,
+    first: Literal["base", "zeros"] | None = None,
+    critic_mode: Literal["eval", "inherit"] = "eval",
+    detach_signals: bool = True,
+) -> FeedbackLoop:
+    """Attach feedback from ``discriminator`` to ``generator``; neither is changed.
+
+    Example:
+        >>> loop = fbwrap.attach(G, D, [("main.5", "main.8")], example=z)    # doctest: +SKIP
+        >>> y = loop(z)                                                      # doctest: +SKIP
+
+    Args:
+        generator: any module; wrappers (DDP, torch.compile) are looked through.
+        discriminator: any module that takes what G returns (see ``critic_input``); it may stop early,
+            so its head need not fit the image size. None if every link's source is ``"image"``.
+        layers: ``"auto"`` (pairs by spatial size), or a list of generator layer names, globs
+            (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
+            :class:`~fbwrap.Link`.
+        module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
+            ``"light"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a class.
+        example: inputs of G, used once to learn shapes and call order: a tensor, a tuple of positional
+            inputs, or a dict of keyword inputs.
+        critic_input: what D is called with, given what G returned and was given:
+            ``f(output, *args, **kwargs)``, or a preset: ``"output"`` (default), ``"condition_and_output"``,
+            ``"output_and_condition"`` (concatenated on channels), ``"output_and_label"``.
+        response: where D's response is in what it returns, if not the only tensor: a path such as
+            ``"[0][-1]"``, or a function.
+        steps: T. 0 runs G alone.
+        strength: α for all links; multiplied by each link's own.
+        first: what the first step sees: ``"base"``, y_0 = G(x) (AFL), or ``"zeros"`` (FAL). None:
+            ``"zeros"`` if all modules are FAL's.
+        critic_mode: ``"eval"``: D runs in eval mode in the loop. ``"inherit"``: in the mode it is in.
+        detach_signals: whether D's features carry no gradient (as in the AFL authors' code).
+
+    Returns:
+        The loop, in eval mode, its modules on the device of the features they correct. A fresh one
+        changes nothing.
+
+    Raises:
+        LayerNotFoundError, LayerNotCalledError: a layer that does not exist or never runs.
+        ExampleError: no example, or one that G refuses.
+        CriticError: D refuses what G returned, or answers NaN.
+        PairingError: shapes that cannot be connected.
+        SettingError: an option that makes no sense.
+    """
+    for what, network in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(network, nn.Module) and (what == "generator" or network is not None):
+            raise SettingError(f"{what}={network!r} is not a torch.nn.Module.")
+    if critic_mode not in ("eval", "inherit"):
+        raise SettingError(f"critic_mode={critic_mode!r}: pass 'eval' or 'inherit'.")
+    if first not in (None, "base", "zeros"):
+        raise SettingError(f"first={first!r}: pass 'base' (AFL), 'zeros' (FAL) or None.")
+    args, kwargs = inputs_of(example)
+    preset, ask = critic_input_of(critic_input)
+    made = _look_at_generator(generator, args, kwargs)
+    image = image_of(made.output)
+    image_dims = image.dim() - 2
+    asked = _look_at_critic(discriminator, ask, made.output, args, kwargs) if discriminator else None
+    resolver = _Resolver(made, asked, image, response, spec_of(module))
+    connections = sorted(
+        (c for link in resolver.links(layers) for c in resolver.connect(link)),
+        key=lambda c: _when(made, c),
+    )
+    if discriminator is None and any(s.name != "image" for c in connections for s in c.sources):
+        raise PairingError("Without a discriminator every link's source must be 'image'.")
+    modules = [_build(connection, made) for connection in connections]
+    if first is None:
+        fal = all(issubclass(c.spec.default, Transform) for c in connections)
+        first = "zeros" if fal else "base"
+    plan = _plan(made, asked, connections, modules, first, image.shape[0])
+    facts = {
+        "critic_input": preset,
+        "response": response if isinstance(response, str) else None,
+        "own_response": callable(response),
+        "example": (args, kwargs),
+        "image_dims": image_dims,
+        "fingerprints": {
+            "generator": fingerprint(generator),
+            "discriminator": fingerprint(discriminator) if discriminator else None,
+        },
+        "critic_called": _called(asked, connections),
+    }
+    made.output = None
+    if asked:
+        asked.output = None
+    return FeedbackLoop(
+        generator,
+        discriminator,
+        connections,
+        modules,
+        plan,
+        made,
+        critic_input=ask,
+        response=response,
+        first=first,
+        critic_mode=critic_mode,
+        detach_signals=detach_signals,
+        steps=steps,
+        strength=strength,
+        facts=facts,
+    )
+
+
+def inputs_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An example as positional and keyword inputs."""
+    if example is None:
+        raise ExampleError(
+            "attach needs example=: inputs of G, run once to learn shapes and call order. Pass a tensor "
+            "(example=torch.randn(1, 100, 1, 1)), a tuple of positional inputs, or a dict of keyword "
+            "inputs."
+        )
+    if isinstance(example, dict):
+        return (), dict(example)
+    return (tuple(example), {}) if isinstance(example, tuple) else ((example,), {})
+
+
+def _look_at_generator(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    try:
+        trace = look(net, args, kwargs)
+    except FbwrapError:
+        raise
+    except Exception as error:
+        shapes = [tuple(tensor.shape) for _, tensor in tensors((args, kwargs))]
+        raise ExampleError(
+            f"The generator refuses the example (tensors of shape {shapes}): {type(error).__name__}: "
+            f"{error}. Pass in example= what G is called with, on G's device."
+        ) from error
+    if not torch.isfinite(image_of(trace.output)).all():
+        raise ExampleError("The generator returns NaN or infinity for the example. Check its weights.")
+    return trace
+
+
+def _look_at_critic(
+    critic: nn.Module, ask: CriticInput, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Trace:
+    try:
+        given = ask(output, *args, **kwargs)
+    except Exception as error:
+        raise CriticError(
+            f"critic_input failed on the example: {type(error).__name__}: {error}. It is called as "
+            "critic_input(G's output, *G's inputs)."
+        ) from error
+    positional = given if isinstance(given, tuple) else () if isinstance(given, dict) else (given,)
+    named = given if isinstance(given, dict) else {}
+    trace = look(critic, positional, named, may_fail=True)
+    shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
+    if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
+        raise CriticError(
+            f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {trace.error}. Say "
+            "with critic_input= what D is called with."
+        ) from trace.error
+    for _, tensor in tensors(trace.output):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CriticError(
+                "D answers NaN or infinity to G's output for the example. Check D's weights, and that "
+                "G's value range is the one D was trained on."
+            )
+    return trace
+
+
+class _Resolver:
+    """Turns what the user wrote into connections."""
+
+    def __init__(
+        self,
+        made: Trace,
+        asked: Trace | None,
+        image: Tensor,
+        response: Any,
+        module: ModuleSpec,
+    ):
+        self._made, self._asked, self._image = made, asked, image
+        self._response, self._module = response, module
+        self._dims = image.dim() - 2
+
+    def links(self, layers: Layers) -> list[Link]:
+        """Every item of ``layers`` as a Link."""
+        if isinstance(layers, str) and layers == "auto":
+            if self._module.default.source:
+                targets = [target for target, _ in auto(self._made, self._made, self._dims)]
+                return [Link(str(target)) for target in targets]
+            return [Link(str(g), str(d)) for g, d in auto(self._made, self._asked, self._dims)]
+        items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
+        if not items:
+            raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
+        return [self._link(item) for item in items]
+
+    def _link(self, item: Any) -> Link:
+        if isinstance(item, Link):
+            return item
+        if isinstance(item, str | nn.Module):
+            return Link(item)
+        if isinstance(item, tuple | list) and len(item) == 2:
+            return Link(item[0], item[1])
+        raise SettingError(
+            f"layers contains {item!r}. Each item is a layer name or glob, a module, a pair "
+            "(generator_layer, discriminator_layer), or a fbwrap.Link."
+        )
+
+    def connect(self, link: Link) -> list[Connection]:
+        """A link's connections: one, or as many as its glob matches."""
+        refs = resolve(self._made.model, link.target)
+        if isinstance(link.target, str) and "*" in link.target:
+            calls = [ref for ref in refs if self._made.calls_of(self._module_of(ref))]
+            refs = calls or refs
+        return [self._connect(link, ref) for ref in refs]
+
+    def _module_of(self, ref: Ref) -> nn.Module:
+        return _module(self._made, ref)
+
+    def _connect(self, link: Link, ref: Ref) -> Connection:
+        module = self._module_of(ref)
+        found = call_of(self._made, module, ref, "Generator")
+        infos = found.outputs if link.at == "output" else found.inputs
+        path, info = _pick(ref, infos, link.at, "generator")
+        form = form_of(info.shape, link.target_layout or found.layout, self._dims)
+        spec = self._module if link.module is None else spec_of(link.module)
+        sources = self._sources(link, spec, form, info.shape[0])
+        name = Ref(ref.name, ref.call, ref.path)
+        site = Site(module, found.index, path, link.at, str(name))
+        carry = spec.default.carry if link.carry is None else link.carry
+        strength = check_strength(link.strength)
+        return Connection(name, link.at, site, form, sources, spec, strength, carry, link.feature)
+
+    def _sources(self, link: Link, spec: ModuleSpec, form: Form, batch: int) -> tuple[Source, ...]:
+        wanted: Any = link.source
+        if wanted is None:
+            wanted = spec.default.source
+        if wanted is None:
+            wanted = (str(best_source(form, self._asked, self._dims)[0]),)
+        if isinstance(wanted, str | nn.Module):
+            wanted = (wanted,)
+        sources = [s for item in wanted for s in self._source(item, link.source_layout, batch)]
+        if not sources:
+            raise PairingError(f"The link to {link.target!r} has no source.")
+        return tuple(sources)
+
+    def _source(self, item: Layer, layout: str | None, batch: int) -> list[Source]:
+        if isinstance(item, str) and item == "image":
+            form = form_of(tuple(self._image.shape), layout or "channels_first", self._dims)
+            return [Source("image", None, form)]
+        if self._asked is None:
+            raise PairingError(f"The source {item!r} needs a discriminator, and there is none.")
+        if isinstance(item, str) and item == "response":
+            if self._asked.error is not None:
+                raise CriticError(
+                    f"The source 'response' needs all of D, but D refuses G's output: {self._asked.error}."
+                )
+            info = info_of(response_of(self._asked.output, self._response))
+            return [self._checked(Source("response", None, self._form(info, layout)), info, batch)]
+        found = []
+        for ref in resolve(self._asked.model, item):
+            called = call_of(self._asked, _module(self._asked, ref), ref, "Discriminator")
+            path, info = _pick(ref, called.outputs, "output", "discriminator")
+            ref = Ref(ref.name, called.index if ref.call is not None else None, path)
+            form = self._form(info, layout or called.layout)
+            found.append(self._checked(Source(str(ref), ref, form), info, batch))
+        return found
+
+    def _form(self, info: TensorInfo, layout: str | None) -> Form:
+        return form_of(info.shape, layout or "channels_first", self._dims)
+
+    def _checked(self, source: Source, info: TensorInfo, batch: int) -> Source:
+        if info.shape[0] != batch:
+            raise PairingError(
+                f"The source {source.name!r} has batch size {info.shape[0]} (shape {info.shape}), but the "
+                f"target {batch}: D does not answer per sample there. Choose an earlier D layer, or pass "
+                "response= for the right part of D's answer."
+            )
+        return source
+
+
+def _module(trace: Trace, ref: Ref) -> nn.Module:
+    return names(trace.model)[ref.name]
+
+
+def _pick(
+    ref: Ref, infos: Mapping[tuple[int | str, ...], TensorInfo], at: str, where: str
+) -> tuple[tuple[int | str, ...], TensorInfo]:
+    """The tensor that is meant in a layer's output or input: the one at the path, or the only one."""
+    features = {path: info for path, info in infos.items() if info.is_feature}
+    path = ref.path
+    if at == "input":
+        path = (0, *path) if path else path
+    if path and path in features:
+        return path, features[path]
+    if not path and len(features) == 1:
+        return next(iter(features.items()))
+    if not path and () in features:
+        return (), features[()]
+    listed = ", ".join(
+        f"{ref.name}{''.join(f'[{key}]' for key in path)} {info.shape}" for path, info in features.items()
+    )
+    what = f"has no feature at {ref}" if ref.path else f"has {len(features)} features"
+    raise PairingError(
+        f"The {at} of {where} layer {ref.name!r} {what}: {listed or 'none'}. A feature is a "
+        "floating-point tensor with a batch and channels. Name one with its path, or choose another layer."
+    )
+
+
+def _build(connection: Connection, made: Trace) -> nn.Module:
+    module = build(connection.spec, connection.form, tuple(s.form for s in connection.sources))
+    call = made.calls_of(connection.site.module)[connection.site.call]
+    infos = call.outputs if connection.at == "output" else call.inputs
+    info = infos[connection.site.path]
+    dtype = torch.float64 if info.dtype == torch.float64 else torch.float32
+    return module.to(device=info.device, dtype=dtype)
+
+
+def _when(made: Trace, connection: Connection) -> int:
+    call = made.calls_of(connection.site.module)[connection.site.call]
+    return call.end if connection.at == "output" else call.start
+
+
+def _plan(
+    made: Trace,
+    asked: Trace | None,
+    connections: Sequence[Connection],
+    modules: Sequence[nn.Module],
+    first: str,
+    batch: int,
+) -> Plan:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    planned = []
+    for connection, module in zip(connections, modules, strict=True):
+        parameter = next(module.parameters(), torch.zeros(0))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module.eval()
+            forms = (connection.form, *(source.form for source in connection.sources))
+            if getattr(module, "resize_signals", True):
+                forms = tuple(Form(form.channels, connection.form.spatial) for form in forms)
+            maps = [
+                torch.zeros(batch, f.channels, *f.spatial, dtype=parameter.dtype, device=parameter.device)
+                for f in forms
+            ]
+            module(*maps)
+        planned.append(
+            PlannedLink(
+                str(connection.target),
+                connection.form,
+                tuple(source.name for source in connection.sources),
+                tuple(source.form for source in connection.sources),
+                connection.spec.kind,
+                sum(p.numel() for p in module.parameters()),
+                counter.get_total_flops(),
+                connection.carry,
+            )
+        )
+    prefix = schedule(made, [connection.site for connection in connections])
+    known = {call.module: call.name for call in made.calls}
+    stop, tapped = _critic_end(asked, connections)
+    notes = [
+        f"{what} is compiled: within the loop its eager original runs."
+        for what, trace in (("G", made), ("D", asked))
+        if trace and any(m._compiled_call_impl or hasattr(m, "_orig_mod") for m in trace.model.modules())
+    ]
+    return Plan(
+        tuple(planned),
+        first,
+        tuple(known[module] for module, _ in prefix.replay),
+        stop,
+        made.flops,
+        suffix_flops(made, prefix),
+        asked.flops if asked else 0,
+        tapped,
+        sum(p.numel() for p in unwrap(made.model).parameters()),
+        made.random,
+        batch,
+        tuple(notes),
+    )
+
+
+def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
+    sources = [source for c in connections for source in c.sources]
+    if asked is None or all(source.name == "image" for source in sources):
+        return "", 0
+    if any(source.name == "response" for source in sources):
+        return None, asked.flops
+    last = max(
+        (asked.calls_of(_module(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref),
+        key=lambda call: call.end,
+    )
+    return last.name, last.flops_after
+
+
+def _called(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
+    """Names of the D layers that run before D may stop; None when all of D is needed."""
+    if asked is None:
+        return ()
+    stop, _ = _critic_end(asked, connections)
+    if stop is None:
+        return None
+    if stop == "":
+        return ()
+    sources = [source for c in connections for source in c.sources if source.ref]
+    end = max(asked.calls_of(_module(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref)
+    return tuple(dict.fromkeys(call.name for call in asked.calls if call.start < end))

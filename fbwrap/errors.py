@@ -1,0 +1,54 @@
+"""Every error the library raises.
+
+Example:
+    >>> import fbwrap
+    >>> issubclass(fbwrap.errors.LayerNotFoundError, (fbwrap.FbwrapError, LookupError))
+    True
+
+One base class, :class:`FbwrapError`; each error is also a subclass of the standard exception that a
+caller would expect. Every message names the thing, says why, and what to do next.
+"""
+
+
+class FbwrapError(Exception):
+    """Base of every error that fbwrap raises."""
+
+
+class LayerNotFoundError(FbwrapError, LookupError):
+    """A layer name or glob matches nothing in the model."""
+
+
+class LayerNotCalledError(FbwrapError, RuntimeError):
+    """A layer exists, but the model's forward pass never calls it (or not as often as asked)."""
+
+
+class PairingError(FbwrapError, ValueError):
+    """A generator layer and a source cannot be connected."""
+
+
+class ExampleError(FbwrapError, ValueError):
+    """An example input is missing, or the generator refuses it."""
+
+
+class CriticError(FbwrapError, RuntimeError):
+    """The discriminator refuses its input, or answers with something unusable."""
+
+
+class SettingError(FbwrapError, ValueError):
+    """A setting (strength, steps, an option) has a value that makes no sense."""
+
+
+class UnsupportedError(FbwrapError, RuntimeError):
+    """What was asked cannot be done exactly, so it is not done at all."""
+
+
+class DetachedError(FbwrapError, RuntimeError):
+    """The loop was detached and can no longer run."""
+
+
+class HeadError(FbwrapError, ValueError):
+    """A saved head is missing, damaged, foreign, too new, or made for another model."""
+
+
+class TrainingError(FbwrapError, RuntimeError):
+    """Training cannot go on: a loss that is not finite, a checkpoint of another run."""

@@ -1,0 +1,223 @@
+"""One look at a network: which layers run, in which order, on which shapes, at which cost.
+
+Example:
+    >>> import torch
+    >>> from torch import nn
+    >>> trace = look(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True)), (torch.zeros(1, 1, 8, 8),))
+    >>> [(call.name, call.outputs[()].shape, call.mutated) for call in trace.calls]
+    [('0', (1, 4, 6, 6), True), ('1', (1, 4, 6, 6), False)]
+
+The look runs the network once, in eval mode and without a graph, and leaves no trace: modes, buffers
+and the state of the random numbers are as before.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .naming import Path, names, unwrap
+from .tape import Around, Dice, is_plain, kept_buffers, modes, same_dice, tensors, wrapped
+
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
+_CHANNELS_FIRST = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
+    *(nn.ConvTranspose3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Shape, type and place of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def is_feature(self) -> bool:
+        """Whether a correction could be added to it: floating point, with a batch and channels."""
+        return self.dtype.is_floating_point and len(self.shape) >= 2
+
+
+@dataclass
+class Call:
+    """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place."""
+
+    name: str
+    module: nn.Module
+    index: int
+    start: int
+    parent: int | None
+    end: int = -1
+    outputs: dict[Path, TensorInfo] = field(default_factory=dict)
+    inputs: dict[Path, TensorInfo] = field(default_factory=dict)
+    plain: bool = False
+    mutated: bool = False
+    flops_before: int = 0
+    flops_after: int = 0
+    layout: str = "channels_first"
+
+    @property
+    def done(self) -> bool:
+        return self.end >= 0
+
+
+@dataclass
+class Trace:
+    """What one forward pass did. ``calls`` are in the order of their start, the root left out."""
+
+    model: nn.Module
+    calls: list[Call]
+    output: Any = None
+    outputs: dict[Path, TensorInfo] = field(default_factory=dict)
+    random: bool = False
+    mutates_input: bool = False
+    flops: int = 0
+    error: Exception | None = None
+
+    def calls_of(self, module: nn.Module) -> list[Call]:
+        """Finished calls of one module, in order."""
+        return [call for call in self.calls if call.module is module and call.done]
+
+
+def look(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    may_fail: bool = False,
+) -> Trace:
+    """Run ``model`` once and note all that it does.
+
+    Args:
+        may_fail: keep what was seen before an error (a discriminator that is to be stopped early may
+            refuse the image size only later); the error is then in ``trace.error``.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net, kwargs = unwrap(model), dict(kwargs or {})
+    known: dict[nn.Module, str] = {}
+    for name, module in names(net).items():
+        known.setdefault(module, name)
+    trace = Trace(net, [])
+    clock = _Clock()
+    alive: list[tuple[Call, Tensor, int]] = []
+    entered = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
+    modules = list(net.modules())
+    dice = Dice(device_of(net), (args, kwargs))
+    start = dice.get()
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        modes(modules, False),
+        kept_buffers(modules),
+        FlopCounterMode(display=False) as flops,
+        wrapped({m: _watch(m, n, trace, clock, alive, flops.get_total_flops) for m, n in known.items()}),
+    ):
+        try:
+            trace.output = net(*args, **kwargs)
+        except Exception as error:
+            if not may_fail:
+                raise
+            trace.error = error
+        finally:
+            trace.random = not same_dice(start, dice.get())
+            dice.set(start)
+            trace.flops = flops.get_total_flops()
+    trace.outputs = {path: info_of(tensor) for path, tensor in tensors(trace.output)}
+    trace.mutates_input = any(tensor._version != version for tensor, version in entered)
+    for call, tensor, version in alive:
+        call.mutated |= tensor._version != version
+    for call in trace.calls:
+        call.layout = _layout(call, trace.calls)
+    return trace
+
+
+def info_of(tensor: Tensor) -> TensorInfo:
+    """Shape, type and place of a tensor."""
+    return TensorInfo(tuple(tensor.shape), tensor.dtype, tensor.device)
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where a network's first parameter or buffer is; the CPU where it has none."""
+    for tensor in net.parameters():
+        return tensor.device
+    for tensor in net.buffers():
+        return tensor.device
+    return torch.device("cpu")
+
+
+@dataclass
+class _Clock:
+    now: int = 0
+    open: list[int] = field(default_factory=list)
+    count: dict[nn.Module, int] = field(default_factory=dict)
+
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+
+@contextmanager
+def _entered(clock: _Clock, place: int) -> Iterator[None]:
+    clock.open.append(place)
+    try:
+        yield
+    finally:
+        clock.open.pop()
+
+
+def _watch(
+    module: nn.Module,
+    name: str,
+    trace: Trace,
+    clock: _Clock,
+    alive: list[tuple[Call, Tensor, int]],
+    flops: Callable[[], int],
+) -> Around:
+    def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        index = clock.count.get(module, 0)
+        clock.count[module] = index + 1
+        parent = clock.open[-1] if clock.open else None
+        call = Call(name, module, index, clock.tick(), parent, flops_before=flops())
+        call.inputs = {path: info_of(tensor) for path, tensor in tensors((args, kwargs))}
+        trace.calls.append(call)
+        with _entered(clock, len(trace.calls) - 1):
+            output = forward(*args, **kwargs)
+        call.end, call.flops_after = clock.tick(), flops()
+        call.plain = is_plain(output)
+        for path, tensor in tensors(output):
+            call.outputs[path] = info_of(tensor)
+            alive.append((call, tensor, tensor._version))
+        return output
+
+    return around
+
+
+def _layout(call: Call, calls: list[Call]) -> str:
+    """Where a call's output has its channels: told by the last layer inside or before it that knows."""
+    shapes = [info.shape for info in call.outputs.values() if len(info.shape) >= 3]
+    if not shapes:
+        return "channels_first"
+    shape = shapes[0]
+    for other in sorted((c for c in calls if c.done and c.end <= call.end), key=lambda c: -c.end):
+        if type(other.module) in _CHANNELS_LAST and _width(other.module) == shape[-1]:
+            return "channels_last"
+        if type(other.module) in _CHANNELS_FIRST and _width(other.module) == shape[1]:
+            return "channels_first"
+    return "channels_first"
+
+
+def _width(module: nn.Module) -> int | None:
+    for name in ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"):
+        if isinstance(value := getattr(module, name, None), int):
+            return value
+    if isinstance(module, nn.MultiheadAttention):
+        return module.embed_dim
+    shape = getattr(module, "normalized_shape", None)
+    return int(shape[-1]) if shape else None

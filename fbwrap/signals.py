@@ -1,0 +1,173 @@
+"""Features of every layout as channel-first maps, and signals brought to the size of their target.
+
+Example:
+    >>> import torch
+    >>> form = Form(channels=8, spatial=(4, 4), layout="channels_last", tokens=(1, 16))
+    >>> to_map(torch.zeros(2, 17, 8), form).shape        # 1 class token and a 4x4 grid
+    torch.Size([2, 8, 4, 4])
+    >>> fit(torch.zeros(2, 3, 7, 7), (14, 14)).shape
+    torch.Size([2, 3, 14, 14])
+
+A module sees ``(N, C)`` vectors, ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)`` maps, whatever
+layout the network itself uses.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import PairingError
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_PREFIX_TOKENS = (0, 1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How one feature is laid out.
+
+    Args:
+        channels: the number of channels.
+        spatial: its size as a map; ``()`` for a vector.
+        layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps and tokens.
+        tokens: for a token sequence that holds a 2-D grid: the number of leading tokens that are not
+            part of it (class and register tokens), and the number that are. None otherwise.
+    """
+
+    channels: int
+    spatial: tuple[int, ...] = ()
+    layout: str = "channels_first"
+    tokens: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.spatial)) or "vector"
+        kind = " tokens" if self.tokens else " channels last" if self.layout != "channels_first" else ""
+        return f"{self.channels} @ {size}{kind}"
+
+
+def form_of(shape: tuple[int, ...], layout: str, image_dims: int) -> Form:
+    """How a feature of ``shape`` is laid out.
+
+    Args:
+        shape: with the batch first.
+        layout: where the channels are, see :class:`Form`.
+        image_dims: spatial dimensions of the generated sample; a token sequence is read as a square
+            grid only where these are 2 (a sentence of 16 words is not a 4x4 picture).
+    """
+    if len(shape) == 2:
+        return Form(shape[1])
+    if not 3 <= len(shape) <= 5:
+        raise PairingError(
+            f"A feature of shape {shape} is neither a vector (N, C) nor a map with 1 to 3 spatial "
+            "dimensions. Choose a layer with such an output: fbwrap.layers(model, *example)."
+        )
+    if layout == "channels_first":
+        return Form(shape[1], shape[2:])
+    if len(shape) == 3 and image_dims == 2:
+        for prefix in _PREFIX_TOKENS:
+            side = math.isqrt(max(shape[1] - prefix, 0))
+            if side > 1 and side * side == shape[1] - prefix:
+                return Form(shape[2], (side, side), layout, (prefix, side * side))
+    return Form(shape[-1], shape[1:-1], layout)
+
+
+def to_map(feature: Tensor, form: Form) -> Tensor:
+    """A feature as ``(N, C, *spatial)``; leading tokens that are not part of the grid are left out."""
+    if form.layout == "channels_first":
+        return feature
+    first = feature.movedim(-1, 1)
+    if form.tokens is None:
+        return first
+    prefix = form.tokens[0]
+    side = math.isqrt(first.shape[2] - prefix)
+    if side * side != first.shape[2] - prefix:
+        raise PairingError(
+            f"{first.shape[2]} tokens are not {prefix} + a square grid, as they were when the loop was "
+            "attached. Attach again with an example of this size."
+        )
+    return first[:, :, prefix:].unflatten(2, (side, side))
+
+
+def from_map(correction: Tensor, form: Form, like: Tensor) -> Tensor:
+    """The way back: a correction in the layout of the feature ``like``; extra tokens get zero."""
+    if form.layout == "channels_first":
+        return correction
+    if form.tokens is None:
+        return correction.movedim(1, -1)
+    last = correction.flatten(2).movedim(1, -1)
+    return F.pad(last, (0, 0, like.shape[1] - last.shape[1], 0))
+
+
+def fit(signal: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    """Bring a ``(N, C, *any)`` signal to ``(N, C, *spatial)``.
+
+    Where the number of dimensions agrees: linear, bilinear or trilinear interpolation to grow, area
+    averaging to shrink. A vector is repeated over the map; a map becomes a vector by its mean. A 2-D
+    or 3-D signal for a 1-D target is read in memory order as a sequence (audio discriminators fold
+    time into two axes); a 1-D signal for a map is resized to as many values; 2-D and 3-D meet by
+    adding or averaging the first spatial axis.
+    """
+    have, want = tuple(signal.shape[2:]), tuple(spatial)
+    if have == want:
+        return signal
+    if not want:
+        return signal.flatten(2).mean(2)
+    if not have:
+        return signal.reshape(*signal.shape, *(1,) * len(want)).expand(*signal.shape, *want)
+    if len(have) != len(want):
+        if len(want) == 1:
+            signal = signal.flatten(2)
+        elif len(have) == 1:
+            return fit(signal, (math.prod(want),)).unflatten(2, want)
+        else:
+            signal = signal.unsqueeze(2) if len(have) < len(want) else signal.mean(2)
+    smaller = tuple(min(h, w) for h, w in zip(signal.shape[2:], want, strict=True))
+    if smaller != tuple(signal.shape[2:]):
+        signal = _POOL[len(want)](signal, smaller)
+    if smaller != want:
+        signal = F.interpolate(signal, size=want, mode=_LINEAR[len(want)], align_corners=False)
+    return signal
+
+
+def spread(strength: float | Tensor, feature: Tensor) -> float | Tensor:
+    """A strength that broadcasts over a ``(N, C, *spatial)`` feature.
+
+    A number stays one. A tensor of one value per sample has shape ``(N,)``; a mask has the spatial
+    dimensions of the sample, with or without ``(N,)`` or ``(N, 1)`` before them, and is resized to
+    the feature.
+    """
+    if not isinstance(strength, Tensor):
+        return strength
+    strength = strength.to(device=feature.device, dtype=feature.dtype)
+    dims = feature.dim() - 2
+    if strength.dim() == 0:
+        return strength
+    if strength.dim() == 1:
+        mask = strength.reshape(-1, *(1,) * (feature.dim() - 1))
+    else:
+        extra = strength.dim() - max(dims, 1)
+        if extra not in (0, 1, 2) or (extra == 2 and strength.shape[1] != 1):
+            raise PairingError(
+                f"A strength of shape {tuple(strength.shape)} fits no feature of shape "
+                f"{tuple(feature.shape)}: pass a number, one value per sample (N,), or a mask "
+                "(H, W), (N, H, W) or (N, 1, H, W) over the sample's spatial dimensions."
+            )
+        lead = ((1, 1), (strength.shape[0], 1), strength.shape[:2])[extra]
+        mask = fit(strength.reshape(*lead, *strength.shape[extra:]), tuple(feature.shape[2:]))
+    if mask.shape[0] not in (1, feature.shape[0]):
+        raise PairingError(
+            f"A strength for {mask.shape[0]} samples does not fit a batch of {feature.shape[0]}."
+        )
+    return mask
+
+
+def zeros(form: Form, batch: int, scale: tuple[float, ...], like: Tensor) -> Tensor:
+    """FAL's signal at t = 1, as a map, for an input ``scale`` times as large as the example."""
+    spatial = form.spatial
+    if len(scale) == len(spatial):
+        spatial = tuple(max(1, round(n * s)) for n, s in zip(spatial, scale, strict=True))
+    return torch.zeros(batch, form.channels, *spatial, dtype=like.dtype, device=like.device)

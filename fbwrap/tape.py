@@ -1,0 +1,504 @@
+"""The only file that touches somebody else's modules: capture, inject, replay, stop.
+
+Example:
+    >>> import torch
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    >>> with wrapped({net[1]: lambda forward, args, kwargs: forward(*args, **kwargs) + 1}):
+    ...     y = net(torch.zeros(1, 2))
+    >>> "forward" in vars(net[1])
+    False
+
+One mechanism serves all four: for the duration of a ``with`` block, the ``forward`` of a few modules
+is wrapped. Between rollouts a network carries nothing of fbwrap, so that hook counts, ``deepcopy``
+and ``pickle`` are those of the plain model. Other people's hooks run as they always do, around the
+wrapped ``forward``. A wrapper acts only in the thread that set it.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import LayerNotCalledError, PairingError
+from .naming import Path
+
+Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Key = tuple[nn.Module, int]
+
+
+class _Wrapped:
+    """Stands in for one module's ``forward``. Copies and pickles as the class's own ``forward``."""
+
+    __slots__ = ("around", "module", "original", "thread")
+
+    def __init__(self, module: nn.Module, around: Around, any_thread: bool):
+        self.module, self.around = module, around
+        self.original = module.forward
+        self.thread = None if any_thread else threading.get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.thread is not None and threading.get_ident() != self.thread:
+            return self.original(*args, **kwargs)
+        return self.around(self.original, args, kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.module, "forward")
+
+
+@contextmanager
+def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False) -> Iterator[None]:
+    """Wrap the ``forward`` of each module; on exit each gets back exactly what it had. Nests.
+
+    Args:
+        any_thread: act in every thread, not only in this one.
+    """
+    absent = object()
+    before: list[tuple[nn.Module, Any]] = []
+    try:
+        for module, action in around.items():
+            mine = _Wrapped(module, action, any_thread)
+            before.append((module, module.__dict__.get("forward", absent)))
+            module.__dict__["forward"] = mine
+        yield
+    finally:
+        for module, previous in reversed(before):
+            if previous is absent:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = previous
+
+
+@contextmanager
+def modes(modules: Sequence[nn.Module], training: bool) -> Iterator[None]:
+    """Put modules into train or eval mode; every one that changed is put back, one by one."""
+    changed = [module for module in modules if module.training is not training]
+    try:
+        for module in changed:
+            module.training = training
+        yield
+    finally:
+        for module in changed:
+            module.training = not training
+
+
+@contextmanager
+def kept_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back, in place, every buffer that the block changes (running statistics and the like)."""
+    kept = [
+        (buffer, buffer.clone())
+        for module in modules
+        for buffer in module._buffers.values()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.data.copy_(value)  # .data: a graph that saved the buffer must stay usable
+
+
+# -- trees: nested tuples, lists, mappings and dataclasses that hold tensors --------------------------
+
+
+def tensors(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in a nested structure, with the path to it."""
+    if isinstance(tree, Tensor):
+        yield path, tree
+    else:
+        for key, value in _children(tree):
+            yield from tensors(value, (*path, key))
+
+
+def is_plain(tree: Any) -> bool:
+    """Whether all that a structure holds can be seen: what cannot is never replayed."""
+    if isinstance(tree, Tensor | str | int | float | bool | complex | type(None)):
+        return True
+    if isinstance(tree, torch.dtype | torch.device | torch.Size):
+        return True
+    if not isinstance(tree, tuple | list | Mapping) and not _is_instance_of_dataclass(tree):
+        return False
+    return all(is_plain(value) for _, value in _children(tree))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """The same structure, new containers, with ``function`` of each tensor."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    for key, value in list(_children(tree)):
+        tree = put(tree, (key,), map_tensors(function, value))
+    return list(tree) if type(tree) is list else tree
+
+
+def put(tree: Any, path: Path, value: Any) -> Any:
+    """A copy of ``tree`` with ``value`` at ``path``; nothing on the way is changed in place."""
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    if isinstance(tree, tuple):
+        position = tree._fields.index(key) if isinstance(key, str) else key  # type: ignore[attr-defined]
+        items = list(tree)
+        items[position] = put(items[position], rest, value)
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    if isinstance(tree, list):
+        copied = list(tree)
+        copied[key] = put(copied[key], rest, value)  # type: ignore[index,call-overload]
+        return copied
+    if isinstance(tree, dict):
+        fresh = type(tree)(tree) if type(tree) is not dict else dict(tree)
+        fresh[key] = put(fresh[key], rest, value)
+        return fresh
+    return replace(tree, **{str(key): put(getattr(tree, str(key)), rest, value)})
+
+
+def _is_instance_of_dataclass(tree: Any) -> bool:
+    return is_dataclass(tree) and not isinstance(tree, type)
+
+
+def _children(tree: Any) -> list[tuple[int | str, Any]]:
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
+        return list(enumerate(tree))
+    if _is_instance_of_dataclass(tree):
+        return [(name, getattr(tree, name)) for name in tree.__dataclass_fields__]
+    return []
+
+
+# -- random numbers -----------------------------------------------------------------------------------
+
+
+class Dice:
+    """The state of every source of random numbers that a network on ``devices`` may draw from."""
+
+    def __init__(self, device: torch.device, inputs: Any = ()):
+        self._modules: list[Any] = [torch.random]
+        if device.type not in ("cpu", "meta"):
+            module = torch.get_device_module(device)
+            if hasattr(module, "get_rng_state"):
+                self._modules.append(module)
+        self._generators = [item for item in _leaves(inputs) if isinstance(item, torch.Generator)]
+
+    def get(self) -> list[Tensor]:
+        """The states now."""
+        return [m.get_rng_state() for m in self._modules] + [g.get_state() for g in self._generators]
+
+    def set(self, states: list[Tensor]) -> None:
+        """Go back to states that :meth:`get` gave."""
+        for module, state in zip(self._modules, states, strict=False):
+            module.set_rng_state(state)
+        for generator, state in zip(self._generators, states[len(self._modules) :], strict=True):
+            generator.set_state(state)
+
+
+def same_dice(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Whether no random number was drawn between two readings."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    inner = _children(tree)
+    if not inner:
+        yield tree
+    for _, value in inner:
+        yield from _leaves(value)
+
+
+# -- the critic: capture and stop ---------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """Ends a forward pass early. Not an Exception, so that no ``except Exception`` swallows it."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tensor to read: at ``path`` in the output of the ``call``-th call of ``module``."""
+
+    module: nn.Module
+    call: int
+    path: Path = ()
+
+
+def read(
+    run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: bool
+) -> tuple[dict[Tap, Tensor], Any]:
+    """Run a network and read its taps; with ``stop``, end it after the last of them.
+
+    A tensor that a later in-place operation overwrites is read as it was: copied when ``mutated``
+    says so, and otherwise found out by its version counter, noted there, and read again.
+    """
+    by_key: dict[Key, list[Tap]] = {}
+    for tap in taps:
+        by_key.setdefault((tap.module, tap.call), []).append(tap)
+    seen: dict[nn.Module, int] = dict.fromkeys((tap.module for tap in taps), 0)
+    read_here: dict[Tap, Tensor] = {}
+    versions: list[tuple[Key, Tensor, int]] = []
+
+    def capture(module: nn.Module) -> Around:
+        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+            call, seen[module] = seen[module], seen[module] + 1
+            output = forward(*args, **kwargs)
+            key = (module, call)
+            for tap in by_key.get(key, ()):
+                value = _follow_tensors(output, tap)
+                if key in mutated:
+                    value = value.clone()
+                else:
+                    versions.append((key, value, value._version))
+                read_here[tap] = value
+            if stop and len(read_here) == len(set(taps)):
+                raise Stop
+            return output
+
+        return around
+
+    output = None
+    try:
+        with wrapped({module: capture(module) for module in seen}):
+            output = run()
+    except Stop:
+        pass
+    late = {key for key, value, version in versions if value._version != version}
+    if late:
+        mutated |= late
+        return read(run, taps, mutated, stop)
+    return read_here, output
+
+
+def _follow_tensors(output: Any, tap: Tap) -> Tensor:
+    found = dict(tensors(output))
+    if tap.path in found:
+        return found[tap.path]
+    raise PairingError(
+        f"The output of {type(tap.module).__name__} has no tensor at {list(tap.path)}; "
+        f"it has {[list(path) for path in found]}."
+    )
+
+
+# -- the generator: inject and replay -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a correction enters: a tensor in the output (or input) of one call of a module."""
+
+    module: nn.Module
+    call: int
+    path: Path = ()
+    at: str = "output"
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a pass with feedback need not compute again, known from one look at the call order.
+
+    replay: calls that return what they returned the first time, in their order.
+    dead: those of them whose value nothing reads any more.
+    visible: for a module of ``replay``, which calls a pass that skips them still sees, in order.
+    """
+
+    replay: tuple[Key, ...] = ()
+    dead: frozenset[Key] = frozenset()
+    visible: Mapping[nn.Module, tuple[int, ...]] = field(default_factory=dict)
+
+
+class _Diverged(BaseException):
+    """The pass does not follow the recorded order."""
+
+
+@dataclass
+class _Kept:
+    value: Any
+    copied: bool
+    versions: list[tuple[Tensor, int]]
+    dice: list[Tensor] | None
+
+
+Correct = Callable[[int, Tensor], Tensor]
+
+
+class Replay:
+    """A generator's passes within one rollout: the first is recorded, the others replay its prefix.
+
+    Args:
+        run: calls the generator with the user's inputs.
+        sites: where corrections enter; ``correct(i, feature)`` is asked for each one in every pass.
+        schedule: what to replay; empty means that every pass runs all of the generator.
+        mutated: calls whose output a later in-place operation overwrites; added to when one is found.
+        dice: the random numbers' state; every pass sees those of the first one.
+        random: whether the generator is known to draw random numbers.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[], Any],
+        sites: Sequence[Site],
+        schedule: Schedule,
+        mutated: set[Key],
+        dice: Dice | None,
+        random: bool,
+    ):
+        self._run, self._sites, self._schedule = run, sites, schedule
+        self._mutated, self._dice, self._random = mutated, dice, random
+        self._wanted = set(schedule.replay)
+        self._kept: dict[Key, _Kept] = {}
+        self._order: list[Key] = []
+        self._at: dict[tuple[nn.Module, int, str], list[int]] = {}
+        for index, site in enumerate(sites):
+            self._at.setdefault((site.module, site.call, site.at), []).append(index)
+        self._modules = dict.fromkeys([s.module for s in sites] + [m for m, _ in schedule.replay])
+        self._start: list[Tensor] | None = None
+        self._dead: set[Key] = set()
+        self.replaying = False
+        self.recorded = False
+
+    @contextmanager
+    def installed(self) -> Iterator["Replay"]:
+        """Wrap the modules concerned for all passes of one rollout."""
+        chain = self._schedule.replay
+        watched = {key for key in chain if key[0]._forward_hooks or key[0]._forward_pre_hooks}
+        self._dead = {
+            key
+            for key, following in itertools.pairwise(chain)
+            if key in self._schedule.dead and not watched & {key, following}
+        }
+        with wrapped({module: self._around(module) for module in self._modules}):
+            yield self
+
+    def first(self, correct: Correct | None) -> Any:
+        """The first pass, recorded."""
+        self._start = self._dice.get() if self._dice else None
+        output = self._pass(correct, recording=True)
+        drew = bool(self._dice and not same_dice(self._start or [], self._dice.get()))
+        in_order = tuple(self._order) == self._schedule.replay
+        self.recorded = bool(self._wanted) and in_order and self._unspoilt()
+        if drew and not self._random:
+            self.recorded = False  # nobody expected it: states inside the pass were not kept
+        return output
+
+    def again(self, correct: Correct) -> Any:
+        """A later pass: the recorded prefix is not computed again, where that is exact."""
+        if self._dice and self._start is not None:
+            self._dice.set(self._start)
+        if self.recorded:
+            try:
+                self.replaying = True
+                output = self._pass(correct, recording=False)
+                self.recorded = self._unspoilt()
+                return output
+            except _Diverged:
+                self.recorded = False
+                if self._dice and self._start is not None:
+                    self._dice.set(self._start)
+            finally:
+                self.replaying = False
+        return self._pass(correct, recording=False)
+
+    def _pass(self, correct: Correct | None, recording: bool) -> Any:
+        self._seen = dict.fromkeys(self._modules, 0)
+        self._played: list[Key] = []
+        self._reached: set[int] = set()
+        self._correct, self._recording = correct, recording
+        output = self._run()
+        if correct is not None and len(self._reached) < len(self._sites):
+            missing = [site.name for i, site in enumerate(self._sites) if i not in self._reached]
+            if self.replaying:
+                raise _Diverged
+            raise LayerNotCalledError(
+                f"The generator did not reach {', '.join(missing)} in this pass, though it did when "
+                "the loop was attached: its path depends on its input or mode. Attach with an "
+                "example that takes the same path, or inject at a layer that is always called."
+            )
+        if self.replaying and len(self._played) != len(self._schedule.replay):
+            raise _Diverged
+        return output
+
+    def _around(self, module: nn.Module) -> Around:
+        visible = self._schedule.visible.get(module)
+
+        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+            count, self._seen[module] = self._seen[module], self._seen[module] + 1
+            if self.replaying and visible is not None:
+                if count >= len(visible):
+                    raise _Diverged
+                count = visible[count]
+            key = (module, count)
+            if (module, count, "input") in self._at:
+                args, kwargs = self._inject_input(key, args, kwargs)
+            if self.replaying and key in self._kept:
+                output = self._play(key, args)
+            else:
+                output = forward(*args, **kwargs)
+                if self._recording and key in self._wanted:
+                    self._keep(key, output)
+            for index in self._at.get((module, count, "output"), ()):
+                output = self._inject(index, output)
+            return output
+
+        return around
+
+    def _keep(self, key: Key, output: Any) -> None:
+        if self._reached:
+            return  # out of order; the missing entry in _order tells
+        self._order.append(key)
+        copied = key in self._mutated
+        if key in self._dead:
+            value, versions = None, []
+        elif copied:
+            value, versions = map_tensors(Tensor.clone, output), []
+        else:
+            value = map_tensors(lambda tensor: tensor, output)
+            versions = [(tensor, tensor._version) for _, tensor in tensors(output)]
+        dice = self._dice.get() if self._dice and self._random else None
+        self._kept[key] = _Kept(value, copied, versions, dice)
+
+    def _play(self, key: Key, args: tuple[Any, ...]) -> Any:
+        self._played.append(key)
+        kept = self._kept[key]
+        if self._dice and kept.dice is not None:
+            self._dice.set(kept.dice)
+        if key in self._dead:
+            return args[0] if args else None
+        return map_tensors(Tensor.clone if kept.copied else _itself, kept.value)
+
+    def _unspoilt(self) -> bool:
+        """Whether no recorded tensor was overwritten since; those that were are noted."""
+        spoilt = {
+            key
+            for key, kept in self._kept.items()
+            if any(tensor._version != version for tensor, version in kept.versions)
+        }
+        self._mutated |= spoilt
+        return not spoilt
+
+    def _inject(self, index: int, output: Any) -> Any:
+        self._reached.add(index)
+        if self._correct is None:
+            return output
+        site = self._sites[index]
+        found = dict(tensors(output))
+        if site.path not in found:
+            raise PairingError(
+                f"The output of {site.name} has no tensor at {list(site.path)} in this pass; it has "
+                f"{[list(path) for path in found]}."
+            )
+        return put(output, site.path, self._correct(index, found[site.path]))
+
+    def _inject_input(
+        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        both: Any = (args, kwargs)
+        for index in self._at[(*key, "input")]:
+            both = self._inject(index, both)
+        return both
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
