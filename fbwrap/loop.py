@@ -42,9 +42,11 @@ from .tape import (
     Replay,
     Schedule,
     Tap,
+    buffers_of,
     kept_buffers,
     map_tensors,
     modes,
+    put_back,
     read,
     tensors,
     wrapped,
@@ -327,6 +329,7 @@ class FeedbackLoop(nn.Module):
         with self._running(), _outside_inference_mode():
             args, kwargs = _usable((args, kwargs))
             feedback = _Feedback(self, active, strengths)
+            start = buffers_of(_training(self.generator))
             with self._passes(active, args, kwargs).installed() as passes:
                 if self._first == "zeros":
                     output = feedback.run(passes.first)
@@ -338,6 +341,7 @@ class FeedbackLoop(nn.Module):
                         seen = outputs[-1] if reference is None else reference
                         feedback.signals = self._look(active, seen, args, kwargs)
                     with kept_buffers(_training(self.generator)):
+                        put_back(start)
                         output = feedback.run(passes.again)
                     outputs = [*outputs, output] if keep else [None] * len(outputs) + [output]
             return outputs

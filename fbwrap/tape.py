@@ -87,20 +87,33 @@ def modes(modules: Sequence[nn.Module], training: bool) -> Iterator[None]:
             module.training = not training
 
 
-@contextmanager
-def kept_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back, in place, every buffer that the block changes (running statistics and the like)."""
-    kept = [
+Buffers = list[tuple[Tensor, Tensor]]
+
+
+def buffers_of(modules: Sequence[nn.Module]) -> Buffers:
+    """Every buffer (running statistics and the like) with a copy of its value."""
+    return [
         (buffer, buffer.clone())
         for module in modules
         for buffer in module._buffers.values()
         if buffer is not None
     ]
+
+
+def put_back(buffers: Buffers) -> None:
+    """Give buffers the values they had, in place."""
+    for buffer, value in buffers:
+        buffer.data.copy_(value)  # .data: a graph that saved the buffer must stay usable
+
+
+@contextmanager
+def kept_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back, in place, every buffer that the block changes."""
+    kept = buffers_of(modules)
     try:
         yield
     finally:
-        for buffer, value in kept:
-            buffer.data.copy_(value)  # .data: a graph that saved the buffer must stay usable
+        put_back(kept)
 
 
 # -- trees: nested tuples, lists, mappings and dataclasses that hold tensors --------------------------
@@ -231,7 +244,8 @@ def read(
     """Run a network and read its taps; with ``stop``, end it after the last of them.
 
     A tensor that a later in-place operation overwrites is read as it was: copied when ``mutated``
-    says so, and otherwise found out by its version counter, noted there, and read again.
+    says so, and otherwise found out by its version counter, noted there, and read again. Hooks that
+    others have on the layer where D stops, and on those behind it, do not run.
     """
     by_key: dict[Key, list[Tap]] = {}
     for tap in taps:
