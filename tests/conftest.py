@@ -12,7 +12,6 @@ from torch import Tensor, nn
 import fbwrap
 from fbwrap.signals import fit, from_map, to_map
 
-
 torch.set_num_threads(1)  # tiny networks
 
 
@@ -127,7 +126,9 @@ class Conditional(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(4, 5)
         self.fc = nn.Linear(6 + 5, 8 * 4 * 4)
-        self.up = nn.Sequential(nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1))
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1)
+        )
 
     def forward(self, z, y=None):
         return self.up(self.fc(torch.cat([z, self.embed(y)], 1)).view(-1, 8, 4, 4))
@@ -171,7 +172,9 @@ class Residual(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Conv2d(3, 8, 3, padding=1)
-        self.body = nn.Sequential(*(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU(0.2, True)) for _ in range(4)))
+        self.body = nn.Sequential(
+            *(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU(0.2, True)) for _ in range(4))
+        )
         self.tail = nn.Conv2d(8, 12, 3, padding=1)
 
     def forward(self, x):
@@ -477,9 +480,15 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
             by_module.setdefault((layer(G, c.target.name), c.at), []).append(i)
         for (module, at), links in by_module.items():
             if at == "output":
-                handles.append(module.register_forward_hook(lambda m, a, o, links=links: hook(m, a, o, links, "output")))
+                handles.append(
+                    module.register_forward_hook(lambda m, a, o, links=links: hook(m, a, o, links, "output"))
+                )
             else:
-                handles.append(module.register_forward_pre_hook(lambda m, a, links=links: (hook(m, a, a[0], links, "input"), *a[1:])))
+                handles.append(
+                    module.register_forward_pre_hook(
+                        lambda m, a, links=links: (hook(m, a, a[0], links, "input"), *a[1:])
+                    )
+                )
         torch.set_rng_state(dice)
         for k, v in G.named_buffers():
             v.data.copy_(start[k])
@@ -532,7 +541,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         return {i: [to_map(values[s.name], s.form) for s in c.sources] for i, c in enumerate(connections)}
 
     if loop.plan.first == "zeros":
-        outputs = [None, generate({i: None for i in range(len(connections))}, 1)]
+        outputs = [None, generate(dict.fromkeys(range(len(connections))), 1)]
     else:
         outputs = [generate(None, 0)]
     while len(outputs) <= steps:

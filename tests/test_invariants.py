@@ -230,7 +230,9 @@ def test_float64_and_bfloat16():
             stir(loop)
             y = loop(*args)
             assert y.dtype is dtype
-            assert next(loop.parameters()).dtype is (torch.float64 if dtype == torch.float64 else torch.float32)
+            assert next(loop.parameters()).dtype is (
+                torch.float64 if dtype == torch.float64 else torch.float32
+            )
 
 
 def test_inference_mode_is_the_same(case):

@@ -1,0 +1,86 @@
+"""Batches from what the user has: tensors, a function, or any iterable.
+
+Example:
+    >>> import torch
+    >>> batches = Batches(torch.arange(6.0), seed=0)
+    >>> sorted(torch.cat([batches.next(3), batches.next(3)]).tolist())
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+Tensors are drawn without replacement, in an order that depends on the seed and the position alone, so
+that a run resumes where it was.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbwrap.errors import SettingError
+from fbwrap.tape import map_tensors, tensors
+
+
+class Batches:
+    """An endless stream of batches.
+
+    Args:
+        source: a tensor, or a tuple or dict of tensors of equal length, one sample a row; a function
+            ``f(n)`` that returns a batch of n; or an iterable of batches, started again at its end.
+        seed: of the order of rows.
+        device: where batches go.
+    """
+
+    def __init__(self, source: Any, seed: int = 0, device: torch.device | str = "cpu"):
+        self._source, self._seed, self._device = source, seed, torch.device(device)
+        self.position = 0
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._function: Callable[[int], Any] | None = None
+        self._iterator: Iterator[Any] | None = None
+        self._rows = 0
+        held = [tensor for _, tensor in tensors(source)]
+        if held:
+            self._rows = len(held[0])
+            if not self._rows or any(len(tensor) != self._rows for tensor in held):
+                raise SettingError(
+                    f"The data's tensors have {[len(tensor) for tensor in held]} rows. Pass tensors of "
+                    "one length, a sample a row."
+                )
+        elif callable(source):
+            self._function = source
+        elif not isinstance(source, Iterable):
+            raise SettingError(
+                f"{type(source).__name__} is no source of batches. Pass a tensor of samples, a function "
+                "f(n) that returns n of them, or an iterable of batches."
+            )
+
+    def next(self, n: int) -> Any:
+        """The next batch, on the device: n samples (an iterable decides by itself how many)."""
+        if self._rows:
+            rows = self._next_rows(n)
+            batch = map_tensors(lambda tensor: tensor[rows.to(tensor.device)], self._source)
+        elif self._function is not None:
+            batch = self._function(n)
+        else:
+            batch = self._from_iterable()
+        self.position += n
+        return map_tensors(lambda tensor: tensor.to(self._device), batch)
+
+    def _next_rows(self, n: int) -> Tensor:
+        parts = []
+        while n > 0:
+            epoch, place = divmod(self.position + sum(map(len, parts)), self._rows)
+            if epoch != self._epoch:
+                generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+                self._epoch, self._order = epoch, torch.randperm(self._rows, generator=generator)
+            parts.append(self._order[place : place + n])
+            n -= len(parts[-1])
+        return torch.cat(parts)
+
+    def _from_iterable(self) -> Any:
+        if self._iterator is not None:
+            for batch in self._iterator:
+                return batch
+        self._iterator = iter(self._source)
+        for batch in self._iterator:
+            return batch
+        raise SettingError("The data is empty: its iterable yields no batch.")

@@ -1,0 +1,126 @@
+"""Ordinary adversarial training: AFL's phase 1, "G trained on" as a control, and a D for a published G.
+
+Example:
+    >>> fbwrap.recipes.GAN(G, D, loss="hinge", lr=2e-4).fit(images, latents, steps=5000)   # doctest: +SKIP
+    >>> fbwrap.recipes.train_discriminator(G, D, images, latents, steps=1000)              # doctest: +SKIP
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fbwrap.critic import CriticInput, critic_input_of
+from fbwrap.naming import unwrap
+from fbwrap.tape import modes
+
+from .options import Options
+from .trainer import Critic, Fit, Trainer, frozen
+
+
+class _Generator:
+    """A whole generator as the player."""
+
+    def __init__(self, net: nn.Module):
+        self.learner = net
+
+    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
+        return [self.learner(*args, **kwargs)]
+
+
+class GAN:
+    """Trains G and D against each other, in place.
+
+    Args:
+        generator, discriminator: the two networks.
+        critic_input, response: as in :func:`fbwrap.attach`.
+        generator_mode: ``"train"``, or ``"eval"`` to keep G's statistics as they are.
+        options: fields of :class:`Options`, by name.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        critic_input: str | CriticInput | None = None,
+        response: str | Callable[[Any], Any] | None = None,
+        generator_mode: str = "train",
+        **options: Any,
+    ):
+        self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
+        self.options = Options(**options)
+        self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response)
+        self._mode = generator_mode
+
+    def fit(
+        self,
+        real_data: Any,
+        latents: Any,
+        steps: int,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> Fit:
+        """Train for ``steps`` steps; afterwards G holds its averaged weights. As :meth:`AFL.fit`."""
+        trainer = Trainer(_Generator(self.generator), self._critic, self.options)
+        with modes(list(self.generator.modules()), self._mode == "train"):
+            return trainer.fit(
+                real_data,
+                latents,
+                steps,
+                self.generator,
+                out=Path(out) if out is not None else None,
+                resume=resume,
+                progress=progress,
+                preview=_no_preview,
+            )
+
+
+def train_discriminator(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    real_data: Any,
+    latents: Any,
+    steps: int,
+    *,
+    critic_input: str | CriticInput | None = None,
+    response: str | Callable[[Any], Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Fit:
+    """Teach D, in place, to tell real data from what a frozen G makes.
+
+    For generators that were published without their discriminator, and as a warm-up for one that does
+    not know this G's faults. G is in eval mode and does not change.
+
+    Args:
+        real_data, latents, steps, out, resume, progress: as in :meth:`AFL.fit`.
+        critic_input, response: as in :func:`fbwrap.attach`.
+        options: fields of :class:`Options`, by name.
+    """
+    net = unwrap(generator)
+    critic = Critic(unwrap(discriminator), critic_input_of(critic_input)[1], response)
+    with ExitStack() as stack:
+        stack.enter_context(modes(list(net.modules()), False))
+        stack.enter_context(frozen(net))
+        return Trainer(None, critic, Options(**options)).fit(
+            real_data,
+            latents,
+            steps,
+            net,
+            out=Path(out) if out is not None else None,
+            resume=resume,
+            progress=progress,
+            preview=_no_preview,
+        )
+
+
+def _no_preview(step: int, average: object) -> None:
+    """Nothing to show."""

@@ -1,0 +1,50 @@
+"""Sample grids as PNG files.
+
+Example:
+    >>> import tempfile, torch
+    >>> path = save_grid([torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)], tempfile.mkdtemp() + "/grid.png")
+    >>> path.exists()
+    True
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def is_picture(sample: Tensor) -> bool:
+    """Whether a batch can be shown as images: grey or RGB."""
+    return sample.dim() == 4 and sample.shape[1] in (1, 3)
+
+
+def save_grid(
+    rows: Sequence[Tensor],
+    path: str | os.PathLike[str],
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    scale: int = 2,
+) -> Path:
+    """Write rows of images (each ``(N, 1 or 3, H, W)``) to one PNG, atomically.
+
+    Args:
+        value_range: the values shown as black and white.
+        scale: pixels of the picture per pixel of a sample.
+    """
+    from PIL import Image
+
+    low, high = value_range
+    lines = []
+    for row in rows:
+        shown = ((row.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
+        shown = torch.nn.functional.pad(shown.expand(-1, 3, -1, -1), (1, 1, 1, 1), value=0.5)
+        lines.append(torch.cat(list(shown), 2))
+    picture = torch.cat(lines, 1).mul(255).round().byte().permute(1, 2, 0).contiguous()
+    image = Image.fromarray(picture.numpy())
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.part")
+    image.save(temporary, format="PNG")
+    os.replace(temporary, target)
+    return target

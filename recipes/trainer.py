@@ -1,0 +1,307 @@
+"""The adversarial training loop that every recipe shares.
+
+Example:
+    >>> fit = fbwrap.recipes.AFL(loop).fit(images, latents, steps=1000, out="run")    # doctest: +SKIP
+    >>> fit.history[-1]["critic"]                                                     # doctest: +SKIP
+    1.31
+
+A :class:`Player` is what learns against D: a feedback head, or a whole generator. One step is D's
+(:func:`critic_step`), then the player's (:func:`player_step`); both can be used in a loop of one's own.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fbwrap.critic import CriticInput, call, response_of
+from fbwrap.errors import TrainingError
+from fbwrap.tape import map_tensors, modes, tensors
+
+from . import checkpoint
+from .data import Batches
+from .ema import EMA
+from .losses import LOSSES, gradient_penalty, r1
+from .options import Options
+
+logger = logging.getLogger("fbwrap")
+
+
+class Player(Protocol):
+    """What learns against D."""
+
+    learner: nn.Module
+
+    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
+        """The outputs that are to fool D, the last one best."""
+
+
+@dataclass
+class Critic:
+    """D, how it is called, and what its response is."""
+
+    net: nn.Module
+    critic_input: CriticInput
+    response: Any = None
+
+    def __call__(self, given: Any) -> Tensor:
+        return response_of(call(self.net, given), self.response)
+
+    def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What D is called with for a generated output."""
+        return self.critic_input(output, *args, **kwargs)
+
+
+@dataclass
+class Fit:
+    """What a run did.
+
+    Attributes:
+        history: one dict a logged step: step, critic and player loss, seconds.
+        steps: optimizer steps of the player.
+        samples: generated samples that the player learned from.
+        seconds: wall time.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+def as_inputs(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch of G's inputs as positional and keyword arguments."""
+    if isinstance(batch, dict):
+        return (), batch
+    return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
+
+
+@contextmanager
+def frozen(*networks: nn.Module | None) -> Iterator[None]:
+    """No gradient for the parameters of networks that do not learn; restored one by one."""
+    changed = [p for net in networks if net is not None for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in changed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
+
+
+def critic_step(
+    critic: Critic, real: Any, fake: Any, optimizer: torch.optim.Optimizer, options: Options
+) -> float:
+    """One step of D: real data against generated samples (what D is called with, without a graph)."""
+    loss_of = LOSSES[options.loss][0]
+    with modes(list(critic.net.modules()), options.critic_mode == "train"):
+        loss = loss_of(critic(real), critic(fake))
+        total = loss
+        if options.r1:
+            total = total + options.r1 * r1(lambda x: critic(_with_image(real, x)), _image(real))
+        if options.loss == "wasserstein_gp":
+            penalty = gradient_penalty(lambda x: critic(_with_image(real, x)), _image(real), _image(fake))
+            total = total + options.gradient_penalty * penalty
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+def player_step(
+    player: Player,
+    critic: Critic,
+    inputs: Any,
+    optimizer: torch.optim.Optimizer,
+    options: Options,
+) -> float:
+    """One step of the player: its outputs' loss under D, which does not learn; mean over outputs."""
+    loss_of = LOSSES[options.loss][1]
+    args, kwargs = as_inputs(inputs)
+    with frozen(critic.net):
+        outputs = player.outputs(*args, **kwargs)
+        with modes(list(critic.net.modules()), options.critic_mode == "train"):
+            losses = [loss_of(critic(critic.on_output(y, args, kwargs))) for y in outputs]
+        loss = torch.stack(losses).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+class Trainer:
+    """Trains a player against a critic; see :meth:`fit`."""
+
+    def __init__(self, player: Player | None, critic: Critic, options: Options):
+        self.player, self.critic, self.options = player, critic, options
+
+    def fit(
+        self,
+        real_data: Any,
+        latents: Any,
+        steps: int,
+        generate: Any,
+        *,
+        out: Path | None,
+        resume: bool,
+        progress: bool,
+        preview: Any,
+    ) -> Fit:
+        """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are."""
+        options = self.options
+        device = next(self.critic.net.parameters()).device
+        real = Batches(real_data, options.seed, device)
+        latent = Batches(latents, options.seed + 1, device)
+        self._optimizers()
+        fit, path = Fit(), out / "checkpoint.pt" if out else None
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(options.seed)
+            begin = 0
+            if path and resume and path.exists():
+                begin = self._restore(checkpoint.load(path), real, latent, fit)
+            bar = stack.enter_context(_bar(begin, options.warmup + steps, progress))
+            started = time.monotonic() - fit.seconds
+            step = begin
+            try:
+                for step in range(begin, options.warmup + steps):
+                    losses = self._step(step, real, latent, generate, fit)
+                    fit.seconds = time.monotonic() - started
+                    self._log(fit, step, losses, bar)
+                    if path and (step + 1) % options.save_every == 0:
+                        checkpoint.save(self._state(step + 1, real, latent, fit), path)
+                        preview(step + 1, self.average)
+            except KeyboardInterrupt:
+                if path:
+                    checkpoint.save(self._state(step, real, latent, fit), path)
+                    logger.warning(
+                        "Interrupted: step %d is saved in %s; fit(resume=True) goes on.", step, path
+                    )
+                raise
+            if path:
+                checkpoint.save(self._state(options.warmup + steps, real, latent, fit), path)
+        if self.player is not None and self.average is not None:
+            self.player.learner.load_state_dict(self.average.module.state_dict())
+        return fit
+
+    def _optimizers(self) -> None:
+        options = self.options
+        self.critic_optimizer = torch.optim.Adam(
+            self.critic.net.parameters(), options.critic_lr, options.betas
+        )
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.average: EMA | None = None
+        if self.player is not None:
+            learner = self.player.learner
+            self.optimizer = torch.optim.Adam(learner.parameters(), options.lr, options.betas)
+            self.average = EMA(learner, options.ema)
+
+    def _step(self, step: int, real: Batches, latent: Batches, generate: Any, fit: Fit) -> dict[str, float]:
+        options, losses = self.options, {}
+        if options.train_critic:
+            for _ in range(options.critic_steps):
+                args, kwargs = as_inputs(latent.next(options.batch))
+                with torch.no_grad():
+                    fake = self.critic.on_output(generate(*args, **kwargs), args, kwargs)
+                losses["critic"] = critic_step(
+                    self.critic, real.next(_size(fake)), _detached(fake), self.critic_optimizer, options
+                )
+        if self.player is not None and self.optimizer is not None and step >= options.warmup:
+            inputs = latent.next(options.batch)
+            losses["player"] = player_step(self.player, self.critic, inputs, self.optimizer, options)
+            if self.average is not None:
+                self.average.update(self.player.learner)
+            fit.steps += 1
+            fit.samples += options.batch
+        return losses
+
+    def _log(self, fit: Fit, step: int, losses: dict[str, float], bar: Any) -> None:
+        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingError(
+                f"The loss of the {wrong[0]} is not finite at step {step}: training has diverged. The last "
+                "checkpoint is intact. Lower lr or critic_lr, or raise r1, and start or resume from it."
+            )
+        fit.history.append({"step": step, "seconds": fit.seconds, **losses})
+        bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+        bar.update()
+
+    def _state(self, step: int, real: Batches, latent: Batches, fit: Fit) -> dict[str, Any]:
+        state: dict[str, Any] = {
+            "step": step,
+            "options": asdict(self.options),
+            "critic": self.critic.net.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "positions": [real.position, latent.position],
+            "random": torch.get_rng_state(),
+            "fit": asdict(fit),
+        }
+        if self.player is not None and self.optimizer is not None and self.average is not None:
+            state["learner"] = self.player.learner.state_dict()
+            state["optimizer"] = self.optimizer.state_dict()
+            state["average"] = [self.average.module.state_dict(), self.average.count]
+        return state
+
+    def _restore(self, state: dict[str, Any], real: Batches, latent: Batches, fit: Fit) -> int:
+        was, now = state["options"], asdict(self.options)
+        differ = {k: (was.get(k), v) for k, v in now.items() if _plain(was.get(k)) != _plain(v)}
+        differ.pop("save_every", None)
+        if differ:
+            raise TrainingError(
+                f"The checkpoint is of a run with other options: {differ} (was, is). Resume with the same "
+                "ones, or choose another out=."
+            )
+        try:
+            self.critic.net.load_state_dict(state["critic"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            if self.player is not None and self.optimizer is not None and self.average is not None:
+                self.player.learner.load_state_dict(state["learner"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.average.module.load_state_dict(state["average"][0])
+                self.average.count = state["average"][1]
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(
+                f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
+            ) from error
+        real.position, latent.position = state["positions"]
+        torch.set_rng_state(state["random"])
+        for name, value in state["fit"].items():
+            setattr(fit, name, value)
+        return int(state["step"])
+
+
+@contextmanager
+def _bar(begin: int, total: int, progress: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(initial=begin, total=total, disable=None if progress else True, unit="step") as bar:
+        yield bar
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _image(given: Any) -> Tensor:
+    return next(tensor for _, tensor in tensors(given) if tensor.is_floating_point())
+
+
+def _with_image(given: Any, image: Tensor) -> Any:
+    """D's input with its first floating-point tensor replaced (the gradient is taken there)."""
+    first = _image(given)
+    return map_tensors(lambda tensor: image if tensor is first else tensor, given)
+
+
+def _size(given: Any) -> int:
+    return len(_image(given))
+
+
+def _detached(given: Any) -> Any:
+    return map_tensors(Tensor.detach, given)
