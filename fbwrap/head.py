@@ -310,9 +310,7 @@ def _check_config(path: Path, config: Any) -> None:
         raise HeadError(f"{path} is not the config of an fbwrap head.")
     version = config.get("version")
     if not isinstance(version, int) or version > VERSION or version < 1:
-        raise HeadError(
-            f"{path} has format version {version}; this fbwrap reads up to {VERSION}. Upgrade fbwrap."
-        )
+        raise HeadError(f"{path} has format version {version}; this fbwrap reads up to {VERSION}. Upgrade fbwrap.")
     wanted: dict[str, type | tuple[type, ...]] = {
         "links": list, "steps": int, "strength": float, "first": str, "critic_mode": str,
         "example": list, "generator": dict, "files": dict, "trained_on": dict, "own_response": bool,
@@ -332,11 +330,7 @@ def _tensors(path: Path, facts: Any) -> dict[str, Tensor]:
 
     if not path.is_file():
         raise HeadError(f"The head is incomplete: {path} is missing. Get it again.")
-    if (
-        not isinstance(facts, dict)
-        or path.stat().st_size != facts.get("bytes")
-        or _sha256(path) != facts.get("sha256")
-    ):
+    if not isinstance(facts, dict) or path.stat().st_size != facts.get("bytes") or _sha256(path) != facts.get("sha256"):
         raise HeadError(
             f"{path} is damaged or belongs to another head: its size or hash is not the one that "
             f"{CONFIG} names. Get the head again."

@@ -18,6 +18,7 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 """
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -306,6 +307,26 @@ class FeedbackLoop(nn.Module):
 
         return save_pretrained(self, folder, **options)
 
+    def export(self, *example: Any, **named: Any) -> Any:
+        """G, D and the head in one graph: a ``torch.export.ExportedProgram`` of ``loop(*example)``.
+
+        The loop is unrolled with the steps and strengths that it has now. Prefixes that are computed
+        again and D's unused tail are in the graph as written; compilers remove them.
+        """
+
+        class Whole(nn.Module):
+            def __init__(self, loop: "FeedbackLoop"):
+                super().__init__()
+                self.generator, self.feedback = unwrap(loop.generator), loop.feedback
+                self.discriminator = loop.discriminator
+                self.run = [loop]
+
+            def forward(self, *args: Any, **kwargs: Any) -> Any:
+                return self.run[0](*args, **kwargs)
+
+        self._check_attached()
+        return torch.export.export(Whole(self), example, named or None)
+
     def use_discriminator(self, discriminator: nn.Module) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
         self._networks = (self.generator, discriminator)
@@ -318,9 +339,7 @@ class FeedbackLoop(nn.Module):
 
     # -- the algorithm ----------------------------------------------------------------------------
 
-    def _roll(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, reference: Any, keep: bool
-    ) -> list[Any]:
+    def _roll(self, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, reference: Any, keep: bool) -> list[Any]:
         strengths = [self._alpha(index) for index in range(len(self.connections))]
         active = tuple(i for i, alpha in enumerate(strengths) if not _is_zero(alpha))
         if steps == 0 or not active:
@@ -404,7 +423,8 @@ class FeedbackLoop(nn.Module):
 
     def _tap(self, name: str, ref: Any) -> Tap:
         critic = self.discriminator
-        assert critic is not None  # attach refuses layer sources without a discriminator
+        if critic is None:
+            raise CriticError("The loop has no discriminator to ask. Attach with one.")
         taps = self._taps.setdefault(id(critic), {})
         if name not in taps:
             taps[name] = Tap(names(critic)[ref.name], ref.call or 0, ref.path)
@@ -476,7 +496,8 @@ class _Feedback:
     def __init__(self, loop: FeedbackLoop, active: tuple[int, ...], strengths: list[tuple[Strength, ...]]):
         self._loop, self._active, self._strengths = loop, active, strengths
         self.signals: dict[int, list[Tensor]] = {}
-        self._features: dict[int, Tensor] = {}  # φ (or h) as the last pass left it
+        self._features: dict[int, Tensor] = {}  # φ (or h) as the last corrected pass left it
+        self._observed: dict[int, Tensor] = {}  # φ(y_0)
         self._now: dict[int, Tensor] = {}
         self._learns = torch.is_grad_enabled() and loop.training
         self.needs_previous = any(loop.connections[i].feature_of == "previous" for i in active)
@@ -490,7 +511,7 @@ class _Feedback:
 
     def observe(self, site: int, feature: Tensor) -> Tensor:
         """Note φ(y_0) for links that see the previous pass's feature (AFL Eq. 5)."""
-        self._features[self._active[site]] = feature
+        self._observed[self._active[site]] = feature
         return feature
 
     def correct(self, site: int, feature: Tensor) -> Tensor:
@@ -500,7 +521,9 @@ class _Feedback:
         if self._learns:
             _refuse_checkpointing(str(link.target))
         base = self._features.get(index, feature) if link.carry else feature
-        seen = self._features.get(index, feature) if link.feature_of == "previous" else base
+        seen = base
+        if link.feature_of == "previous":
+            seen = self._features.get(index, self._observed.get(index, feature))
         phi = to_map(seen, link.form)
         signals = self.signals.get(index) or self._zeros(index, phi)
         dtype = next((p.dtype for p in module.parameters()), phi.dtype)
@@ -534,9 +557,8 @@ def check_strength(value: Strength) -> Strength:
     if isinstance(value, Tensor):
         if value.is_floating_point() or value.dtype in (torch.bool, torch.int64, torch.uint8):
             return value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if value == value and abs(value) != float("inf"):
-            return float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
     raise SettingError(
         f"strength={value!r}: pass a finite number, a tensor with one value per sample, or a spatial mask."
     )
@@ -565,7 +587,7 @@ def _lock_of(net: nn.Module) -> threading.RLock:
 @contextmanager
 def _outside_inference_mode() -> Iterator[None]:
     """Inference tensors have no version counter, and replay must know that nothing was overwritten."""
-    if torch.is_inference_mode_enabled():
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
         with torch.inference_mode(False), torch.no_grad():
             yield
     else:
@@ -573,7 +595,7 @@ def _outside_inference_mode() -> Iterator[None]:
 
 
 def _usable(inputs: Any) -> Any:
-    if any(tensor.is_inference() for _, tensor in tensors(inputs)):
+    if not torch.compiler.is_compiling() and any(tensor.is_inference() for _, tensor in tensors(inputs)):
         return map_tensors(lambda t: t.clone() if t.is_inference() else t, inputs)
     return inputs
 

@@ -97,9 +97,7 @@ class FeedbackModule(nn.Module):
 
     def forward(self, feature: Tensor, *signals: Tensor) -> Tensor:
         """The correction for ``feature``; same shape."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define forward(feature, *signals) -> correction."
-        )
+        raise NotImplementedError(f"{type(self).__name__} must define forward(feature, *signals) -> correction.")
 
 
 class Basic(FeedbackModule):

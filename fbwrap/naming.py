@@ -138,6 +138,4 @@ def _unknown(pattern: str, model: nn.Module, known: dict[str, nn.Module]) -> str
     near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
     hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
     what = "No layer matches" if "*" in pattern or "?" in pattern else "There is no layer named"
-    return (
-        f"{what} {pattern!r} in {kind}.{hint} fbwrap.layers(model, *example) lists all {len(known)} layers."
-    )
+    return f"{what} {pattern!r} in {kind}.{hint} fbwrap.layers(model, *example) lists all {len(known)} layers."

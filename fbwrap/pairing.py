@@ -35,9 +35,7 @@ def stages(trace: Trace, image_dims: int) -> list[Ref]:
         for place, call in enumerate(calls)
         if place + 1 == len(calls) or forms[place + 1].spatial != forms[place].spatial
     ]
-    inner = [
-        call for call in last if _shape(call)[2:] != tuple(output[2:]) and math.prod(_shape(call)[2:]) > 1
-    ]
+    inner = [call for call in last if _shape(call)[2:] != tuple(output[2:]) and math.prod(_shape(call)[2:]) > 1]
     chosen = inner[-MOST_LINKS:] or _spread(calls, output)
     if not chosen:
         raise PairingError(

@@ -158,9 +158,7 @@ def schedule(trace: Trace, sites: Sequence[Site]) -> Schedule:
     modules = {call.module for call in chosen}
     visible = {
         module: tuple(
-            call.index
-            for call in trace.calls_of(module)
-            if not any(c.start < call.start < c.end for c in chosen)
+            call.index for call in trace.calls_of(module) if not any(c.start < call.start < c.end for c in chosen)
         )
         for module in modules
     }

@@ -64,6 +64,7 @@ class Call:
 
     @property
     def done(self) -> bool:
+        """Whether the call returned."""
         return self.end >= 0
 
 

@@ -159,9 +159,7 @@ def spread(strength: float | Tensor, feature: Tensor) -> float | Tensor:
         lead = ((1, 1), (strength.shape[0], 1), strength.shape[:2])[extra]
         mask = fit(strength.reshape(*lead, *strength.shape[extra:]), tuple(feature.shape[2:]))
     if mask.shape[0] not in (1, feature.shape[0]):
-        raise PairingError(
-            f"A strength for {mask.shape[0]} samples does not fit a batch of {feature.shape[0]}."
-        )
+        raise PairingError(f"A strength for {mask.shape[0]} samples does not fit a batch of {feature.shape[0]}.")
     return mask
 
 

@@ -45,13 +45,9 @@ class LayerTable:
         lines = [("layer", "type", "output")]
         for row in self.rows:
             shapes = row.shapes or ("",)
-            lines += [
-                (row.name if i == 0 else "", row.kind if i == 0 else "", s) for i, s in enumerate(shapes)
-            ]
+            lines += [(row.name if i == 0 else "", row.kind if i == 0 else "", s) for i, s in enumerate(shapes)]
         widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-        return "\n".join(
-            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape}".rstrip() for name, kind, shape in lines
-        )
+        return "\n".join(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape}".rstrip() for name, kind, shape in lines)
 
 
 def layers(model: nn.Module, *example: Any, **named: Any) -> LayerTable:

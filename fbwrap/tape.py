@@ -30,6 +30,7 @@ from .naming import Path
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 Key = tuple[nn.Module, int]
+_ABSENT = object()
 
 
 class _Wrapped:
@@ -40,7 +41,8 @@ class _Wrapped:
     def __init__(self, module: nn.Module, around: Around, any_thread: bool):
         self.module, self.around = module, around
         self.original = module.forward
-        self.thread = None if any_thread else threading.get_ident()
+        anywhere = any_thread or torch.compiler.is_compiling()
+        self.thread = None if anywhere else threading.get_ident()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.thread is not None and threading.get_ident() != self.thread:
@@ -58,17 +60,17 @@ def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False) -> 
     Args:
         any_thread: act in every thread, not only in this one.
     """
-    absent = object()
+
     before: list[tuple[nn.Module, Any]] = []
     try:
         for module, action in around.items():
             mine = _Wrapped(module, action, any_thread)
-            before.append((module, module.__dict__.get("forward", absent)))
+            before.append((module, module.__dict__.get("forward", _ABSENT)))
             module.__dict__["forward"] = mine
         yield
     finally:
         for module, previous in reversed(before):
-            if previous is absent:
+            if previous is _ABSENT:
                 del module.__dict__["forward"]
             else:
                 module.__dict__["forward"] = previous
@@ -92,12 +94,7 @@ Buffers = list[tuple[Tensor, Tensor]]
 
 def buffers_of(modules: Sequence[nn.Module]) -> Buffers:
     """Every buffer (running statistics and the like) with a copy of its value."""
-    return [
-        (buffer, buffer.clone())
-        for module in modules
-        for buffer in module._buffers.values()
-        if buffer is not None
-    ]
+    return [(buffer, buffer.clone()) for module in modules for buffer in module._buffers.values() if buffer is not None]
 
 
 def put_back(buffers: Buffers) -> None:
@@ -238,9 +235,7 @@ class Tap:
     path: Path = ()
 
 
-def read(
-    run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: bool
-) -> tuple[dict[Tap, Tensor], Any]:
+def read(run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: bool) -> tuple[dict[Tap, Tensor], Any]:
     """Run a network and read its taps; with ``stop``, end it after the last of them.
 
     A tensor that a later in-place operation overwrites is read as it was: copied when ``mutated``
@@ -261,7 +256,7 @@ def read(
             key = (module, call)
             for tap in by_key.get(key, ()):
                 value = _follow_tensors(output, tap)
-                if key in mutated:
+                if key in mutated or torch.compiler.is_compiling():
                     value = value.clone()
                 else:
                     versions.append((key, value, value._version))

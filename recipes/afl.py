@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
@@ -26,7 +25,7 @@ from fbwrap.tape import modes
 from .ema import EMA
 from .options import Options
 from .pictures import is_picture, save_grid
-from .trainer import Critic, Fit, Trainer, as_inputs, frozen
+from .trainer import Auxiliary, Critic, Fit, Trainer, as_inputs, frozen
 
 
 class _Head:
@@ -43,15 +42,17 @@ class AFL:
     """Trains a loop's feedback modules.
 
     G is frozen and in eval mode: its weights and statistics do not move. D's learning happens in the
-    loop's own copy of D (``loop.discriminator`` afterwards); the user's D stays as it is. The loop's own
+    loop's own copy of D, whose average over the steps gives the feedback (``loop.discriminator``
+    afterwards); the user's D stays as it is. The loop's own
     ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean over y_1 … y_T.
 
     Args:
         loop: an attached loop with a discriminator.
+        auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``.
         options: fields of :class:`Options`, by name.
     """
 
-    def __init__(self, loop: FeedbackLoop, **options: Any):
+    def __init__(self, loop: FeedbackLoop, *, auxiliary: Auxiliary | None = None, **options: Any):
         if loop.discriminator is None:
             raise SettingError(
                 "AFL trains against a discriminator, and this loop has none. Attach with one "
@@ -60,7 +61,7 @@ class AFL:
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         self.loop, self.options = loop, Options(**options)
-        self._given = loop.discriminator
+        self._critic = Critic(copy.deepcopy(unwrap(loop.discriminator)), loop._critic_input, loop._response, auxiliary)
 
     def fit(
         self,
@@ -90,10 +91,11 @@ class AFL:
             TrainingError: a loss that is not finite, a checkpoint of another run.
         """
         loop, options = self.loop, self.options
-        if options.train_critic and loop.discriminator is self._given:
-            loop.use_discriminator(copy.deepcopy(unwrap(self._given)))
-        net, generator = unwrap(_not_none(loop.discriminator)), unwrap(loop.generator)
-        critic = Critic(net, loop._critic_input, loop._response)
+        generator, critic = unwrap(loop.generator), self._critic
+        if options.train_critic:
+            if options.critic_ema and critic.average is None:
+                critic.average = EMA(critic.net, options.critic_ema)
+            loop.use_discriminator(critic.average.module if critic.average else critic.net)
         trainer = Trainer(_Head(loop), critic, options)
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
@@ -131,7 +133,7 @@ class AFL:
     def _shown(self, latents: Any) -> Any:
         from .data import Batches
 
-        device = next(_not_none(self.loop.discriminator).parameters()).device
+        device = next(self._critic.net.parameters()).device
         with torch.random.fork_rng():
             torch.manual_seed(self.options.seed)
             return Batches(latents, self.options.seed, device).next(16) if _again(latents) else None
@@ -156,9 +158,3 @@ class AFL:
 def _again(latents: Any) -> bool:
     """Whether drawing a few inputs costs nothing: not from an iterable that can be read once."""
     return callable(latents) or isinstance(latents, torch.Tensor | tuple | dict)
-
-
-def _not_none(net: nn.Module | None) -> nn.Module:
-    if net is None:
-        raise SettingError("This loop has no discriminator.")
-    return net

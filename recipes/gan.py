@@ -18,7 +18,7 @@ from fbwrap.naming import unwrap
 from fbwrap.tape import modes
 
 from .options import Options
-from .trainer import Critic, Fit, Trainer, frozen
+from .trainer import Auxiliary, Critic, Fit, Trainer, frozen
 
 
 class _Generator:
@@ -36,7 +36,7 @@ class GAN:
 
     Args:
         generator, discriminator: the two networks.
-        critic_input, response: as in :func:`fbwrap.attach`.
+        critic_input, response: as in :func:`fbwrap.attach`; auxiliary: as in :class:`AFL`.
         generator_mode: ``"train"``, or ``"eval"`` to keep G's statistics as they are.
         options: fields of :class:`Options`, by name.
     """
@@ -48,12 +48,13 @@ class GAN:
         *,
         critic_input: str | CriticInput | None = None,
         response: str | Callable[[Any], Any] | None = None,
+        auxiliary: Auxiliary | None = None,
         generator_mode: str = "train",
         **options: Any,
     ):
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
         self.options = Options(**options)
-        self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response)
+        self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response, auxiliary)
         self._mode = generator_mode
 
     def fit(
@@ -90,6 +91,7 @@ def train_discriminator(
     *,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Any] | None = None,
+    auxiliary: Auxiliary | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -102,11 +104,11 @@ def train_discriminator(
 
     Args:
         real_data, latents, steps, out, resume, progress: as in :meth:`AFL.fit`.
-        critic_input, response: as in :func:`fbwrap.attach`.
+        critic_input, response: as in :func:`fbwrap.attach`; auxiliary: as in :class:`AFL`.
         options: fields of :class:`Options`, by name.
     """
     net = unwrap(generator)
-    critic = Critic(unwrap(discriminator), critic_input_of(critic_input)[1], response)
+    critic = Critic(unwrap(discriminator), critic_input_of(critic_input)[1], response, auxiliary)
     with ExitStack() as stack:
         stack.enter_context(modes(list(net.modules()), False))
         stack.enter_context(frozen(net))

@@ -12,7 +12,7 @@ A :class:`Player` is what learns against D: a feedback head, or a whole generato
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fbwrap.critic import CriticInput, call, response_of
 from fbwrap.errors import TrainingError
-from fbwrap.tape import map_tensors, modes, tensors
+from fbwrap.tape import map_tensors, modes, put, tensors
 
 from . import checkpoint
 from .data import Batches
@@ -32,6 +32,9 @@ from .losses import LOSSES, gradient_penalty, r1
 from .options import Options
 
 logger = logging.getLogger("fbwrap")
+
+
+Auxiliary = Callable[[Any, Any], Tensor]
 
 
 class Player(Protocol):
@@ -45,14 +48,31 @@ class Player(Protocol):
 
 @dataclass
 class Critic:
-    """D, how it is called, and what its response is."""
+    """D, how it is called, and what its response is.
+
+    Args:
+        auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``: a classification
+            loss where labels are at hand, for example.
+        average: the average of D that gives the feedback, if any.
+    """
 
     net: nn.Module
     critic_input: CriticInput
     response: Any = None
+    auxiliary: Auxiliary | None = None
+    average: EMA | None = None
 
     def __call__(self, given: Any) -> Tensor:
-        return response_of(call(self.net, given), self.response)
+        """D's response."""
+        return self.read(self.answer(given))
+
+    def answer(self, given: Any) -> Any:
+        """All that D returns."""
+        return call(self.net, given)
+
+    def read(self, answer: Any) -> Tensor:
+        """The response in D's answer."""
+        return response_of(answer, self.response)
 
     def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What D is called with for a generated output."""
@@ -97,15 +117,19 @@ def frozen(*networks: nn.Module | None) -> Iterator[None]:
 
 
 def critic_step(
-    critic: Critic, real: Any, fake: Any, optimizer: torch.optim.Optimizer, options: Options
+    critic: Critic, real: Any, fake: Any, optimizer: torch.optim.Optimizer, options: Options, step: int = 0
 ) -> float:
     """One step of D: real data against generated samples (what D is called with, without a graph)."""
     loss_of = LOSSES[options.loss][0]
     with modes(list(critic.net.modules()), options.critic_mode == "train"):
-        loss = loss_of(critic(real), critic(fake))
+        answer = critic.answer(real)
+        loss = loss_of(critic.read(answer), critic(fake))
         total = loss
-        if options.r1:
-            total = total + options.r1 * r1(lambda x: critic(_with_image(real, x)), _image(real))
+        if critic.auxiliary is not None:
+            total = total + critic.auxiliary(answer, real)
+        if options.r1 and step % options.r1_every == 0:
+            weight = options.r1 * options.r1_every
+            total = total + weight * r1(lambda x: critic(_with_image(real, x)), _image(real))
         if options.loss == "wasserstein_gp":
             penalty = gradient_penalty(lambda x: critic(_with_image(real, x)), _image(real), _image(fake))
             total = total + options.gradient_penalty * penalty
@@ -116,24 +140,22 @@ def critic_step(
 
 
 def player_step(
-    player: Player,
-    critic: Critic,
-    inputs: Any,
-    optimizer: torch.optim.Optimizer,
-    options: Options,
-) -> float:
-    """One step of the player: its outputs' loss under D, which does not learn; mean over outputs."""
+    player: Player, critic: Critic, inputs: Any, optimizer: torch.optim.Optimizer, options: Options
+) -> tuple[float, Any]:
+    """One step of the player: its outputs' loss under D, which does not learn; mean over outputs.
+
+    Returns the loss, and what D is called with for these outputs (a share of each), without a graph.
+    """
     loss_of = LOSSES[options.loss][1]
     args, kwargs = as_inputs(inputs)
     with frozen(critic.net):
-        outputs = player.outputs(*args, **kwargs)
+        shown = [critic.on_output(y, args, kwargs) for y in player.outputs(*args, **kwargs)]
         with modes(list(critic.net.modules()), options.critic_mode == "train"):
-            losses = [loss_of(critic(critic.on_output(y, args, kwargs))) for y in outputs]
-        loss = torch.stack(losses).mean()
+            loss = torch.stack([loss_of(critic(given)) for given in shown]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    return float(loss.detach())
+    return float(loss.detach()), _share(shown)
 
 
 class Trainer:
@@ -171,8 +193,9 @@ class Trainer:
             started = time.monotonic() - fit.seconds
             step = begin
             try:
-                for step in range(begin, options.warmup + steps):
-                    losses = self._step(step, real, latent, generate, fit)
+                total = options.warmup + steps
+                for step in range(begin, total):
+                    losses = self._step(step, total, real, latent, generate, fit)
                     fit.seconds = time.monotonic() - started
                     self._log(fit, step, losses, bar)
                     if path and (step + 1) % options.save_every == 0:
@@ -181,9 +204,7 @@ class Trainer:
             except KeyboardInterrupt:
                 if path:
                     checkpoint.save(self._state(step, real, latent, fit), path)
-                    logger.warning(
-                        "Interrupted: step %d is saved in %s; fit(resume=True) goes on.", step, path
-                    )
+                    logger.warning("Interrupted: step %d is saved in %s; fit(resume=True) goes on.", step, path)
                 raise
             if path:
                 checkpoint.save(self._state(options.warmup + steps, real, latent, fit), path)
@@ -193,9 +214,7 @@ class Trainer:
 
     def _optimizers(self) -> None:
         options = self.options
-        self.critic_optimizer = torch.optim.Adam(
-            self.critic.net.parameters(), options.critic_lr, options.betas
-        )
+        self.critic_optimizer = torch.optim.Adam(self.critic.net.parameters(), options.critic_lr, options.betas)
         self.optimizer: torch.optim.Optimizer | None = None
         self.average: EMA | None = None
         if self.player is not None:
@@ -203,24 +222,35 @@ class Trainer:
             self.optimizer = torch.optim.Adam(learner.parameters(), options.lr, options.betas)
             self.average = EMA(learner, options.ema)
 
-    def _step(self, step: int, real: Batches, latent: Batches, generate: Any, fit: Fit) -> dict[str, float]:
-        options, losses = self.options, {}
-        if options.train_critic:
-            for _ in range(options.critic_steps):
-                args, kwargs = as_inputs(latent.next(options.batch))
-                with torch.no_grad():
-                    fake = self.critic.on_output(generate(*args, **kwargs), args, kwargs)
-                losses["critic"] = critic_step(
-                    self.critic, real.next(_size(fake)), _detached(fake), self.critic_optimizer, options
-                )
+    def _step(self, step: int, total: int, real: Batches, latent: Batches, generate: Any, fit: Fit) -> dict[str, float]:
+        options, losses, fake = self.options, {}, None
+        self._set_rates(max(step - options.warmup, 0) / max(total - options.warmup, 1))
         if self.player is not None and self.optimizer is not None and step >= options.warmup:
             inputs = latent.next(options.batch)
-            losses["player"] = player_step(self.player, self.critic, inputs, self.optimizer, options)
+            losses["player"], fake = player_step(self.player, self.critic, inputs, self.optimizer, options)
             if self.average is not None:
                 self.average.update(self.player.learner)
             fit.steps += 1
             fit.samples += options.batch
+        if options.train_critic:
+            for repeat in range(options.critic_steps):
+                if fake is None or repeat:
+                    args, kwargs = as_inputs(latent.next(options.batch))
+                    with torch.no_grad():
+                        fake = self.critic.on_output(generate(*args, **kwargs), args, kwargs)
+                losses["critic"] = critic_step(
+                    self.critic, real.next(len(_image(fake))), fake, self.critic_optimizer, options, step
+                )
+            if self.critic.average is not None:
+                self.critic.average.update(self.critic.net)
         return losses
+
+    def _set_rates(self, done: float) -> None:
+        options = self.options
+        factor = 0.5 * (1 + math.cos(math.pi * done)) if options.decay == "cosine" else 1.0
+        for optimizer, rate in ((self.optimizer, options.lr), (self.critic_optimizer, options.critic_lr)):
+            for group in optimizer.param_groups if optimizer else ():
+                group["lr"] = rate * factor
 
     def _log(self, fit: Fit, step: int, losses: dict[str, float], bar: Any) -> None:
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
@@ -243,6 +273,8 @@ class Trainer:
             "random": torch.get_rng_state(),
             "fit": asdict(fit),
         }
+        if self.critic.average is not None:
+            state["critic_average"] = [self.critic.average.module.state_dict(), self.critic.average.count]
         if self.player is not None and self.optimizer is not None and self.average is not None:
             state["learner"] = self.player.learner.state_dict()
             state["optimizer"] = self.optimizer.state_dict()
@@ -261,6 +293,9 @@ class Trainer:
         try:
             self.critic.net.load_state_dict(state["critic"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            if self.critic.average is not None:
+                self.critic.average.module.load_state_dict(state["critic_average"][0])
+                self.critic.average.count = state["critic_average"][1]
             if self.player is not None and self.optimizer is not None and self.average is not None:
                 self.player.learner.load_state_dict(state["learner"])
                 self.optimizer.load_state_dict(state["optimizer"])
@@ -299,9 +334,11 @@ def _with_image(given: Any, image: Tensor) -> Any:
     return map_tensors(lambda tensor: image if tensor is first else tensor, given)
 
 
-def _size(given: Any) -> int:
-    return len(_image(given))
-
-
-def _detached(given: Any) -> Any:
-    return map_tensors(Tensor.detach, given)
+def _share(shown: list[Any]) -> Any:
+    """Of what D was shown at each step, every k-th sample: one batch, without a graph."""
+    many, parts = len(shown), [dict(tensors(given)) for given in shown]
+    mixed = shown[0]
+    for path in parts[0]:
+        rows = [part[path].detach()[place::many] for place, part in enumerate(parts)]
+        mixed = put(mixed, path, torch.cat(rows))
+    return mixed

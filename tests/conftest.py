@@ -126,9 +126,7 @@ class Conditional(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(4, 5)
         self.fc = nn.Linear(6 + 5, 8 * 4 * 4)
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1)
-        )
+        self.up = nn.Sequential(nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1))
 
     def forward(self, z, y=None):
         return self.up(self.fc(torch.cat([z, self.embed(y)], 1)).view(-1, 8, 4, 4))
@@ -213,13 +211,16 @@ class Tokens(nn.Module):
 
 
 def mlp(inside, width, outside):
-    return nn.Sequential(nn.Linear(inside, width), nn.ReLU(True), nn.Linear(width, width), nn.ReLU(True), nn.Linear(width, outside))  # fmt: skip
+    first, second = nn.Linear(inside, width), nn.Linear(width, width)
+    return nn.Sequential(first, nn.ReLU(True), second, nn.ReLU(True), nn.Linear(width, outside))
 
 
 # -- discriminators -----------------------------------------------------------------------------------
 def patch(inside=3, wrap=lambda m: m, norm=None):
     middle = [norm(8)] if norm else []
-    return nn.Sequential(wrap(nn.Conv2d(inside, 4, 4, 2, 1)), nn.LeakyReLU(0.2, True), wrap(nn.Conv2d(4, 8, 4, 2, 1)), *middle, nn.LeakyReLU(0.2, True), nn.Conv2d(8, 1, 3, padding=1))  # fmt: skip
+    first, second = wrap(nn.Conv2d(inside, 4, 4, 2, 1)), wrap(nn.Conv2d(4, 8, 4, 2, 1))
+    act = [nn.LeakyReLU(0.2, True), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(first, act[0], second, *middle, act[1], nn.Conv2d(8, 1, 3, padding=1))
 
 
 class FixedHead(nn.Module):
@@ -363,7 +364,9 @@ ZOO: dict[str, Case] = {
     ),
     "three_dim": Case(
         lambda: (
-            nn.Sequential(nn.ConvTranspose3d(6, 8, 4), nn.BatchNorm3d(8), nn.ReLU(True), nn.ConvTranspose3d(8, 1, 4, 2, 1)),
+            nn.Sequential(
+                nn.ConvTranspose3d(6, 8, 4), nn.BatchNorm3d(8), nn.ReLU(True), nn.ConvTranspose3d(8, 1, 4, 2, 1)
+            ),
             nn.Sequential(nn.Conv3d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv3d(4, 1, 4)),
         ),
         lambda: (torch.randn(2, 6, 1, 1, 1),),
@@ -464,11 +467,12 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
             s = signals[i]
             if s is None:
                 scale = [a / b for a, b in zip(phi.shape[2:], c.form.spatial, strict=True)]
-                s = [
-                    torch.zeros(len(phi), q.form.channels, *(round(n * f) for n, f in zip(q.form.spatial, scale, strict=False)), dtype=phi.dtype)
-                    if len(scale) == len(q.form.spatial) else torch.zeros(len(phi), q.form.channels, dtype=phi.dtype)
-                    for q in c.sources
-                ]  # fmt: skip
+                s = []
+                for form in (q.form for q in c.sources):
+                    size = form.spatial
+                    if len(size) == len(scale):
+                        size = [round(n * f) for n, f in zip(size, scale, strict=True)]
+                    s.append(torch.zeros(len(phi), form.channels, *size, dtype=phi.dtype))
             if getattr(modules[i], "resize_signals", True):
                 s = [fit(q, tuple(phi.shape[2:])) for q in s]
             corrected = base + strength * from_map(modules[i](phi, *s), c.form, base)

@@ -61,10 +61,7 @@ def test_a_loop_moves_statistics_as_one_call_of_g_does(case):
     run(stir(loop), args, steps=3)
     assert same(before, state(D))
     if loop.plan.first == "base":
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(G.state_dict().values(), twin.state_dict().values(), strict=True)
-        )
+        assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), twin.state_dict().values(), strict=True))
 
 
 def test_fresh_zero_strength_and_no_steps_are_g(case):
@@ -230,9 +227,7 @@ def test_float64_and_bfloat16():
             stir(loop)
             y = loop(*args)
             assert y.dtype is dtype
-            assert next(loop.parameters()).dtype is (
-                torch.float64 if dtype == torch.float64 else torch.float32
-            )
+            assert next(loop.parameters()).dtype is (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def test_inference_mode_is_the_same(case):

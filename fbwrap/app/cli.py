@@ -29,9 +29,7 @@ def version() -> None:
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path(
-        "quickstart"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     steps: Annotated[int, typer.Option(help="Optimizer steps of each training.", min=1)] = 1000,
     fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming.")] = False,

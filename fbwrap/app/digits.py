@@ -18,12 +18,8 @@ class Generator(nn.Module):
     def __init__(self, width: int = 24):
         super().__init__()
         self.fc = nn.Linear(LATENT, 2 * width * 4)
-        self.up1 = nn.Sequential(
-            nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(True)
-        )
-        self.up2 = nn.Sequential(
-            nn.ConvTranspose2d(width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(True)
-        )
+        self.up1 = nn.Sequential(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(True))
+        self.up2 = nn.Sequential(nn.ConvTranspose2d(width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(True))
         self.out = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

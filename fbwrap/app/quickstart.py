@@ -34,7 +34,15 @@ logger = logging.getLogger("fbwrap")
 
 LINKS = [("up1", "conv2"), ("up2", "conv1")]
 STRENGTHS, STEPS = (0.25, 0.5, 1.0), (1, 2, 3)
-OPTIONS: dict[str, Any] = {"critic_lr": 4e-4, "r1": 1.0, "batch": 64, "save_every": 250}
+OPTIONS: dict[str, Any] = {
+    "critic_lr": 4e-4,
+    "r1": 1.0,
+    "batch": 64,
+    "decay": "none",
+    "r1_every": 1,
+    "ema": 0.999,
+    "save_every": 250,
+}
 
 
 @dataclass(frozen=True)
@@ -123,9 +131,7 @@ def _measure(
     for steps in STEPS:
         for strength in STRENGTHS:
             with loop.settings(steps=steps, strength=strength):
-                rows.append(
-                    {"model": "head", "steps": steps, "strength": strength, "distance": distance(loop)}
-                )
+                rows.append({"model": "head", "steps": steps, "strength": strength, "distance": distance(loop)})
     return rows
 
 
@@ -141,9 +147,7 @@ def _check_round_trip(loop: fbwrap.FeedbackLoop, G: nn.Module, D: nn.Module, out
         z = latents(64)
         with fbwrap.from_pretrained(out / "head", G3, D3) as again:
             if not torch.equal(again(z), loop(z)):
-                raise FbwrapError(
-                    "The loaded head gives other pictures than the saved one. Please report this."
-                )
+                raise FbwrapError("The loaded head gives other pictures than the saved one. Please report this.")
         if not torch.equal(G3(z), G(z)):
             raise FbwrapError("Detaching left a trace in G. Please report this.")
 
@@ -196,9 +200,7 @@ def _table(rows: list[dict[str, Any]], longer: float, trained: float) -> str:
     for row in rows:
         steps, strength = row.get("steps", ""), row.get("strength", "")
         change = row["distance"] / base - 1
-        lines.append(
-            f"{row['model']:<14}  {steps:>5}  {strength:>8}  {row['distance']:8.2f}  {change:+11.0%}"
-        )
+        lines.append(f"{row['model']:<14}  {steps:>5}  {strength:>8}  {row['distance']:8.2f}  {change:+11.0%}")
     lines += [
         "Fréchet distance in the 32-d hidden layer of a digit classifier, 5000 samples against all 1797",
         f"digits (not comparable with FID). Training: head {trained:.0f} s, G trained on {longer:.0f} s, same steps.",
