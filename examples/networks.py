@@ -3,6 +3,7 @@
 They stand in for the code that a user already has: fbwrap itself needs nothing of this.
 """
 
+import itertools
 import math
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class CvaeGanD(nn.Module):
         super().__init__()
         self.label_embedding = nn.Embedding(10, 10)
         widths, layers = (1, 32, 64, 128, 256), []
-        for inside, outside in zip(widths, widths[1:], strict=False):
+        for inside, outside in itertools.pairwise(widths):
             layers += [nn.Conv2d(inside, outside, 4, 2, 1), nn.LeakyReLU(0.2)]
         self.conv_layers = nn.Sequential(*layers)
         self.fc = nn.Sequential(nn.Linear(266, 1), nn.Sigmoid())

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fbwrap.recipes import AFL, GAN, frechet_distance, train_discriminator
+from fbwrap.recipes.metrics import features
 from networks import DigitCritic, LeNet, WganMnistG, load, naming_loss, realness
 from torch import Tensor, nn
 
 import fbwrap
 from fbwrap.modules import Dual
-from fbwrap.recipes import AFL, GAN, frechet_distance, train_discriminator
-from fbwrap.recipes.metrics import features
 
 LINK = fbwrap.Link("gen.2", ["stages.0", "stages.1", "stages.2"])
 MODULES = {
@@ -209,10 +209,8 @@ def main() -> None:
             begin = time.monotonic()
             rows.append(run(arm, G, D, real, options.steps, seed, score))
             best = min(rows[-1]["fid"].values())
-            print(
-                f"seed {seed} {arm} {options.steps}: {best:.1f} (base {base:.1f}), {math.ceil(time.monotonic() - begin)} s",
-                flush=True,
-            )
+            took = math.ceil(time.monotonic() - begin)
+            print(f"seed {seed} {arm} {options.steps}: {best:.1f} (base {base:.1f}), {took} s", flush=True)
             kept.write_text(json.dumps(rows, indent=1))
     table = report(rows, base, FOLDER)
     (FOLDER / "table.md").write_text(table + "\n")

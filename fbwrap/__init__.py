@@ -16,8 +16,9 @@ from .attach import attach
 from .errors import FbwrapError
 from .head import from_pretrained
 from .links import Link
-from .loop import FeedbackLoop, Rollout
+from .loop import FeedbackLoop
 from .modules import FeedbackModule
+from .rollout import Rollout
 from .table import LayerTable, layers
 
 __version__ = "0.1.0.dev0"

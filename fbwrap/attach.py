@@ -10,26 +10,24 @@ Example:
     '1'
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .critic import CriticInput, critic_input_of, image_of, response_of
+from .critic import CriticInput, critic_input_of, image_of
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint
-from .links import Connection, Layer, Link, Source
-from .loop import FeedbackLoop, check_strength
-from .modules import ModuleSpec, Transform, build, spec_of
-from .naming import Ref, names, resolve, unwrap
-from .pairing import auto, best_source
-from .plan import Plan, PlannedLink, call_of, schedule, suffix_flops
-from .probe import TensorInfo, Trace, info_of, look
-from .signals import Form, form_of
-from .tape import Site, tensors
-
-Layers = str | Sequence[Any]
+from .links import Connection
+from .loop import FeedbackLoop
+from .modules import Transform, build, spec_of
+from .naming import unwrap
+from .plan import Plan, PlannedLink, schedule, suffix_flops
+from .probe import Trace, look
+from .resolve import Layers, Resolver, module_of
+from .signals import Form
+from .trees import tensors
 
 
 def attach(
@@ -100,7 +98,7 @@ def attach(
     image = image_of(made.output)
     image_dims = image.dim() - 2
     asked = _look_at_critic(discriminator, ask, made.output, args, kwargs) if discriminator else None
-    resolver = _Resolver(made, asked, image, response, spec_of(module))
+    resolver = Resolver(made, asked, image, response, spec_of(module))
     connections = sorted(
         (c for link in resolver.links(layers) for c in resolver.connect(link)),
         key=lambda c: _when(made, c),
@@ -202,146 +200,6 @@ def _look_at_critic(
     return trace
 
 
-class _Resolver:
-    """Turns what the user wrote into connections."""
-
-    def __init__(
-        self,
-        made: Trace,
-        asked: Trace | None,
-        image: Tensor,
-        response: Any,
-        module: ModuleSpec,
-    ):
-        self._made, self._asked, self._image = made, asked, image
-        self._response, self._module = response, module
-        self._dims = image.dim() - 2
-
-    def links(self, layers: Layers) -> list[Link]:
-        """Every item of ``layers`` as a Link."""
-        if isinstance(layers, str) and layers == "auto":
-            if self._module.default.source:
-                targets = [target for target, _ in auto(self._made, self._made, self._dims)]
-                return [Link(str(target)) for target in targets]
-            return [Link(str(g), str(d)) for g, d in auto(self._made, self._asked, self._dims)]
-        items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
-        if not items:
-            raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
-        return [self._link(item) for item in items]
-
-    def _link(self, item: Any) -> Link:
-        if isinstance(item, Link):
-            return item
-        if isinstance(item, str | nn.Module):
-            return Link(item)
-        if isinstance(item, tuple | list) and len(item) == 2:
-            return Link(item[0], item[1])
-        raise SettingError(
-            f"layers contains {item!r}. Each item is a layer name or glob, a module, a pair "
-            "(generator_layer, discriminator_layer), or a fbwrap.Link."
-        )
-
-    def connect(self, link: Link) -> list[Connection]:
-        """A link's connections: one, or as many as its glob matches."""
-        refs = resolve(self._made.model, link.target)
-        if isinstance(link.target, str) and "*" in link.target:
-            calls = [ref for ref in refs if self._made.calls_of(self._module_of(ref))]
-            refs = calls or refs
-        return [self._connect(link, ref) for ref in refs]
-
-    def _module_of(self, ref: Ref) -> nn.Module:
-        return _module(self._made, ref)
-
-    def _connect(self, link: Link, ref: Ref) -> Connection:
-        module = self._module_of(ref)
-        found = call_of(self._made, module, ref, "Generator")
-        infos = found.outputs if link.at == "output" else found.inputs
-        path, info = _pick(ref, infos, link.at, "generator")
-        form = form_of(info.shape, link.target_layout or found.layout, self._dims)
-        spec = self._module if link.module is None else spec_of(link.module)
-        sources = self._sources(link, spec, form, info.shape[0])
-        name = Ref(ref.name, ref.call, ref.path)
-        site = Site(module, found.index, path, link.at, str(name))
-        carry = spec.default.carry if link.carry is None else link.carry
-        strength = check_strength(link.strength)
-        return Connection(name, link.at, site, form, sources, spec, strength, carry, link.feature)
-
-    def _sources(self, link: Link, spec: ModuleSpec, form: Form, batch: int) -> tuple[Source, ...]:
-        wanted: Any = link.source
-        if wanted is None:
-            wanted = spec.default.source
-        if wanted is None:
-            wanted = (str(best_source(form, self._asked, self._dims)[0]),)
-        if isinstance(wanted, str | nn.Module):
-            wanted = (wanted,)
-        sources = [s for item in wanted for s in self._source(item, link.source_layout, batch)]
-        if not sources:
-            raise PairingError(f"The link to {link.target!r} has no source.")
-        return tuple(sources)
-
-    def _source(self, item: Layer, layout: str | None, batch: int) -> list[Source]:
-        if isinstance(item, str) and item == "image":
-            form = form_of(tuple(self._image.shape), layout or "channels_first", self._dims)
-            return [Source("image", None, form)]
-        if self._asked is None:
-            raise PairingError(f"The source {item!r} needs a discriminator, and there is none.")
-        if isinstance(item, str) and item == "response":
-            if self._asked.error is not None:
-                raise CriticError(
-                    f"The source 'response' needs all of D, but D refuses G's output: {self._asked.error}."
-                )
-            info = info_of(response_of(self._asked.output, self._response))
-            return [self._checked(Source("response", None, self._form(info, layout)), info, batch)]
-        found = []
-        for ref in resolve(self._asked.model, item):
-            called = call_of(self._asked, _module(self._asked, ref), ref, "Discriminator")
-            path, info = _pick(ref, called.outputs, "output", "discriminator")
-            ref = Ref(ref.name, called.index if ref.call is not None else None, path)
-            form = self._form(info, layout or called.layout)
-            found.append(self._checked(Source(str(ref), ref, form), info, batch))
-        return found
-
-    def _form(self, info: TensorInfo, layout: str | None) -> Form:
-        return form_of(info.shape, layout or "channels_first", self._dims)
-
-    def _checked(self, source: Source, info: TensorInfo, batch: int) -> Source:
-        if info.shape[0] != batch:
-            raise PairingError(
-                f"The source {source.name!r} has batch size {info.shape[0]} (shape {info.shape}), but the "
-                f"target {batch}: D does not answer per sample there. Choose an earlier D layer, or pass "
-                "response= for the right part of D's answer."
-            )
-        return source
-
-
-def _module(trace: Trace, ref: Ref) -> nn.Module:
-    return names(trace.model)[ref.name]
-
-
-def _pick(
-    ref: Ref, infos: Mapping[tuple[int | str, ...], TensorInfo], at: str, where: str
-) -> tuple[tuple[int | str, ...], TensorInfo]:
-    """The tensor that is meant in a layer's output or input: the one at the path, or the only one."""
-    features = {path: info for path, info in infos.items() if info.is_feature}
-    path = ref.path
-    if at == "input":
-        path = (0, *path) if path else path
-    if path and path in features:
-        return path, features[path]
-    if not path and len(features) == 1:
-        return next(iter(features.items()))
-    if not path and () in features:
-        return (), features[()]
-    listed = ", ".join(
-        f"{ref.name}{''.join(f'[{key}]' for key in path)} {info.shape}" for path, info in features.items()
-    )
-    what = f"has no feature at {ref}" if ref.path else f"has {len(features)} features"
-    raise PairingError(
-        f"The {at} of {where} layer {ref.name!r} {what}: {listed or 'none'}. A feature is a "
-        "floating-point tensor with a batch and channels. Name one with its path, or choose another layer."
-    )
-
-
 def _build(connection: Connection, made: Trace) -> nn.Module:
     module = build(connection.spec, connection.form, tuple(s.form for s in connection.sources))
     call = made.calls_of(connection.site.module)[connection.site.call]
@@ -422,7 +280,7 @@ def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple
     if any(source.name == "response" for source in sources):
         return None, asked.flops
     last = max(
-        (asked.calls_of(_module(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref),
+        (asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref),
         key=lambda call: call.end,
     )
     return last.name, last.flops_after
@@ -438,5 +296,5 @@ def _called(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str
     if stop == "":
         return ()
     sources = [source for c in connections for source in c.sources if source.ref]
-    end = max(asked.calls_of(_module(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref)
+    end = max(asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref)
     return tuple(dict.fromkeys(call.name for call in asked.calls if call.start < end))

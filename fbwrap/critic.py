@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .errors import CriticError, SettingError
 from .naming import follow, parse
-from .tape import tensors
+from .trees import tensors
 
 CriticInput = Callable[..., Any]
 

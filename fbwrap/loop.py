@@ -18,100 +18,30 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 """
 
 import logging
-import math
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .corrections import Corrections
 from .critic import CriticInput, call, image_of, response_of
-from .errors import CriticError, DetachedError, PairingError, SettingError, UnsupportedError
+from .dice import Dice
+from .errors import CriticError, DetachedError, SettingError
 from .links import Connection
 from .naming import names, unwrap
 from .plan import Plan, schedule
 from .probe import Trace, device_of
-from .signals import fit, from_map, spread, to_map, zeros
-from .tape import (
-    Dice,
-    Key,
-    Replay,
-    Schedule,
-    Tap,
-    buffers_of,
-    kept_buffers,
-    map_tensors,
-    modes,
-    put_back,
-    read,
-    tensors,
-    wrapped,
-)
+from .rollout import LinkHandle, Rollout
+from .settings import Strength, check_steps, check_strength, is_zero
+from .signals import to_map
+from .surroundings import eager, lock_of, outside_inference_mode, usable
+from .tape import Key, Replay, Schedule, Tap, buffers_of, kept_buffers, modes, put_back, read, wrapped
+from .trees import map_tensors, tensors
 
 logger = logging.getLogger("fbwrap")
-
-Strength = float | Tensor
-_locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
-_locks_guard = threading.Lock()
-
-
-@dataclass
-class Rollout:
-    """The whole sequence y_0 … y_T of one call.
-
-    Attributes:
-        outputs: what G returned at t = 0 … T. With a FAL loop (``first="zeros"``) y_0 is zeros.
-    """
-
-    outputs: tuple[Any, ...]
-    _respond: Callable[[Any], Tensor]
-
-    @property
-    def output(self) -> Any:
-        """y_T."""
-        return self.outputs[-1]
-
-    @cached_property
-    def responses(self) -> tuple[Tensor, ...]:
-        """D's response r_t = D(y_t) to each output, without a graph.
-
-        Computed when first asked for (the loop itself stops D early), with D as it is then.
-        """
-        return tuple(self._respond(output) for output in self.outputs)
-
-
-class LinkHandle:
-    """One link of an attached loop: ``loop["main.5"]``. Its ``strength`` can be set at any time."""
-
-    def __init__(self, loop: "FeedbackLoop", index: int):
-        self._loop, self._index = loop, index
-
-    @property
-    def target(self) -> str:
-        """The corrected layer of G."""
-        return str(self._loop.connections[self._index].target)
-
-    @property
-    def module(self) -> nn.Module:
-        """The feedback module."""
-        return self._loop.feedback[self._index]
-
-    @property
-    def strength(self) -> Strength:
-        """This link's α; multiplied by ``loop.strength``."""
-        return self._loop._strengths[self._index]
-
-    @strength.setter
-    def strength(self, value: Strength) -> None:
-        self._loop._strengths[self._index] = check_strength(value)
-
-    def __repr__(self) -> str:
-        return f"{self._loop.connections[self._index]} strength={self.strength}"
 
 
 class FeedbackLoop(nn.Module):
@@ -201,13 +131,16 @@ class FeedbackLoop(nn.Module):
         if isinstance(key, int):
             if not -len(self.connections) <= key < len(self.connections):
                 raise SettingError(f"There is no link {key}: the loop has {len(self.connections)}.")
-            return LinkHandle(self, key % len(self.connections))
+            return self._handle(key % len(self.connections))
         found = [i for i, c in enumerate(self.connections) if key in (str(c.target), c.target.name)]
         if len(found) != 1:
             known = ", ".join(f"{i}: {c.target}" for i, c in enumerate(self.connections))
             many = f"{len(found)} links correct" if found else "No link corrects"
             raise SettingError(f"{many} {key!r}. Use the number of one of the links {known}.")
-        return LinkHandle(self, found[0])
+        return self._handle(found[0])
+
+    def _handle(self, index: int) -> LinkHandle:
+        return LinkHandle(self.connections[index], self.feedback[index], self._strengths, index)
 
     def __len__(self) -> int:
         return len(self.connections)
@@ -314,18 +247,8 @@ class FeedbackLoop(nn.Module):
         again and D's unused tail are in the graph as written; compilers remove them.
         """
 
-        class Whole(nn.Module):
-            def __init__(self, loop: "FeedbackLoop"):
-                super().__init__()
-                self.generator, self.feedback = unwrap(loop.generator), loop.feedback
-                self.discriminator = loop.discriminator
-                self.run = [loop]
-
-            def forward(self, *args: Any, **kwargs: Any) -> Any:
-                return self.run[0](*args, **kwargs)
-
         self._check_attached()
-        return torch.export.export(Whole(self), example, named or None)
+        return torch.export.export(_Whole(self), example, named or None)
 
     def use_discriminator(self, discriminator: nn.Module) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
@@ -341,13 +264,13 @@ class FeedbackLoop(nn.Module):
 
     def _roll(self, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, reference: Any, keep: bool) -> list[Any]:
         strengths = [self._alpha(index) for index in range(len(self.connections))]
-        active = tuple(i for i, alpha in enumerate(strengths) if not _is_zero(alpha))
+        active = tuple(i for i, alpha in enumerate(strengths) if not is_zero(alpha))
         if steps == 0 or not active:
             with self._running():
                 return [unwrap(self.generator)(*args, **kwargs)] * (steps + 1)
-        with self._running(), _outside_inference_mode():
-            args, kwargs = _usable((args, kwargs))
-            feedback = _Feedback(self, active, strengths)
+        with self._running(), outside_inference_mode():
+            args, kwargs = usable((args, kwargs))
+            feedback = Corrections(self.connections, self.feedback, active, strengths)
             start = buffers_of(_training(self.generator))
             with self._passes(active, args, kwargs).installed() as passes:
                 if self._first == "zeros":
@@ -451,7 +374,7 @@ class FeedbackLoop(nn.Module):
         if torch.compiler.is_compiling():
             yield
             return
-        with _lock_of(unwrap(self.generator)), _eager(self._networks):
+        with lock_of(unwrap(self.generator)), eager(self._networks):
             self._inside.depth = getattr(self._inside, "depth", 0) + 1
             try:
                 yield
@@ -490,134 +413,18 @@ class FeedbackLoop(nn.Module):
         self._inside = threading.local()
 
 
-class _Feedback:
-    """The corrections of one rollout: what the modules see, and what is carried between steps."""
-
-    def __init__(self, loop: FeedbackLoop, active: tuple[int, ...], strengths: list[tuple[Strength, ...]]):
-        self._loop, self._active, self._strengths = loop, active, strengths
-        self.signals: dict[int, list[Tensor]] = {}
-        self._features: dict[int, Tensor] = {}  # φ (or h) as the last corrected pass left it
-        self._observed: dict[int, Tensor] = {}  # φ(y_0)
-        self._now: dict[int, Tensor] = {}
-        self._learns = torch.is_grad_enabled() and loop.training
-        self.needs_previous = any(loop.connections[i].feature_of == "previous" for i in active)
-
-    def run(self, generate: Callable[[Callable[[int, Tensor], Tensor]], Any]) -> Any:
-        """One pass of G with the corrections in it."""
-        self._now = {}
-        output = generate(self.correct)
-        self._features |= self._now
-        return output
-
-    def observe(self, site: int, feature: Tensor) -> Tensor:
-        """Note φ(y_0) for links that see the previous pass's feature (AFL Eq. 5)."""
-        self._observed[self._active[site]] = feature
-        return feature
-
-    def correct(self, site: int, feature: Tensor) -> Tensor:
-        """φ + α·f(signals, φ), or for a carried link h + α·f(signals, h)."""
-        index = self._active[site]
-        link, module = self._loop.connections[index], self._loop.feedback[index]
-        if self._learns:
-            _refuse_checkpointing(str(link.target))
-        base = self._features.get(index, feature) if link.carry else feature
-        seen = base
-        if link.feature_of == "previous":
-            seen = self._features.get(index, self._observed.get(index, feature))
-        phi = to_map(seen, link.form)
-        signals = self.signals.get(index) or self._zeros(index, phi)
-        dtype = next((p.dtype for p in module.parameters()), phi.dtype)
-        if getattr(module, "resize_signals", True):
-            signals = [fit(signal, tuple(phi.shape[2:])) for signal in signals]
-        correction = module(phi.to(dtype), *(signal.to(dtype) for signal in signals))
-        if correction.shape != phi.shape:
-            raise PairingError(
-                f"The feedback module of {link.target} returned shape {tuple(correction.shape)} for a "
-                f"feature of shape {tuple(phi.shape)}. forward(feature, *signals) must return a "
-                "correction of the feature's shape."
-            )
-        correction = correction.to(base.dtype)
-        for factor in self._strengths[index]:
-            correction = correction * spread(factor, correction)
-        corrected = base + from_map(correction, link.form, base)
-        self._now[index] = corrected
-        return corrected
-
-    def _zeros(self, index: int, phi: Tensor) -> list[Tensor]:
-        link = self._loop.connections[index]
-        scale = tuple(now / then for now, then in zip(phi.shape[2:], link.form.spatial, strict=True))
-        return [zeros(source.form, phi.shape[0], scale, phi) for source in link.sources]
-
-
-# -- small things -------------------------------------------------------------------------------------
-
-
-def check_strength(value: Strength) -> Strength:
-    """A strength that makes sense: a finite number, or a floating-point tensor."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point() or value.dtype in (torch.bool, torch.int64, torch.uint8):
-            return value
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise SettingError(
-        f"strength={value!r}: pass a finite number, a tensor with one value per sample, or a spatial mask."
-    )
-
-
-def check_steps(value: int) -> int:
-    """A number of steps that makes sense."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise SettingError(f"steps={value!r}: pass a whole number, 0 (only G) or more.")
-
-
-def _is_zero(alpha: tuple[Strength, ...]) -> bool:
-    return any(not isinstance(factor, Tensor) and factor == 0.0 for factor in alpha)
-
-
 def _training(model: nn.Module) -> list[nn.Module]:
     return [module for module in unwrap(model).modules() if module.training]
 
 
-def _lock_of(net: nn.Module) -> threading.RLock:
-    with _locks_guard:
-        return _locks.setdefault(net, threading.RLock())
+class _Whole(nn.Module):
+    """G, D and the head registered in one module, for export."""
 
+    def __init__(self, loop: FeedbackLoop):
+        super().__init__()
+        self.generator, self.feedback = unwrap(loop.generator), loop.feedback
+        self.discriminator = loop.discriminator
+        self._run = [loop]
 
-@contextmanager
-def _outside_inference_mode() -> Iterator[None]:
-    """Inference tensors have no version counter, and replay must know that nothing was overwritten."""
-    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    else:
-        yield
-
-
-def _usable(inputs: Any) -> Any:
-    if not torch.compiler.is_compiling() and any(tensor.is_inference() for _, tensor in tensors(inputs)):
-        return map_tensors(lambda t: t.clone() if t.is_inference() else t, inputs)
-    return inputs
-
-
-@contextmanager
-def _eager(networks: Sequence[nn.Module | None]) -> Iterator[None]:
-    """Compiled parts of G and D run as they were written: compiled code knows nothing of the loop."""
-    nets = [net for net in networks if net is not None]
-    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for n in nets for m in n.modules()):
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
-
-
-def _refuse_checkpointing(target: str) -> None:
-    """A checkpointed segment is computed again in backward, when the correction is no longer there."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    within = hooks is not None and "_checkpoint_hook" in getattr(hooks[0], "__qualname__", "")
-    if within or not torch.is_grad_enabled():
-        raise UnsupportedError(
-            f"G computes its layer {target!r} under gradient checkpointing (or no_grad), so a feedback "
-            "module there would get wrong gradients. Turn gradient checkpointing off in G while the "
-            "head is trained; the loop keeps no graph of what comes before the first corrected layer."
-        )
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run[0](*args, **kwargs)

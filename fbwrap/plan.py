@@ -19,7 +19,7 @@ from torch import nn
 
 from .errors import LayerNotCalledError
 from .naming import Ref
-from .probe import Call, Trace
+from .probe import Call, Trace, is_sequential
 from .signals import Form
 from .tape import Key, Schedule, Site
 
@@ -153,7 +153,7 @@ def schedule(trace: Trace, sites: Sequence[Site]) -> Schedule:
     chosen: list[Call] = []
     for call in trace.calls:
         inside = chosen and call.start < chosen[-1].end
-        if call.done and call.end <= first and call.plain and not inside:
+        if call.done and call.end <= first and call.plain and not call.entangled and not inside:
             chosen.append(call)
     modules = {call.module for call in chosen}
     visible = {
@@ -171,7 +171,7 @@ def _dead(trace: Trace, chosen: list[Call]) -> frozenset[Key]:
     dead = set()
     for call in chosen:
         parent = trace.model if call.parent is None else trace.calls[call.parent].module
-        if type(parent).forward is not nn.Sequential.forward or "forward" in vars(parent):
+        if not is_sequential(parent):
             continue
         later = [c for c in trace.calls if c.parent == call.parent and c.start > call.start]
         if later and (later[0].module, later[0].index) in keys:

@@ -19,8 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .dice import Dice, same_dice
 from .naming import Path, names, unwrap
-from .tape import Around, Dice, is_plain, kept_buffers, modes, same_dice, tensors, wrapped
+from .tape import Around, kept_buffers, modes, wrapped
+from .trees import is_plain, tensors
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
 _CHANNELS_FIRST = (
@@ -46,7 +48,11 @@ class TensorInfo:
 
 @dataclass
 class Call:
-    """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place."""
+    """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place.
+
+    ``mutated``: its output is overwritten later. ``entangled``: it overwrites its input or returns
+    (part of) it, and others may hold that input: skipping the call would be noticed.
+    """
 
     name: str
     module: nn.Module
@@ -58,6 +64,7 @@ class Call:
     inputs: dict[Path, TensorInfo] = field(default_factory=dict)
     plain: bool = False
     mutated: bool = False
+    entangled: bool = False
     flops_before: int = 0
     flops_after: int = 0
     layout: str = "channels_first"
@@ -106,7 +113,7 @@ def look(
     for name, module in names(net).items():
         known.setdefault(module, name)
     trace = Trace(net, [])
-    clock = _Clock()
+    clock = _Clock(held=[_memory((args, kwargs))])
     alive: list[tuple[Call, Tensor, int]] = []
     entered = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
     modules = list(net.modules())
@@ -157,6 +164,7 @@ def device_of(net: nn.Module) -> torch.device:
 class _Clock:
     now: int = 0
     open: list[int] = field(default_factory=list)
+    held: list[set[int]] = field(default_factory=list)
     count: dict[nn.Module, int] = field(default_factory=dict)
 
     def tick(self) -> int:
@@ -165,12 +173,23 @@ class _Clock:
 
 
 @contextmanager
-def _entered(clock: _Clock, place: int) -> Iterator[None]:
+def _entered(clock: _Clock, place: int, held: set[int]) -> Iterator[None]:
     clock.open.append(place)
+    clock.held.append(held)
     try:
         yield
     finally:
         clock.open.pop()
+        clock.held.pop()
+
+
+def _memory(tree: Any) -> set[int]:
+    return {tensor.untyped_storage()._cdata for _, tensor in tensors(tree)}
+
+
+def is_sequential(module: nn.Module) -> bool:
+    """Whether a module hands each child's output to the next and to nothing else."""
+    return type(module).forward is nn.Sequential.forward
 
 
 def _watch(
@@ -188,8 +207,14 @@ def _watch(
         call = Call(name, module, index, clock.tick(), parent, flops_before=flops())
         call.inputs = {path: info_of(tensor) for path, tensor in tensors((args, kwargs))}
         trace.calls.append(call)
-        with _entered(clock, len(trace.calls) - 1):
+        before = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
+        held = _memory((args, kwargs))
+        with _entered(clock, len(trace.calls) - 1, held):
             output = forward(*args, **kwargs)
+        shared = held & _memory(output)
+        shared |= {t.untyped_storage()._cdata for t, version in before if t._version != version}
+        caller = trace.model if parent is None else trace.calls[parent].module
+        call.entangled = bool(shared if not is_sequential(caller) else shared & clock.held[-1])
         call.end, call.flops_after = clock.tick(), flops()
         call.plain = is_plain(output)
         for path, tensor in tensors(output):

@@ -19,14 +19,16 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .dice import Dice, same_dice
 from .errors import LayerNotCalledError, PairingError
 from .naming import Path
+from .trees import map_tensors, put, tensors
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 Key = tuple[nn.Module, int]
@@ -111,112 +113,6 @@ def kept_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
         yield
     finally:
         put_back(kept)
-
-
-# -- trees: nested tuples, lists, mappings and dataclasses that hold tensors --------------------------
-
-
-def tensors(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in a nested structure, with the path to it."""
-    if isinstance(tree, Tensor):
-        yield path, tree
-    else:
-        for key, value in _children(tree):
-            yield from tensors(value, (*path, key))
-
-
-def is_plain(tree: Any) -> bool:
-    """Whether all that a structure holds can be seen: what cannot is never replayed."""
-    if isinstance(tree, Tensor | str | int | float | bool | complex | type(None)):
-        return True
-    if isinstance(tree, torch.dtype | torch.device | torch.Size):
-        return True
-    if not isinstance(tree, tuple | list | Mapping) and not _is_instance_of_dataclass(tree):
-        return False
-    return all(is_plain(value) for _, value in _children(tree))
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """The same structure, new containers, with ``function`` of each tensor."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    for key, value in list(_children(tree)):
-        tree = put(tree, (key,), map_tensors(function, value))
-    return list(tree) if type(tree) is list else tree
-
-
-def put(tree: Any, path: Path, value: Any) -> Any:
-    """A copy of ``tree`` with ``value`` at ``path``; nothing on the way is changed in place."""
-    if not path:
-        return value
-    key, rest = path[0], path[1:]
-    if isinstance(tree, tuple):
-        position = tree._fields.index(key) if isinstance(key, str) else key  # type: ignore[attr-defined]
-        items = list(tree)
-        items[position] = put(items[position], rest, value)
-        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
-    if isinstance(tree, list):
-        copied = list(tree)
-        copied[key] = put(copied[key], rest, value)  # type: ignore[index,call-overload]
-        return copied
-    if isinstance(tree, dict):
-        fresh = type(tree)(tree) if type(tree) is not dict else dict(tree)
-        fresh[key] = put(fresh[key], rest, value)
-        return fresh
-    return replace(tree, **{str(key): put(getattr(tree, str(key)), rest, value)})
-
-
-def _is_instance_of_dataclass(tree: Any) -> bool:
-    return is_dataclass(tree) and not isinstance(tree, type)
-
-
-def _children(tree: Any) -> list[tuple[int | str, Any]]:
-    if isinstance(tree, Mapping):
-        return list(tree.items())
-    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
-        return list(enumerate(tree))
-    if _is_instance_of_dataclass(tree):
-        return [(name, getattr(tree, name)) for name in tree.__dataclass_fields__]
-    return []
-
-
-# -- random numbers -----------------------------------------------------------------------------------
-
-
-class Dice:
-    """The state of every source of random numbers that a network on ``devices`` may draw from."""
-
-    def __init__(self, device: torch.device, inputs: Any = ()):
-        self._modules: list[Any] = [torch.random]
-        if device.type not in ("cpu", "meta"):
-            module = torch.get_device_module(device)
-            if hasattr(module, "get_rng_state"):
-                self._modules.append(module)
-        self._generators = [item for item in _leaves(inputs) if isinstance(item, torch.Generator)]
-
-    def get(self) -> list[Tensor]:
-        """The states now."""
-        return [m.get_rng_state() for m in self._modules] + [g.get_state() for g in self._generators]
-
-    def set(self, states: list[Tensor]) -> None:
-        """Go back to states that :meth:`get` gave."""
-        for module, state in zip(self._modules, states, strict=False):
-            module.set_rng_state(state)
-        for generator, state in zip(self._generators, states[len(self._modules) :], strict=True):
-            generator.set_state(state)
-
-
-def same_dice(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Whether no random number was drawn between two readings."""
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    inner = _children(tree)
-    if not inner:
-        yield tree
-    for _, value in inner:
-        yield from _leaves(value)
 
 
 # -- the critic: capture and stop ---------------------------------------------------------------------

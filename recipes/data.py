@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fbwrap.errors import SettingError
-from fbwrap.tape import map_tensors, tensors
+from fbwrap.trees import map_tensors, tensors
 
 
 class Batches:
@@ -25,7 +25,8 @@ class Batches:
 
     Args:
         source: a tensor, or a tuple or dict of tensors of equal length, one sample a row; a function
-            ``f(n)`` that returns a batch of n; or an iterable of batches, started again at its end.
+            ``f(n)`` that returns a batch of n; or any other iterable of batches (a list, a DataLoader),
+            started again at its end.
         seed: of the order of rows.
         device: where batches go.
     """
@@ -37,7 +38,8 @@ class Batches:
         self._function: Callable[[int], Any] | None = None
         self._iterator: Iterator[Any] | None = None
         self._rows = 0
-        held = [tensor for _, tensor in tensors(source)]
+        rows = isinstance(source, Tensor | tuple | dict)
+        held = [tensor for _, tensor in tensors(source)] if rows else []
         if held:
             self._rows = len(held[0])
             if not self._rows or any(len(tensor) != self._rows for tensor in held):

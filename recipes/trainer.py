@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from fbwrap.critic import CriticInput, call, response_of
 from fbwrap.errors import TrainingError
-from fbwrap.tape import map_tensors, modes, put, tensors
+from fbwrap.tape import modes
+from fbwrap.trees import map_tensors, put, tensors
 
 from . import checkpoint
 from .data import Batches

@@ -49,6 +49,24 @@ class Functional(nn.Module):
         return torch.tanh(self.last(F.leaky_relu(c, 0.2, inplace=True) + a))
 
 
+class Entangled(nn.Module):
+    """In-place and identity layers on tensors that are used again behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 3, 1)
+        self.act, self.same = nn.ReLU(True), nn.Identity()
+        self.block = nn.Sequential(nn.LeakyReLU(0.1, True), nn.Conv2d(6, 6, 1), nn.ReLU(True))
+
+    def forward(self, x):
+        h = self.a(x)
+        kept, alias = h - 0.5, self.same(h)
+        r = self.act(kept)
+        h += 1
+        t = self.block(h)
+        return self.c(self.b(r) + kept + alias + h + t)
+
+
 class SharedActivation(nn.Module):
     """One activation object for all layers, one of them inside a block."""
 
@@ -315,6 +333,9 @@ ZOO: dict[str, Case] = {
     "before_inplace": Case(lambda: (Deconv(), patch()), z, [("main.1", "0"), ("main.4", "2")]),
     "glob": Case(lambda: (Residual(), patch()), lambda: image(8), ["body.*"], {"module": "light"}),
     "functional": Case(lambda: (Functional(), patch()), image, [("third", "2"), ("second", "0")]),
+    "entangled": Case(lambda: (Entangled(), patch()), image, [("b", "1")], {"steps": 2}),
+    "entangled_block": Case(lambda: (Entangled(), patch()), image, [("block", "1")], {"steps": 2}),
+    "entangled_act": Case(lambda: (Entangled(), patch()), image, [("act", "1")], {"steps": 2}),
     "shared_activation": Case(lambda: (SharedActivation(), patch()), image, [("act#1", "1"), ("act#2", "1")]),
     "shared_block_first": Case(lambda: (SharedActivation(), patch()), image, [("late", "1")]),
     "unet": Case(

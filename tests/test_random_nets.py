@@ -15,16 +15,15 @@ class Random(nn.Module):
     def __init__(self, kinds, skips, shared):
         super().__init__()
         act = nn.ReLU(inplace=True)
-        layers = []
-        for kind in kinds:
-            layers.append({
-                "conv": lambda: nn.Conv2d(6, 6, 3, padding=1),
-                "relu": lambda: act if shared else nn.ReLU(inplace=True),
-                "norm": lambda: nn.BatchNorm2d(6),
-                "drop": lambda: nn.Dropout(0.4),
-                "block": lambda: nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), act if shared else nn.ReLU(True)),
-                "identity": nn.Identity,
-            }[kind]())  # fmt: skip
+        make = {
+            "conv": lambda: nn.Conv2d(6, 6, 3, padding=1),
+            "relu": lambda: act if shared else nn.ReLU(inplace=True),
+            "norm": lambda: nn.BatchNorm2d(6),
+            "drop": lambda: nn.Dropout(0.4),
+            "block": lambda: nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), act if shared else nn.ReLU(True)),
+            "identity": nn.Identity,
+        }
+        layers = [make[kind]() for kind in kinds]
         self.head, self.body, self.tail = nn.Conv2d(3, 6, 3, padding=1), nn.ModuleList(layers), nn.Conv2d(6, 3, 1)
         self.skips = skips
 
@@ -42,7 +41,7 @@ class Random(nn.Module):
 KINDS = st.sampled_from(["conv", "relu", "norm", "drop", "block", "identity"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_net_any_links(data):
     kinds = data.draw(st.lists(KINDS, min_size=2, max_size=7), label="kinds")

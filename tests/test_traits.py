@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ZOO, Deconv, Residual, clone, first, patch, stir, z
+from conftest import ZOO, Deconv, Residual, first, patch, stir, z
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -29,9 +29,8 @@ def test_two_threads_share_a_loop(sr):
     def work(mine):
         with torch.no_grad():
             for _ in range(5):
-                for i in mine:
-                    if not torch.equal(loop(inputs[i]), wanted[i]) or not torch.equal(G(inputs[i]), plain[i]):
-                        wrong.append(i)
+                same = [torch.equal(loop(inputs[i]), wanted[i]) and torch.equal(G(inputs[i]), plain[i]) for i in mine]
+                wrong.extend(i for i, ok in zip(mine, same, strict=True) if not ok)
 
     threads = [threading.Thread(target=work, args=(range(k, 12, 2),)) for k in range(2)]
     [thread.start() for thread in threads]
@@ -282,5 +281,3 @@ def test_auto_prefers_equal_sizes():
     assert [(str(c.target), c.sources[0].name) for c in loop.connections] == [("main.2", "4"), ("main.5", "1")] or [
         (c.form.spatial, c.sources[0].form.spatial) for c in loop.connections
     ] == [((4, 4), (4, 4)), ((8, 8), (8, 8))]
-
-

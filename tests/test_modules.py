@@ -1,0 +1,87 @@
+"""Feedback modules and signals: shapes in 0 to 3 dimensions, zero start, sizes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fbwrap.modules import INITS, KINDS, NORMS, build
+from fbwrap.signals import Form, fit, form_of, from_map, spread, to_map
+
+SIZES = {0: (), 1: (12,), 2: (6, 4), 3: (4, 4, 2)}
+
+
+@pytest.mark.parametrize("dims", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_module_in_every_dimension(kind, dims):
+    for norm in NORMS:
+        for init in INITS:
+            torch.manual_seed(0)
+            feature, signals = Form(8, SIZES[dims]), (Form(5, tuple(2 * n for n in SIZES[dims])), Form(3, SIZES[dims]))
+            module = build({"kind": kind, "norm": norm, "init": init}, feature, signals).train()
+            phi = torch.randn(2, 8, *SIZES[dims])
+            given = [torch.randn(2, s.channels, *s.spatial) for s in signals]
+            if module.resize_signals:
+                given = [fit(s, SIZES[dims]) for s in given]
+            correction = module(phi, *given)
+            assert correction.shape == phi.shape
+            assert bool((correction == 0).all()) == (init == "zero")
+            (correction * torch.randn_like(correction)).sum().backward()
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+def test_options_count():
+    form = (Form(16, (8, 8)), (Form(8, (8, 8)),))
+    convs = [
+        sum(isinstance(m, nn.Conv2d) for m in build({"kind": "dual", "convs": n}, *form).modules()) for n in (1, 2, 3)
+    ]
+    assert convs == [1, 2, 3]
+    hidden = build({"kind": "basic", "hidden": 4}, *form)
+    assert hidden.body[0].weight.shape == (4, 8, 3, 3)
+    sizes = {k: sum(p.numel() for p in build(k, *form).parameters()) for k in ("dual", "light")}
+    assert sizes["light"] < sizes["dual"] / 8
+
+
+def test_fit_is_interpolation_or_area():
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(fit(x, (8, 8)), F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False))
+    assert torch.equal(fit(x, (2, 2)), F.avg_pool2d(x, 2))
+    assert torch.equal(fit(x, ()), x.mean((2, 3)))
+    assert torch.equal(fit(x.mean((2, 3)), (5, 6))[..., 2, 3], x.mean((2, 3)))
+    assert torch.equal(fit(torch.randn(2, 3, 5, 2), (10,)).shape and fit(x, (16,)), x.flatten(2))
+    assert fit(torch.randn(2, 3, 16), (4, 4)).shape == (2, 3, 4, 4)
+    assert fit(x, (2, 4, 4)).shape == (2, 3, 2, 4, 4)
+    assert fit(torch.randn(2, 3, 4, 4, 4), (8, 2)).shape == (2, 3, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "dims", "spatial"),
+    [
+        ((2, 17, 8), "channels_last", 2, (4, 4)),
+        ((2, 16, 8), "channels_last", 2, (4, 4)),
+        ((2, 21, 8), "channels_last", 2, (4, 4)),
+        ((2, 16, 8), "channels_last", 1, (16,)),
+        ((2, 12, 8), "channels_last", 2, (12,)),
+        ((2, 4, 6, 8), "channels_last", 2, (4, 6)),
+        ((2, 8, 12), "channels_first", 1, (12,)),
+        ((2, 8), "channels_first", 2, ()),
+    ],
+)
+def test_layouts_there_and_back(shape, layout, dims, spatial):
+    form = form_of(shape, layout, dims)
+    x = torch.randn(shape)
+    mapped = to_map(x, form)
+    assert mapped.shape == (2, 8, *spatial)
+    back = from_map(mapped, form, x)
+    extra = form.tokens[0] if form.tokens else 0
+    assert torch.equal(back[:, extra:], x[:, extra:])
+    assert bool((back[:, :extra] == 0).all())
+
+
+def test_spread():
+    x = torch.randn(2, 3, 4, 6)
+    assert spread(0.5, x) == 0.5
+    assert spread(torch.tensor([1.0, 2.0]), x).shape == (2, 1, 1, 1)
+    for shape in ((8, 12), (2, 8, 12), (2, 1, 8, 12)):
+        assert spread(torch.ones(shape), x).shape[-3:] == (1, 4, 6)
+    assert spread(torch.tensor(2.0), x) == 2
