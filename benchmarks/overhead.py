@@ -197,7 +197,7 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
         for t in (1, 2, 3):
             loop.steps = t
             mine = timed(lambda: loop(x))
-            whole = timed(lambda: naive(G, D, x, loop, case, t))  # noqa: B023
+            whole = timed(lambda: naive(G, D, x, loop, case, t))
             if number:  # the first round warms up
                 found[f"parts{t}"].append(mine / (g + t * (d + f + s)))
                 found[f"naive{t}"].append(mine / whole)

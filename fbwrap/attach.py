@@ -59,7 +59,7 @@ def attach(
             (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
             :class:`~fbwrap.Link`.
         module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
-            ``"light"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a class.
+            ``"light"``, ``"pyramid"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a class.
         example: inputs of G, used once to learn shapes and call order: a tensor, a tuple of positional
             inputs, or a dict of keyword inputs.
         critic_input: what D is called with, given what G returned and was given:

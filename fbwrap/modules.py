@@ -1,4 +1,4 @@
-"""The feedback networks: AFL's basic and dual-input module, a light one, FAL's AST and its ablations.
+"""The feedback networks: AFL's basic and dual module, a light one, a pyramid, FAL's AST and ablations.
 
 Example:
     >>> import torch
@@ -192,6 +192,50 @@ class Light(FeedbackModule):
         return correction
 
 
+class Pyramid(FeedbackModule):
+    """From coarse to fine: each signal is joined at its own size, coarsest first, with the feature.
+
+    Not from the papers: several D layers see a sample at several scales, and a signal that is first
+    resized to the feature loses what a small convolution could still see at its own size. At every
+    level: conv 3x3, norm, ReLU of [what the coarser levels found, the signal, the feature]; at the
+    feature's size :class:`Dual`'s convolutions. With no signal smaller than the feature it is a dual
+    module.
+
+    Args:
+        convs, norm, init: as in :class:`Basic`.
+    """
+
+    resize_signals: ClassVar[bool] = False
+
+    def __init__(self, feature: Form, *signals: Form, convs: int = 3, norm: str = "batch", init: str = "zero"):
+        super().__init__()
+        dims, width = len(feature.spatial), feature.channels
+        size = math.prod(feature.spatial)
+        maps = [i for i, s in enumerate(signals) if len(s.spatial) == dims]
+        coarse = [i for i in maps if math.prod(signals[i].spatial) < size]
+        self.order = sorted(coarse, key=lambda i: math.prod(signals[i].spatial))
+        found, self.levels = 0, nn.ModuleList()
+        for place, index in enumerate(self.order):
+            outside = round(width * (2 - place / len(self.order)))
+            inside = found + signals[index].channels + width
+            layers = [conv(dims, inside, outside), *norm_layers(norm, dims, outside), nn.ReLU(True)]
+            self.levels.append(nn.Sequential(*layers))
+            found = outside
+        fine = tuple(s for i, s in enumerate(signals) if i not in self.order)
+        joined = (Form(found, feature.spatial), *fine) if found else fine
+        self.last = Dual(feature, *joined, convs=convs, norm=norm, init=init)
+
+    def forward(self, feature: Tensor, *signals: Tensor) -> Tensor:
+        """f([θ_1, …, θ_n, φ])."""
+        found: list[Tensor] = []
+        for index, level in zip(self.order, self.levels, strict=True):
+            size = tuple(signals[index].shape[2:])
+            found = [level(torch.cat([*(fit(x, size) for x in (*found, signals[index], feature))], 1))]
+        fine = [signal for i, signal in enumerate(signals) if i not in self.order]
+        correction: Tensor = self.last(feature, *(fit(x, tuple(feature.shape[2:])) for x in (*found, *fine)))
+        return correction
+
+
 class FeedbackEncoder(nn.Module):
     """FAL's F_e (Eq. 8): signals of any size to f, which has the dimension of h.
 
@@ -315,6 +359,7 @@ KINDS: Mapping[str, type[FeedbackModule]] = {
     "basic": Basic,
     "dual": Dual,
     "light": Light,
+    "pyramid": Pyramid,
     "ast": AST,
     "film": FiLM,
     "concat": Concat,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
@@ -22,6 +23,7 @@ from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
 from fbwrap.tape import modes
 
+from .data import Batches
 from .ema import EMA
 from .options import Options
 from .pictures import is_picture, save_grid
@@ -120,6 +122,8 @@ class AFL:
                 progress=progress,
                 preview=preview,
             )
+            if options.recalibrate and options.ema:
+                self._recalibrate(latents)
         loop.facts["trained_on"] = {
             "recipe": "AFL",
             "options": asdict(options),
@@ -130,9 +134,28 @@ class AFL:
             loop.save_pretrained(folder / "head")
         return fit
 
-    def _shown(self, latents: Any) -> Any:
-        from .data import Batches
+    @torch.no_grad()
+    def _recalibrate(self, latents: Any) -> None:
+        """Read the batch norms' running statistics anew: those of the averaged weights, not an average."""
+        norms = [m for m in self.loop.feedback.modules() if isinstance(m, _BatchNorm)]
+        if not norms or not _again(latents):
+            return
+        momenta = [norm.momentum for norm in norms]
+        batches = Batches(latents, self.options.seed + 2, next(self._critic.net.parameters()).device)
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain mean over batches
+            with torch.random.fork_rng():
+                torch.manual_seed(self.options.seed + 2)
+                for _ in range(self.options.recalibrate):
+                    args, kwargs = as_inputs(batches.next(self.options.batch))
+                    self.loop(*args, **kwargs)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
+    def _shown(self, latents: Any) -> Any:
         device = next(self._critic.net.parameters()).device
         with torch.random.fork_rng():
             torch.manual_seed(self.options.seed)

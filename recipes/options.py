@@ -31,6 +31,7 @@ class Options:
     gradient_penalty: float = 10.0  #        weight of WGAN-GP's penalty, with "wasserstein_gp"
     ema: float = 0.995  #                    decay of the average that is kept in the end; 0: none
     critic_ema: float = 0.995  #             AFL: decay of the average of D that gives the feedback; 0: D itself
+    recalibrate: int = 64  #                 AFL: batches from which norms' statistics are read anew in the end
     seed: int = 0  #                         of latents, data order and modules' dropout
     save_every: int = 500  #                 steps between checkpoints and sample grids, with out=
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids

@@ -85,3 +85,15 @@ def test_spread():
     for shape in ((8, 12), (2, 8, 12), (2, 1, 8, 12)):
         assert spread(torch.ones(shape), x).shape[-3:] == (1, 4, 6)
     assert spread(torch.tensor(2.0), x) == 2
+
+
+def test_pyramid_joins_signals_at_their_own_size():
+    feature = Form(8, (13, 13))
+    signals = (Form(3, (14, 14)), Form(5, (7, 7)), Form(6, (4, 4)))
+    module = build({"kind": "pyramid", "init": "paper"}, feature, signals)
+    sizes = []
+    for layer in (*module.levels, module.last.body):
+        layer[0].register_forward_hook(lambda m, a, y: sizes.append((tuple(a[0].shape[1:]), y.shape[1])))
+    given = [torch.randn(2, s.channels, *s.spatial) for s in signals]
+    assert module(torch.randn(2, 8, 13, 13), *given).shape == (2, 8, 13, 13)
+    assert sizes == [((6 + 8, 4, 4), 16), ((16 + 5 + 8, 7, 7), 12), ((12 + 3 + 8, 13, 13), 8)]

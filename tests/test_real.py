@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import same, state, stir
+from fbwrap.recipes import AFL
 
 import fbwrap
-from fbwrap.recipes import AFL
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("FBWRAP_DATA", ROOT.parent / "shared" / "data"))

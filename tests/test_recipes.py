@@ -234,3 +234,17 @@ def test_frechet_distance_is_scipys():
 
 def test_every_option_has_a_place():
     assert Options(betas=(0.0, 0.9)).betas == (0.0, 0.9)
+
+
+def test_statistics_are_those_of_the_averaged_weights():
+    G, D = pair()
+    G.eval()
+    loop = fbwrap.attach(G, D, [("main.5", "1")], module="basic", example=latents(2))
+    fit(AFL(loop, batch=8, recalibrate=100), 2)
+    norm = loop.feedback[0].body[1]
+    seen = []
+    norm.register_forward_hook(lambda m, a, y: seen.append(a[0]))
+    with torch.no_grad():
+        loop(latents(400))
+    assert torch.allclose(norm.running_mean, seen[0].mean((0, 2, 3)), atol=0.02)
+    assert norm.momentum == 0.1
