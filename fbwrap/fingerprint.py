@@ -31,7 +31,7 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             weights.update(f"{name}{tensor.dtype}".encode())
             if flat.numel():
-                weights.update(memoryview(flat.view(torch.uint8).numpy()))
+                weights.update(flat.view(torch.uint8).numpy().data)
     return {
         "class": type(net).__name__,
         "structure": structure.hexdigest(),

@@ -155,7 +155,7 @@ def schedule(trace: Trace, sites: Sequence[Site]) -> Schedule:
         inside = chosen and call.start < chosen[-1].end
         if call.done and call.end <= first and call.plain and not call.entangled and not inside:
             chosen.append(call)
-    modules = {call.module for call in chosen}
+    modules = {call.module for call in chosen} | {site.module for site in sites}
     visible = {
         module: tuple(
             call.index for call in trace.calls_of(module) if not any(c.start < call.start < c.end for c in chosen)

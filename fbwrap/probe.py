@@ -11,6 +11,7 @@ The look runs the network once, in eval mode and without a graph, and leaves no 
 and the state of the random numbers are as before.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -153,11 +154,8 @@ def info_of(tensor: Tensor) -> TensorInfo:
 
 def device_of(net: nn.Module) -> torch.device:
     """Where a network's first parameter or buffer is; the CPU where it has none."""
-    for tensor in net.parameters():
-        return tensor.device
-    for tensor in net.buffers():
-        return tensor.device
-    return torch.device("cpu")
+    held = itertools.chain(net.parameters(), net.buffers())
+    return next((tensor.device for tensor in held), torch.device("cpu"))
 
 
 @dataclass

@@ -14,6 +14,7 @@ layout the network itself uses.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch import Tensor
 from .errors import PairingError
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-_POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_POOL: dict[int, Any] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _PREFIX_TOKENS = (0, 1, 2, 5)
 
 

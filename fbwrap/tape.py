@@ -146,7 +146,7 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: b
     versions: list[tuple[Key, Tensor, int]] = []
 
     def capture(module: nn.Module) -> Around:
-        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             call, seen[module] = seen[module], seen[module] + 1
             output = forward(*args, **kwargs)
             key = (module, call)
@@ -206,7 +206,7 @@ class Schedule:
 
     replay: calls that return what they returned the first time, in their order.
     dead: those of them whose value nothing reads any more.
-    visible: for a module of ``replay``, which calls a pass that skips them still sees, in order.
+    visible: for their modules and those of the sites, which calls a pass that skips them still sees.
     """
 
     replay: tuple[Key, ...] = ()
@@ -328,7 +328,7 @@ class Replay:
     def _around(self, module: nn.Module) -> Around:
         visible = self._schedule.visible.get(module)
 
-        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             count, self._seen[module] = self._seen[module], self._seen[module] + 1
             if self.replaying and visible is not None:
                 if count >= len(visible):
@@ -353,14 +353,9 @@ class Replay:
         if self._reached:
             return  # out of order; the missing entry in _order tells
         self._order.append(key)
-        copied = key in self._mutated
-        if key in self._dead:
-            value, versions = None, []
-        elif copied:
-            value, versions = map_tensors(Tensor.clone, output), []
-        else:
-            value = map_tensors(lambda tensor: tensor, output)
-            versions = [(tensor, tensor._version) for _, tensor in tensors(output)]
+        copied, read = key in self._mutated, key not in self._dead
+        value = map_tensors(Tensor.clone if copied else _itself, output) if read else None
+        versions = [] if copied or not read else [(t, t._version) for _, t in tensors(output)]
         dice = self._dice.get() if self._dice and self._random else None
         self._kept[key] = _Kept(value, copied, versions, dice)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fbwrap.critic import image_of
@@ -34,7 +35,8 @@ class _Head:
     """The feedback modules as the player: y_1 … y_T are to fool D."""
 
     def __init__(self, loop: FeedbackLoop):
-        self.loop, self.learner = loop, loop.feedback
+        self.loop = loop
+        self.learner: nn.Module = loop.feedback
 
     def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
         return self.loop.rollout(*args, **kwargs).outputs[1:]
@@ -167,7 +169,7 @@ class AFL:
         loop, learning = self.loop, self.loop.feedback
         try:
             if average is not None:
-                loop.feedback = average.module
+                loop.feedback = average.module  # type: ignore[assignment]
             loop.eval()
             with torch.random.fork_rng():
                 outputs = [image_of(y) for y in loop.rollout(*args, **kwargs).outputs]

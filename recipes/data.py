@@ -68,9 +68,9 @@ class Batches:
         return map_tensors(lambda tensor: tensor.to(self._device), batch)
 
     def _next_rows(self, n: int) -> Tensor:
-        parts = []
+        parts: list[Tensor] = []
         while n > 0:
-            epoch, place = divmod(self.position + sum(map(len, parts)), self._rows)
+            epoch, place = divmod(self.position + sum(len(part) for part in parts), self._rows)
             if epoch != self._epoch:
                 generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
                 self._epoch, self._order = epoch, torch.randperm(self._rows, generator=generator)

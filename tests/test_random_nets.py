@@ -41,7 +41,7 @@ class Random(nn.Module):
 KINDS = st.sampled_from(["conv", "relu", "norm", "drop", "block", "identity"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_net_any_links(data):
     kinds = data.draw(st.lists(KINDS, min_size=2, max_size=7), label="kinds")
@@ -58,9 +58,10 @@ def test_any_net_any_links(data):
         calls = len(table[name].shapes)
         which = f"#{data.draw(st.integers(0, calls - 1), label='call')}" if calls > 1 else ""
         kind = data.draw(st.sampled_from(["basic", "dual", "light", "ast"]), label="module")
+        at = data.draw(st.sampled_from(["output", "output", "input"]), label="at")
         source = None if kind == "ast" else data.draw(st.sampled_from(["0", "1", "3", "response", "image"]))
         feature = data.draw(st.sampled_from(["current", "previous"]))
-        links.append(fbwrap.Link(name + which, source, module=kind, feature=feature))
+        links.append(fbwrap.Link(name + which, source, module=kind, feature=feature, at=at))
     loop = stir(fbwrap.attach(G, D, links, example=x, first=data.draw(st.sampled_from(["base", "zeros"]))))
     steps = data.draw(st.integers(1, 3), label="steps")
     torch.manual_seed(3)

@@ -167,7 +167,8 @@ def _pictures(loop: fbwrap.FeedbackLoop, rows: list[dict[str, Any]], out: Path, 
     y0, y1, y2 = (y[:, 0] for y in rollout.outputs)
     lines = [("t = 0", y0), ("t = 1", y1), ("t = 2", y2), ("y₂ − y₀", y2 - y0)]
     figure = plt.figure(figsize=(11, 6.4), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(4, 3))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(4, 3))
+    upper, lower = parts
     axes = upper.subplots(len(lines), len(z))
     for row, (name, pictures) in enumerate(lines):
         for column, picture in enumerate(pictures):
