@@ -5,6 +5,9 @@ Example:
 """
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -40,19 +43,28 @@ def quickstart(
     """
     from .quickstart import quickstart as run
 
-    report = run(out, seed=seed, steps=steps, fresh=fresh)
+    with _in_one_sentence():
+        report = run(out, seed=seed, steps=steps, fresh=fresh)
     typer.echo(report.table)
     typer.echo(f"\nPictures: {report.folder / 'report.png'}   head: {report.folder / 'head'}")
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Failures as one clear sentence and exit code 1; Ctrl-C as 130. ``FBWRAP_DEBUG=1``: the traceback."""
+    try:
+        yield
+    except (FbwrapError, OSError) as error:
+        if os.environ.get("FBWRAP_DEBUG"):
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on where it was.", err=True)
+        raise typer.Exit(130) from None
 
 
 def main() -> None:
     """Run the command line: exit code 0 done, 2 wrong usage, 1 a failure in one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        app()
-    except FbwrapError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise SystemExit(1) from error
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on where it was.", err=True)
-        raise SystemExit(130) from None
+    app()
