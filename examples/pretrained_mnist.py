@@ -89,13 +89,14 @@ def warmed_critic(G: nn.Module, real, seed: int, folder: Path) -> nn.Module:
     return D
 
 
-def run(arm: str, G: nn.Module, D: nn.Module, real, steps: int, seed: int, score, most: int) -> dict:
+def run(arm: str, G: nn.Module, D: nn.Module, real, steps: int, seed: int, score, options) -> dict:
     """Train one arm and measure it."""
     torch.manual_seed(1000 + seed)
     common = {**COMMON, "seed": 1000 + seed}
     if arm == "trained_on":
         net = copy.deepcopy(G)
-        fit = GAN(net, copy.deepcopy(D), response=realness, **TRAINED_ON, **common).fit(real, latents, steps)
+        rates = {**TRAINED_ON, **({"lr": options.rate} if options.rate else {})}
+        fit = GAN(net, copy.deepcopy(D), response=realness, **rates, **common).fit(real, latents, steps)
         net.eval()
         found = {"/": score(lambda z: [net(z)])[0]}
         parameters = sum(p.numel() for p in net.parameters())
@@ -104,10 +105,10 @@ def run(arm: str, G: nn.Module, D: nn.Module, real, steps: int, seed: int, score
         with fbwrap.attach(
             G, D, [LINK], module=module, example=latents(2), response=realness, steps=trained_steps
         ) as loop:
-            fit = AFL(loop, lr=rate, **common).fit(real, latents, steps)
+            fit = AFL(loop, lr=options.rate or rate, **common).fit(real, latents, steps)
             found = {}
             for alpha in STRENGTHS if arm == "pyramid" else SHORT:
-                each = score(lambda z: loop.rollout(z, steps=most, strength=alpha).outputs[1:])  # noqa: B023
+                each = score(lambda z: loop.rollout(z, steps=options.most, strength=alpha).outputs[1:])  # noqa: B023
                 found |= {f"{alpha}/{t}": value for t, value in enumerate(each, 1)}
             parameters = sum(p.numel() for p in loop.parameters())
             if arm == "pyramid":
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--most", type=int, default=1, help="measure T = 1 … MOST")
+    parser.add_argument("--rate", type=float, help="another learning rate, for tuning (choose another --out)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     options = parser.parse_args()
@@ -213,7 +215,7 @@ def main() -> None:
                 continue
             D = D or warmed_critic(G, real, seed, FOLDER / f"critic_{seed}")
             begin = time.monotonic()
-            rows.append(run(arm, G, D, real, options.steps, seed, score, options.most))
+            rows.append(run(arm, G, D, real, options.steps, seed, score, options))
             best = min(rows[-1]["fid"].values())
             took = math.ceil(time.monotonic() - begin)
             print(f"seed {seed} {arm} {options.steps}: {best:.1f} (base {base:.1f}), {took} s", flush=True)

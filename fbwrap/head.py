@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,12 +80,17 @@ def save_pretrained(
     target = Path(folder)
     config = _config(loop, trained_on)
     try:
+        json.dumps(config)
+    except TypeError as error:
+        raise HeadError(f"trained_on must be plain data (text, numbers, lists, dicts): {error}.") from error
+    try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=".fbwrap-") as temporary:
             written = {name: _write(Path(temporary) / name, tensors) for name, tensors in files.items()}
             config["files"] = written
             (Path(temporary) / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             for name in (*files, CONFIG):
+                shutil.copymode(Path(temporary) / CONFIG, Path(temporary) / name)  # safetensors makes them private
                 os.replace(Path(temporary) / name, target / name)
         if DISCRIMINATOR not in files:
             (target / DISCRIMINATOR).unlink(missing_ok=True)
