@@ -30,6 +30,7 @@ from .corrections import Corrections
 from .critic import CriticInput, call, image_of, response_of
 from .dice import Dice
 from .errors import CriticError, DetachedError, SettingError
+from .export import export
 from .links import Connection
 from .naming import names, unwrap
 from .plan import Plan, schedule
@@ -91,6 +92,7 @@ class FeedbackLoop(nn.Module):
         self._critic_mutated: set[Key] = set()
         self._schedules: dict[tuple[int, ...], Schedule] = {}
         self._taps: dict[int, dict[str, Tap]] = {}
+        self._lists: dict[int, list[nn.Module]] = {}
         self._detached = False
         self._inside = threading.local()
         self._uninstall: list[ExitStack] = []
@@ -248,12 +250,13 @@ class FeedbackLoop(nn.Module):
         """
 
         self._check_attached()
-        return torch.export.export(_Whole(self), example, named or None)
+        return export(self, self.feedback, self.generator, self.discriminator, example, named)
 
     def use_discriminator(self, discriminator: nn.Module) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
         self._networks = (self.generator, discriminator)
         self._taps.clear()
+        self._lists.clear()
         self._critic_mutated.clear()
 
     def __repr__(self) -> str:
@@ -271,8 +274,9 @@ class FeedbackLoop(nn.Module):
         with self._running(), outside_inference_mode():
             args, kwargs = usable((args, kwargs))
             feedback = Corrections(self.connections, self.feedback, active, strengths)
-            start = buffers_of(_training(self.generator))
-            with self._passes(active, args, kwargs).installed() as passes:
+            training = self._training()
+            start = buffers_of(training)
+            with self._passes(active, args, kwargs, bool(training)).installed() as passes:
                 if self._first == "zeros":
                     output = feedback.run(passes.first)
                     outputs = [map_tensors(torch.zeros_like, output), output]
@@ -282,13 +286,13 @@ class FeedbackLoop(nn.Module):
                     if reference is None or not feedback.signals:
                         seen = outputs[-1] if reference is None else reference
                         feedback.signals = self._look(active, seen, args, kwargs)
-                    with kept_buffers(_training(self.generator)):
+                    with kept_buffers(training):
                         put_back(start)
                         output = feedback.run(passes.again)
                     outputs = [*outputs, output] if keep else [None] * len(outputs) + [output]
             return outputs
 
-    def _passes(self, active: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Replay:
+    def _passes(self, active: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> Replay:
         net, trace = unwrap(self.generator), self._trace[0]
         sites = [self.connections[i].site for i in active]
         if active not in self._schedules:
@@ -305,7 +309,7 @@ class FeedbackLoop(nn.Module):
 
         if torch.compiler.is_compiling():
             return Replay(run, sites, Schedule(), self._mutated, None, False)
-        random = trace.random or bool(_training(net))
+        random = trace.random or training
         dice = Dice(device_of(net), (args, kwargs))
         return Replay(run, sites, self._schedules[active], self._mutated, dice, random)
 
@@ -374,7 +378,7 @@ class FeedbackLoop(nn.Module):
         if torch.compiler.is_compiling():
             yield
             return
-        with lock_of(unwrap(self.generator)), eager(self._networks):
+        with lock_of(unwrap(self.generator)), eager((*self._layers(0), *self._layers(1))):
             self._inside.depth = getattr(self._inside, "depth", 0) + 1
             try:
                 yield
@@ -383,13 +387,23 @@ class FeedbackLoop(nn.Module):
 
     @contextmanager
     def _critic_as_asked(self) -> Iterator[None]:
-        modules = list(self.discriminator.modules()) if self.discriminator is not None else []
+        modules = self._layers(1)
         with ExitStack() as stack:
             if self.critic_mode == "eval":
                 stack.enter_context(modes(modules, False))
             else:
                 stack.enter_context(kept_buffers([m for m in modules if m.training]))
             yield
+
+    def _layers(self, which: int) -> list[nn.Module]:
+        """All modules of G (0) or D (1), listed once."""
+        if which not in self._lists:
+            net = self._networks[which]
+            self._lists[which] = list(unwrap(net).modules()) if net is not None else []
+        return self._lists[which]
+
+    def _training(self) -> list[nn.Module]:
+        return [module for module in self._layers(0) if module.training]
 
     def _check_attached(self) -> None:
         if self._detached:
@@ -411,20 +425,3 @@ class FeedbackLoop(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._inside = threading.local()
-
-
-def _training(model: nn.Module) -> list[nn.Module]:
-    return [module for module in unwrap(model).modules() if module.training]
-
-
-class _Whole(nn.Module):
-    """G, D and the head registered in one module, for export."""
-
-    def __init__(self, loop: FeedbackLoop):
-        super().__init__()
-        self.generator, self.feedback = unwrap(loop.generator), loop.feedback
-        self.discriminator = loop.discriminator
-        self._run = [loop]
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run[0](*args, **kwargs)

@@ -46,10 +46,9 @@ def usable(inputs: Any) -> Any:
 
 
 @contextmanager
-def eager(networks: Sequence[nn.Module | None]) -> Iterator[None]:
+def eager(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Compiled parts of G and D run as they were written: compiled code knows nothing of the loop."""
-    nets = [net for net in networks if net is not None]
-    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for n in nets for m in n.modules()):
+    if any(m._compiled_call_impl is not None or "_orig_mod" in m._modules for m in modules):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:

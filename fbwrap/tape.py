@@ -263,6 +263,7 @@ class Replay:
         self._dead: set[Key] = set()
         self.replaying = False
         self.recorded = False
+        self._passing = False
 
     @contextmanager
     def installed(self) -> Iterator["Replay"]:
@@ -308,10 +309,14 @@ class Replay:
 
     def _pass(self, correct: Correct | None, recording: bool) -> Any:
         self._seen = dict.fromkeys(self._modules, 0)
+        self._passing = True
         self._played: list[Key] = []
         self._reached: set[int] = set()
         self._correct, self._recording = correct, recording
-        output = self._run()
+        try:
+            output = self._run()
+        finally:
+            self._passing = False  # D may share layers with G: its calls are not of this pass
         if correct is not None and len(self._reached) < len(self._sites):
             missing = [site.name for i, site in enumerate(self._sites) if i not in self._reached]
             if self.replaying:
@@ -329,6 +334,8 @@ class Replay:
         visible = self._schedule.visible.get(module)
 
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not self._passing:
+                return forward(*args, **kwargs)
             count, self._seen[module] = self._seen[module], self._seen[module] + 1
             if self.replaying and visible is not None:
                 if count >= len(visible):

@@ -7,7 +7,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = ["errors", "naming", "trees", "dice", "tape", "probe", "signals", "modules", "critic", "settings", "links"]
-ORDER += ["pairing", "plan", "surroundings", "corrections", "fingerprint", "rollout", "loop", "table", "resolve"]
+ORDER += [
+    "pairing",
+    "plan",
+    "surroundings",
+    "corrections",
+    "fingerprint",
+    "rollout",
+    "export",
+    "loop",
+    "table",
+    "resolve",
+]
 ORDER += ["attach", "head"]
 
 

@@ -281,3 +281,28 @@ def test_auto_prefers_equal_sizes():
     assert [(str(c.target), c.sources[0].name) for c in loop.connections] == [("main.2", "4"), ("main.5", "1")] or [
         (c.form.spatial, c.sources[0].form.spatial) for c in loop.connections
     ] == [((4, 4), (4, 4)), ((8, 8), (8, 8))]
+
+
+def test_d_that_shares_layers_with_g():
+    """As in autoencoding GANs: D's calls of a shared layer are not G's."""
+
+    class Sharing(nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.shared, self.own = conv, nn.Conv2d(8, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.own(self.shared(x))
+
+    torch.manual_seed(0)
+    G, x = Residual(), torch.randn(2, 3, 8, 8)
+    D = Sharing(G.head)
+    for layers in ([("body.1", "own")], [("head", "shared")]):
+        loop = stir(fbwrap.attach(G, D, layers, example=x))
+        twin = Residual()
+        twin.load_state_dict(G.state_dict())
+        apart = fbwrap.attach(twin, copy.deepcopy(D), layers, example=x)
+        apart.load_state_dict(loop.state_dict())
+        for steps in (1, 3):
+            loop.steps = apart.steps = steps
+            assert torch.equal(loop(x), apart(x))
