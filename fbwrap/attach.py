@@ -105,6 +105,7 @@ def attach(
     )
     if discriminator is None and any(s.name != "image" for c in connections for s in c.sources):
         raise PairingError("Without a discriminator every link's source must be 'image'.")
+    _refuse_two_carried(connections)
     modules = [_build(connection, made) for connection in connections]
     if first is None:
         fal = all(issubclass(c.spec.default, Transform) for c in connections)
@@ -120,7 +121,7 @@ def attach(
             "generator": fingerprint(generator),
             "discriminator": fingerprint(discriminator) if discriminator else None,
         },
-        "critic_called": _called(asked, connections),
+        "critic_unused": _called(asked, connections),
     }
     made.output = None
     if asked:
@@ -131,7 +132,7 @@ def attach(
         connections,
         modules,
         plan,
-        made,
+        (made, asked),
         critic_input=ask,
         response=response,
         first=first,
@@ -198,6 +199,16 @@ def _look_at_critic(
                 "G's value range is the one D was trained on."
             )
     return trace
+
+
+def _refuse_two_carried(connections: Sequence[Connection]) -> None:
+    places = [(c.target, c.at) for c in connections if c.carry]
+    for target, at in places:
+        if places.count((target, at)) > 1:
+            raise PairingError(
+                f"Two carried links correct the {at} of {str(target)!r}: each would carry on from the other's "
+                "feature. Give one link both sources, or pass carry=False for one of them."
+            )
 
 
 def _build(connection: Connection, made: Trace) -> nn.Module:
@@ -287,14 +298,13 @@ def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple
 
 
 def _called(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
-    """Names of the D layers that run before D may stop; None when all of D is needed."""
+    """Names of the D layers that only run after D may stop; None when all of D is needed."""
     if asked is None:
         return ()
     stop, _ = _critic_end(asked, connections)
     if stop is None:
         return None
-    if stop == "":
-        return ()
     sources = [source for c in connections for source in c.sources if source.ref]
-    end = max(asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref)
-    return tuple(dict.fromkeys(call.name for call in asked.calls if call.start < end))
+    ends = [asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref]
+    before = {call.name for call in asked.calls if call.start < max(ends, default=0)}
+    return tuple(dict.fromkeys(call.name for call in asked.calls if call.name not in before))

@@ -31,7 +31,9 @@ class Corrections:
         self._features: dict[int, Tensor] = {}  # φ (or h) as the last corrected pass left it
         self._observed: dict[int, Tensor] = {}  # φ(y_0)
         self._now: dict[int, Tensor] = {}
-        self._learns = torch.is_grad_enabled() and modules.training
+        self._training = torch.is_grad_enabled() and modules.training
+        watch = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        self._graph = watch and any(p.requires_grad for p in modules.parameters())
         self.needs_previous = any(connections[i].feature_of == "previous" for i in active)
 
     def run(self, generate: Callable[[Callable[[int, Tensor], Tensor]], Any]) -> Any:
@@ -50,8 +52,8 @@ class Corrections:
         """φ + α·f(signals, φ), or for a carried link h + α·f(signals, h)."""
         index = self._active[site]
         link, module = self._connections[index], self._modules[index]
-        if self._learns:
-            _refuse_checkpointing(str(link.target))
+        if self._graph:
+            _refuse_checkpointing(str(link.target), self._training)
         base = self._features.get(index, feature) if link.carry else feature
         seen = base
         if link.feature_of == "previous":
@@ -81,13 +83,18 @@ class Corrections:
         return [zeros(source.form, phi.shape[0], scale, phi) for source in link.sources]
 
 
-def _refuse_checkpointing(target: str) -> None:
-    """A checkpointed segment is computed again in backward, when the correction is no longer there."""
+def _refuse_checkpointing(target: str, training: bool) -> None:
+    """A checkpointed segment is computed again in backward, when the correction is no longer there.
+
+    Reentrant checkpointing runs the forward without a graph, as G's own no_grad does; only in training
+    is that certain to be a mistake.
+    """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     within = hooks is not None and "_checkpoint_hook" in getattr(hooks[0], "__qualname__", "")
-    if within or not torch.is_grad_enabled():
+    if within or (training and not torch.is_grad_enabled()):
         raise UnsupportedError(
             f"G computes its layer {target!r} under gradient checkpointing (or no_grad), so a feedback "
             "module there would get wrong gradients. Turn gradient checkpointing off in G while the "
-            "head is trained; the loop keeps no graph of what comes before the first corrected layer."
+            "head is trained (the loop keeps no graph of what comes before the first corrected layer), or "
+            "run under torch.no_grad()."
         )

@@ -39,19 +39,27 @@ def _output(output: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _condition_and_output(output: Any, *args: Any, **kwargs: Any) -> Any:
-    return torch.cat((_condition(args, kwargs), image_of(output)), 1)
+    return torch.cat((_condition(args, kwargs, image_of(output)), image_of(output)), 1)
 
 
 def _output_and_condition(output: Any, *args: Any, **kwargs: Any) -> Any:
-    return torch.cat((image_of(output), _condition(args, kwargs)), 1)
+    return torch.cat((image_of(output), _condition(args, kwargs, image_of(output))), 1)
 
 
 def _output_and_label(output: Any, *args: Any, **kwargs: Any) -> Any:
-    return (image_of(output), *args[1:], *([] if len(args) > 1 else list(kwargs.values())[-1:]))
+    """D(image, label): the positional inputs behind the first, or integer tensors among the inputs."""
+    if len(args) > 1:
+        return (image_of(output), *args[1:])
+    found = [value for _, value in tensors((args, kwargs)) if not value.is_floating_point()]
+    return (image_of(output), *(found or list(kwargs.values())[-1:]))
 
 
-def _condition(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    return next(tensor for _, tensor in tensors((args, kwargs)))
+def _condition(args: tuple[Any, ...], kwargs: Mapping[str, Any], image: Tensor) -> Tensor:
+    """The first input that has the image's number of dimensions."""
+    found = [tensor for _, tensor in tensors((args, kwargs)) if tensor.dim() == image.dim()]
+    if not found:
+        raise CriticError("No input of G has the image's number of dimensions: there is no condition to join.")
+    return found[0]
 
 
 CRITIC_INPUTS: Mapping[str, CriticInput] = {

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .attach import attach
 from .critic import CriticInput
 from .errors import FbwrapError, HeadError
+from .example import example_of_spec, spec_of_example
 from .fingerprint import fingerprint
 from .links import Link
 from .loop import FeedbackLoop
@@ -38,13 +39,6 @@ FORMAT = "fbwrap-head"
 VERSION = 1
 CONFIG, FEEDBACK, DISCRIMINATOR = "config.json", "feedback.safetensors", "discriminator.safetensors"
 _MOST_CONFIG_BYTES = 4 << 20
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
-        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
-    )
-}
 
 
 # -- saving -------------------------------------------------------------------------------------------
@@ -89,9 +83,7 @@ def save_pretrained(
             written = {name: _write(Path(temporary) / name, tensors) for name, tensors in files.items()}
             config["files"] = written
             (Path(temporary) / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            for name in (*files, CONFIG):
-                shutil.copymode(Path(temporary) / CONFIG, Path(temporary) / name)  # safetensors makes them private
-                os.replace(Path(temporary) / name, target / name)
+            _swap(Path(temporary), target, (*files, CONFIG))
         if DISCRIMINATOR not in files:
             (target / DISCRIMINATOR).unlink(missing_ok=True)
     except OSError as error:
@@ -100,6 +92,25 @@ def save_pretrained(
             "nothing that was there is damaged."
         ) from error
     return target
+
+
+def _swap(new: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Put new files in the place of old ones; if one cannot be put, the old ones come back."""
+    done: list[str] = []
+    try:
+        for name in names:
+            shutil.copymode(new / CONFIG, new / name)  # safetensors makes them private
+            if (target / name).exists():
+                os.replace(target / name, new / f"old-{name}")
+            done.append(name)
+            os.replace(new / name, target / name)
+    except OSError:
+        for name in done:
+            if (new / f"old-{name}").exists():
+                os.replace(new / f"old-{name}", target / name)
+            else:
+                (target / name).unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -124,21 +135,16 @@ def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
     if which == "auto" and not changed and not loop.facts.get("head_has_discriminator"):
         return {}
     state = {k: v for k, v in unwrap(critic).state_dict().items() if isinstance(v, Tensor)}
-    called = loop.facts["critic_called"]
-    if which == "all" or called is None:
+    unused = loop.facts["critic_unused"]
+    if which == "all" or unused is None:
         return state
-    known = {name for name, _ in unwrap(critic).named_modules()}
-    needed = set(called) | {""}
-    # parameters of a module that is not a known, called layer itself (parametrizations, bare
-    # parameters of a container) go by the nearest layer that was called
-    return {key: value for key, value in state.items() if _owner(key, known, needed)}
+    return {key: value for key, value in state.items() if not _belongs(key, unused)}
 
 
-def _owner(key: str, known: set[str], needed: set[str]) -> bool:
-    owner = key.rpartition(".")[0]
-    while owner and (owner not in known or "parametrizations" in owner.split(".")):
-        owner = owner.rpartition(".")[0]
-    return owner in needed or owner == ""
+def _belongs(key: str, layers: tuple[str, ...]) -> bool:
+    """Whether a tensor is owned by one of the layers. What no layer's call explains is kept: weights may be
+    used by a fused or functional call."""
+    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)
 
 
 def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -157,10 +163,11 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "strength": _number(loop.strength),
         "first": loop.plan.first,
         "critic_mode": loop.critic_mode,
+        "detach_signals": loop.detach_signals,
         "critic_input": facts["critic_input"],
         "response": facts["response"],
         "own_response": facts["own_response"],
-        "example": _example_spec(facts["example"]),
+        "example": spec_of_example(facts["example"]),
         "generator": facts["fingerprints"]["generator"],
         "discriminator": facts["fingerprints"]["discriminator"],
         "trained_on": dict(trained_on or loop.facts.get("trained_on") or {}),
@@ -172,39 +179,6 @@ def _number(strength: float | Tensor) -> float:
         return strength
     logger.warning("A strength that is a tensor belongs to one batch: the head stores 1.0 instead.")
     return 1.0
-
-
-def _example_spec(value: Any) -> Any:
-    """Shapes and types of an example, so that loading can make one like it."""
-    if isinstance(value, Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return {"shape": list(value.shape), "dtype": kind}
-    if isinstance(value, tuple | list):
-        return [_example_spec(item) for item in value]
-    if isinstance(value, Mapping):
-        return {"mapping": {str(key): _example_spec(item) for key, item in value.items()}}
-    if value is None or isinstance(value, str | int | float | bool):
-        return {"value": value}
-    return {"opaque": type(value).__name__}
-
-
-def _example_from(spec: Any, device: torch.device) -> Any:
-    if isinstance(spec, list):
-        return tuple(_example_from(item, device) for item in spec)
-    if "mapping" in spec:
-        return {key: _example_from(item, device) for key, item in spec["mapping"].items()}
-    if "value" in spec:
-        return spec["value"]
-    if "opaque" in spec:
-        raise HeadError(
-            f"The head was made with an input of type {spec['opaque']}, which a head cannot store. Pass "
-            "example= to from_pretrained."
-        )
-    dtype = _DTYPES[spec["dtype"]]
-    if dtype.is_floating_point:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(spec["shape"], generator=generator).to(device=device, dtype=dtype)
-    return torch.zeros(spec["shape"], dtype=dtype, device=device)
 
 
 # -- loading ------------------------------------------------------------------------------------------
@@ -263,15 +237,46 @@ def from_pretrained(
             "This head was made with a response function of its author's, which a head cannot store. "
             "Pass the same function: from_pretrained(..., response=...)."
         )
+    try:
+        loop = _attached(config, generator, critic, critic_input, response, example, modules or {})
+    except HeadError:
+        raise
+    except (FbwrapError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise HeadError(
+            f"The head's config does not fit these networks, or is damaged: {type(error).__name__}: {error}"
+        ) from error
+    loop.facts["fingerprints"] = {
+        "generator": config["generator"],
+        "discriminator": config["discriminator"],
+    }
+    loop.facts["head_has_discriminator"] = bool(shipped)
+    loop.facts["trained_on"] = config["trained_on"]
+    floats = {tensor.dtype for tensor in tensors[FEEDBACK].values() if tensor.is_floating_point()}
+    if len(floats) == 1:
+        loop.feedback.to(floats.pop())
+    _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
+    return loop
+
+
+def _attached(
+    config: Mapping[str, Any],
+    generator: nn.Module,
+    critic: nn.Module | None,
+    critic_input: str | CriticInput | None,
+    response: str | Callable[[Any], Tensor] | None,
+    example: Any,
+    modules: Mapping[str, Any],
+) -> FeedbackLoop:
+    """A fresh loop with a config's links and settings."""
     if example is None:
-        args, kwargs = _example_from(config["example"], _device(generator))
-        example = kwargs if kwargs and not args else args
+        args, kwargs = example_of_spec(config["example"], _device(generator))
         if kwargs and args:
             raise HeadError("This head needs example=: its G takes positional and keyword inputs.")
-    loop = attach(
+        example = kwargs or args
+    return attach(
         generator,
         critic,
-        [_link(link, modules or {}) for link in config["links"]],
+        [_link(link, modules) for link in config["links"]],
         example=example,
         critic_input=critic_input or config["critic_input"],
         response=response or config["response"],
@@ -279,15 +284,8 @@ def from_pretrained(
         strength=config["strength"],
         first=config["first"],
         critic_mode=config["critic_mode"],
+        detach_signals=config["detach_signals"],
     )
-    loop.facts["fingerprints"] = {
-        "generator": config["generator"],
-        "discriminator": config["discriminator"],
-    }
-    loop.facts["head_has_discriminator"] = bool(shipped)
-    loop.facts["trained_on"] = config["trained_on"]
-    _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
-    return loop
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -320,6 +318,7 @@ def _check_config(path: Path, config: Any) -> None:
     wanted: dict[str, type | tuple[type, ...]] = {
         "links": list, "steps": int, "strength": float, "first": str, "critic_mode": str,
         "example": list, "generator": dict, "files": dict, "trained_on": dict, "own_response": bool,
+        "detach_signals": bool,
         "critic_input": (str, type(None)), "response": (str, type(None)),
         "discriminator": (dict, type(None)),
     }  # fmt: skip

@@ -18,6 +18,7 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,20 +28,22 @@ import torch
 from torch import Tensor, nn
 
 from .corrections import Corrections
-from .critic import CriticInput, call, image_of, response_of
+from .critic import CriticInput
 from .dice import Dice
-from .errors import CriticError, DetachedError, SettingError
+from .errors import DetachedError, SettingError
 from .export import export
 from .links import Connection
-from .naming import names, unwrap
+from .locks import locked
+from .naming import unwrap
+from .observer import Observer
 from .plan import Plan, schedule
 from .probe import Trace, device_of
+from .proof import proven
 from .rollout import LinkHandle, Rollout
 from .settings import Strength, check_steps, check_strength, is_zero
-from .signals import to_map
-from .surroundings import eager, lock_of, outside_inference_mode, usable
-from .tape import Key, Replay, Schedule, Tap, buffers_of, kept_buffers, modes, put_back, read, wrapped
-from .trees import map_tensors, tensors
+from .surroundings import eager, is_rolling, outside_inference_mode, rolling, usable
+from .tape import Replay, Schedule, kept, put_back, put_back_on_error, values_of, wrapped
+from .trees import map_tensors
 
 logger = logging.getLogger("fbwrap")
 
@@ -64,7 +67,7 @@ class FeedbackLoop(nn.Module):
         connections: Sequence[Connection],
         modules: Sequence[nn.Module],
         plan: Plan,
-        trace: Trace,
+        traces: tuple[Trace, Trace | None],
         *,
         critic_input: CriticInput,
         response: str | Callable[[Any], Tensor] | None,
@@ -82,34 +85,33 @@ class FeedbackLoop(nn.Module):
         self.facts = dict(facts)
         self.detach_signals = detach_signals
         self.critic_mode = critic_mode
-        self._networks: tuple[nn.Module, nn.Module | None] = (generator, discriminator)
-        self._trace = [trace]  # in a list: its modules must not be registered
-        self._critic_input, self._response, self._first = critic_input, response, first
+        self._generator = (generator,)  # in a tuple: it must not be registered
+        self._traces = traces
+        self.critic_input, self.response, self._first = critic_input, response, first
+        self._observer = Observer(discriminator, traces[1], critic_input, response)
         self._strengths: list[Strength] = [c.strength for c in connections]
         self._strength = check_strength(strength)
         self._steps = check_steps(steps)
-        self._mutated: set[Key] = set()
-        self._critic_mutated: set[Key] = set()
         self._schedules: dict[tuple[int, ...], Schedule] = {}
-        self._taps: dict[int, dict[str, Tap]] = {}
-        self._lists: dict[int, list[nn.Module]] = {}
         self._detached = False
         self._inside = threading.local()
         self._uninstall: list[ExitStack] = []
-        self._note_mutations(trace)
+        self._mutated = {(call.module, call.index) for call in traces[0].calls if call.mutated}
         self.eval()
+        with self._running():
+            self._schedule(tuple(range(len(connections))))
 
     # -- settings ---------------------------------------------------------------------------------
 
     @property
     def generator(self) -> nn.Module:
         """The user's generator, as given."""
-        return self._networks[0]
+        return self._generator[0]
 
     @property
     def discriminator(self) -> nn.Module | None:
         """The D in use: the user's own, or the loop's copy once a head or a recipe changed it."""
-        return self._networks[1]
+        return self._observer.net
 
     @property
     def strength(self) -> Strength:
@@ -130,19 +132,20 @@ class FeedbackLoop(nn.Module):
         self._steps = check_steps(value)
 
     def __getitem__(self, key: str | int) -> LinkHandle:
+        index = self._index(key)
+        return LinkHandle(self.connections[index], self.feedback[index], self._strengths, index)
+
+    def _index(self, key: str | int) -> int:
         if isinstance(key, int):
             if not -len(self.connections) <= key < len(self.connections):
                 raise SettingError(f"There is no link {key}: the loop has {len(self.connections)}.")
-            return self._handle(key % len(self.connections))
+            return key % len(self.connections)
         found = [i for i, c in enumerate(self.connections) if key in (str(c.target), c.target.name)]
         if len(found) != 1:
             known = ", ".join(f"{i}: {c.target}" for i, c in enumerate(self.connections))
             many = f"{len(found)} links correct" if found else "No link corrects"
             raise SettingError(f"{many} {key!r}. Use the number of one of the links {known}.")
-        return self._handle(found[0])
-
-    def _handle(self, index: int) -> LinkHandle:
-        return LinkHandle(self.connections[index], self.feedback[index], self._strengths, index)
+        return found[0]
 
     def __len__(self) -> int:
         return len(self.connections)
@@ -171,7 +174,7 @@ class FeedbackLoop(nn.Module):
                 self.steps = steps
             yield self
         finally:
-            self._strength, self._strengths, self._steps = before
+            self._strength, self._strengths[:], self._steps = before
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -194,15 +197,16 @@ class FeedbackLoop(nn.Module):
             reference: what D looks at in place of the generated sample, at every step (AFL's feedback
                 switching, Eq. 7: y = G(x, α·E(reference))). Of the shape of G's output.
         """
-        with self.settings(strength=strength, steps=steps):
-            outputs = self._roll(args, kwargs, self.steps, reference, keep=True)
-        return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs))
+        outputs = self._roll(
+            args, kwargs, self.steps if steps is None else check_steps(steps), reference, keep=True, strength=strength
+        )
+        zeros = self._first == "zeros" and len(outputs) > 1
+        return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs), zeros)
 
     def respond(self, output: Any, *args: Any, **kwargs: Any) -> Tensor:
         """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph."""
-        with self._running(), torch.no_grad(), self._critic_as_asked():
-            given = self._critic_input(output, *args, **kwargs)
-            return response_of(self._call_critic(given), self._response)
+        with self._running(), torch.no_grad():
+            return self._observer.respond(output, args, kwargs, self.critic_mode)
 
     @contextmanager
     def installed(self) -> Iterator["FeedbackLoop"]:
@@ -212,11 +216,20 @@ class FeedbackLoop(nn.Module):
         """
         self._check_attached()
 
+        net = unwrap(self.generator)
+
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            inside = getattr(self._inside, "depth", 0)
-            return forward(*args, **kwargs) if inside else self(*args, **kwargs)
+            if is_rolling(net):  # this loop's own passes, or those of another loop on the same G
+                return forward(*args, **kwargs)
+            self._inside.forward = forward  # hooks on G itself run around the whole loop, once
+            try:
+                return self(*args, **kwargs)
+            finally:
+                self._inside.forward = None
 
         with ExitStack() as stack:
+            if "torch._dynamo" in sys.modules:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(wrapped({unwrap(self.generator): around}, any_thread=True))
             self._uninstall.append(stack)
             try:
@@ -254,10 +267,7 @@ class FeedbackLoop(nn.Module):
 
     def use_discriminator(self, discriminator: nn.Module) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
-        self._networks = (self.generator, discriminator)
-        self._taps.clear()
-        self._lists.clear()
-        self._critic_mutated.clear()
+        self._observer = Observer(discriminator, self._traces[1], self.critic_input, self.response)
 
     def __repr__(self) -> str:
         state = "detached" if self._detached else f"steps={self.steps}, strength={self.strength}"
@@ -265,19 +275,33 @@ class FeedbackLoop(nn.Module):
 
     # -- the algorithm ----------------------------------------------------------------------------
 
-    def _roll(self, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, reference: Any, keep: bool) -> list[Any]:
-        strengths = [self._alpha(index) for index in range(len(self.connections))]
+    def _roll(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        steps: int,
+        reference: Any,
+        keep: bool,
+        strength: Strength | Mapping[str | int, Strength] | None = None,
+    ) -> list[Any]:
+        strengths = self._alphas(strength)
         active = tuple(i for i, alpha in enumerate(strengths) if not is_zero(alpha))
         if steps == 0 or not active:
             with self._running():
-                return [unwrap(self.generator)(*args, **kwargs)] * (steps + 1)
+                return [self._generate(*args, **kwargs)] * (steps + 1)
         with self._running(), outside_inference_mode():
-            args, kwargs = usable((args, kwargs))
+            args, kwargs, reference = usable((args, kwargs, reference))
             feedback = Corrections(self.connections, self.feedback, active, strengths)
-            training = self._training()
-            start = buffers_of(training)
-            with self._passes(active, args, kwargs, bool(training)).installed() as passes:
+            wanted = {i: self.connections[i].sources for i in active}
+            training, restless = self._training(), self._traces[0].restless
+            start = values_of(training, restless)
+            with (
+                put_back_on_error(start),
+                self._passes(active, args, kwargs, bool(training)).installed() as passes,
+            ):
                 if self._first == "zeros":
+                    if reference is not None:
+                        feedback.signals = self._observer.look(wanted, reference, args, kwargs, self)
                     output = feedback.run(passes.first)
                     outputs = [map_tensors(torch.zeros_like, output), output]
                 else:
@@ -285,18 +309,16 @@ class FeedbackLoop(nn.Module):
                 while len(outputs) <= steps:
                     if reference is None or not feedback.signals:
                         seen = outputs[-1] if reference is None else reference
-                        feedback.signals = self._look(active, seen, args, kwargs)
-                    with kept_buffers(training):
+                        feedback.signals = self._observer.look(wanted, seen, args, kwargs, self)
+                    with kept(training, restless):
                         put_back(start)
                         output = feedback.run(passes.again)
                     outputs = [*outputs, output] if keep else [None] * len(outputs) + [output]
             return outputs
 
     def _passes(self, active: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> Replay:
-        net, trace = unwrap(self.generator), self._trace[0]
+        net, trace = unwrap(self.generator), self._traces[0]
         sites = [self.connections[i].site for i in active]
-        if active not in self._schedules:
-            self._schedules[active] = schedule(trace, sites)
         fresh = [(args, kwargs)]
         if trace.mutates_input:
             fresh.append(map_tensors(Tensor.clone, (args, kwargs)))
@@ -305,70 +327,28 @@ class FeedbackLoop(nn.Module):
             positional, named = fresh[0]
             if trace.mutates_input:
                 fresh[0] = map_tensors(Tensor.clone, fresh[1])
-            return net(*positional, **named)
+            return self._generate(*positional, **named)
 
         if torch.compiler.is_compiling():
             return Replay(run, sites, Schedule(), self._mutated, None, False)
         random = trace.random or training
         dice = Dice(device_of(net), (args, kwargs))
-        return Replay(run, sites, self._schedules[active], self._mutated, dice, random)
+        return Replay(run, sites, self._schedule(active), self._mutated, dice, random)
 
-    def _look(
-        self, active: tuple[int, ...], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[int, list[Tensor]]:
-        """What D sees: the signals of every active link, as maps."""
-        sources = [source for i in active for source in self.connections[i].sources]
-        taps = {s.name: self._tap(s.name, s.ref) for s in sources if s.ref is not None}
-        respond = any(source.name == "response" for source in sources)
-        found: dict[str, Tensor] = {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_signals):
-            if any(source.name == "image" for source in sources):
-                found["image"] = image_of(output)
-            if taps or respond:
-                given = self._critic_input(output, *args, **kwargs)
-                with self._critic_as_asked():
-                    values, answer = read(
-                        lambda: self._call_critic(given),
-                        list(dict.fromkeys(taps.values())),
-                        self._critic_mutated,
-                        stop=not respond and not torch.compiler.is_compiling(),
-                    )
-                found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
-                if respond:
-                    found["response"] = response_of(answer, self._response)
-        if self.detach_signals:
-            found = {name: value.detach() for name, value in found.items()}
-        return {i: [to_map(found[s.name], s.form) for s in self.connections[i].sources] for i in active}
-
-    def _reached(self, name: str, values: dict[Tap, Tensor], tap: Tap) -> Tensor:
-        if tap not in values:
-            raise CriticError(
-                f"D did not reach its layer {name!r} in this pass, though it did when the loop was "
-                "attached. Tap a layer that D always calls."
+    def _schedule(self, active: tuple[int, ...]) -> Schedule:
+        """What need not run again for these links; proven once, on the example."""
+        if active not in self._schedules:
+            sites = [self.connections[i].site for i in active]
+            plan = schedule(self._traces[0], sites)
+            self._schedules[active] = proven(
+                plan, sites, self._traces[0], self._generate, self._mutated, self.facts["example"]
             )
-        return values[tap]
+        return self._schedules[active]
 
-    def _tap(self, name: str, ref: Any) -> Tap:
-        critic = self.discriminator
-        if critic is None:
-            raise CriticError("The loop has no discriminator to ask. Attach with one.")
-        taps = self._taps.setdefault(id(critic), {})
-        if name not in taps:
-            taps[name] = Tap(names(critic)[ref.name], ref.call or 0, ref.path)
-        return taps[name]
-
-    def _call_critic(self, given: Any) -> Any:
-        critic = self.discriminator
-        if critic is None:
-            raise CriticError("The loop has no discriminator to ask. Attach with one.")
-        try:
-            return call(unwrap(critic), given)
-        except (RuntimeError, ValueError, TypeError) as error:
-            shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
-            raise CriticError(
-                f"D refuses what it was given (shapes {shapes}): {error}. Say with critic_input= what D "
-                "is called with, or give G an input whose output has the size that D was built for."
-            ) from error
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        """One pass of G; of the ``forward`` that :meth:`installed` stands before, where it does."""
+        forward = getattr(self._inside, "forward", None)
+        return forward(*args, **kwargs) if forward else unwrap(self.generator)(*args, **kwargs)
 
     # -- surroundings -----------------------------------------------------------------------------
 
@@ -378,48 +358,35 @@ class FeedbackLoop(nn.Module):
         if torch.compiler.is_compiling():
             yield
             return
-        with lock_of(unwrap(self.generator)), eager((*self._layers(0), *self._layers(1))):
-            self._inside.depth = getattr(self._inside, "depth", 0) + 1
-            try:
-                yield
-            finally:
-                self._inside.depth -= 1
-
-    @contextmanager
-    def _critic_as_asked(self) -> Iterator[None]:
-        modules = self._layers(1)
-        with ExitStack() as stack:
-            if self.critic_mode == "eval":
-                stack.enter_context(modes(modules, False))
-            else:
-                stack.enter_context(kept_buffers([m for m in modules if m.training]))
+        generator = unwrap(self.generator)
+        critic = unwrap(self.discriminator) if self.discriminator is not None else None
+        with (
+            locked(generator, critic),
+            rolling(generator),
+            eager([*generator.modules(), *(critic.modules() if critic is not None else ())]),
+        ):
             yield
 
-    def _layers(self, which: int) -> list[nn.Module]:
-        """All modules of G (0) or D (1), listed once."""
-        if which not in self._lists:
-            net = self._networks[which]
-            self._lists[which] = list(unwrap(net).modules()) if net is not None else []
-        return self._lists[which]
-
     def _training(self) -> list[nn.Module]:
-        return [module for module in self._layers(0) if module.training]
+        return [module for module in unwrap(self.generator).modules() if module.training]
 
     def _check_attached(self) -> None:
         if self._detached:
             raise DetachedError("This loop was detached. Attach again: fbwrap.attach(G, D, layers).")
 
-    def _alpha(self, index: int) -> tuple[Strength, ...]:
-        """The factors of a link's strength, those that are 1 left out."""
-        factors = (self._strength, self._strengths[index])
-        return tuple(f for f in factors if isinstance(f, Tensor) or f != 1.0)
-
-    def _note_mutations(self, trace: Trace) -> None:
-        self._mutated |= {(call.module, call.index) for call in trace.calls if call.mutated}
+    def _alphas(self, strength: Strength | Mapping[str | int, Strength] | None) -> list[tuple[Strength, ...]]:
+        """The factors of each link's strength, those that are 1 left out."""
+        own, every = list(self._strengths), self._strength
+        if isinstance(strength, Mapping):
+            for key, value in strength.items():
+                own[self._index(key)] = check_strength(value)
+        elif strength is not None:
+            every = check_strength(strength)
+        return [tuple(f for f in (every, mine) if isinstance(f, Tensor) or f != 1.0) for mine in own]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state["_inside"] = None
+        state["_inside"], state["_uninstall"] = None, []
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -95,6 +95,9 @@ class FeedbackModule(nn.Module):
     carry: ClassVar[bool] = False
     source: ClassVar[tuple[str, ...] | None] = None
 
+    def __init__(self, *forms: Form):
+        super().__init__()
+
     def forward(self, feature: Tensor, *signals: Tensor) -> Tensor:
         """The correction for ``feature``; same shape."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(feature, *signals) -> correction.")

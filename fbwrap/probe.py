@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from .dice import Dice, same_dice
+from .locks import locked
 from .naming import Path, names, unwrap
-from .tape import Around, kept_buffers, modes, wrapped
+from .tape import Around, modes, put_back, values_of, wrapped
 from .trees import is_plain, tensors
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
@@ -40,6 +41,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    finite: bool = True
 
     @property
     def is_feature(self) -> bool:
@@ -85,6 +87,7 @@ class Trace:
     output: Any = None
     outputs: dict[Path, TensorInfo] = field(default_factory=dict)
     random: bool = False
+    restless: tuple[tuple[nn.Module, str], ...] = ()
     mutates_input: bool = False
     flops: int = 0
     error: Exception | None = None
@@ -121,10 +124,11 @@ def look(
     dice = Dice(device_of(net), (args, kwargs))
     start = dice.get()
     with (
+        locked(net),
         torch.inference_mode(False),
         torch.no_grad(),
         modes(modules, False),
-        kept_buffers(modules),
+        _noted(modules, trace),
         FlopCounterMode(display=False) as flops,
         wrapped({m: _watch(m, n, trace, clock, alive, flops.get_total_flops) for m, n in known.items()}),
     ):
@@ -149,13 +153,37 @@ def look(
 
 def info_of(tensor: Tensor) -> TensorInfo:
     """Shape, type and place of a tensor."""
-    return TensorInfo(tuple(tensor.shape), tensor.dtype, tensor.device)
+    finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    return TensorInfo(tuple(tensor.shape), tensor.dtype, tensor.device, finite)
 
 
 def device_of(net: nn.Module) -> torch.device:
     """Where a network's first parameter or buffer is; the CPU where it has none."""
     held = itertools.chain(net.parameters(), net.buffers())
     return next((tensor.device for tensor in held), torch.device("cpu"))
+
+
+@contextmanager
+def _noted(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
+    """Put back all that the block moves, and note what it was: a network may move things in eval mode."""
+    named = [(module, name) for module in modules for name in module._parameters]
+    values = values_of(modules, named)
+    places = [(module, name) for module in modules for name in module._buffers]
+    places = [(m, n) for m, n in places if m._buffers[n] is not None]
+    places += [(m, n) for m, n in named if m._parameters[n] is not None]
+    try:
+        yield
+    finally:
+        trace.restless = tuple(
+            place
+            for place, (holder, name, _, value) in zip(places, values, strict=True)
+            if not _same(holder[name], value)
+        )
+        put_back(values)
+
+
+def _same(now: Tensor, before: Tensor) -> bool:
+    return now.shape == before.shape and torch.equal(now.nan_to_num(), before.nan_to_num())
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Resolver:
     def connect(self, link: Link) -> list[Connection]:
         """A link's connections: one, or as many as its glob matches."""
         refs = resolve(self._made.model, link.target)
-        if isinstance(link.target, str) and "*" in link.target:
+        if isinstance(link.target, str) and ("*" in link.target or "?" in link.target):
             calls = [ref for ref in refs if self._made.calls_of(self._module_of(ref))]
             refs = calls or refs
         return [self._connect(link, ref) for ref in refs]
@@ -132,6 +132,11 @@ class Resolver:
         return form_of(info.shape, layout or "channels_first", self._dims)
 
     def _checked(self, source: Source, info: TensorInfo, batch: int) -> Source:
+        if not info.finite:
+            raise CriticError(
+                f"D's {source.name!r} is NaN or infinite on G's output for the example. Check D's weights, and "
+                "that G's value range is the one D was trained on."
+            )
         if info.shape[0] != batch:
             raise PairingError(
                 f"The source {source.name!r} has batch size {info.shape[0]} (shape {info.shape}), but the "
@@ -151,18 +156,14 @@ def _pick(
 ) -> tuple[tuple[int | str, ...], TensorInfo]:
     """The tensor that is meant in a layer's output or input: the one at the path, or the only one."""
     features = {path: info for path, info in infos.items() if info.is_feature}
-    path = ref.path
-    if at == "input":
-        path = (0, *path) if path else path
-    if path and path in features:
-        return path, features[path]
-    if not path and len(features) == 1:
+    # inputs are kept as (positional, keyword); a user writes NAME[0] or NAME[keyword]
+    shown = {path[1:] if at == "input" else path: path for path in features}
+    if not ref.path and len(features) == 1:
         return next(iter(features.items()))
-    if not path and () in features:
-        return (), features[()]
-    listed = ", ".join(
-        f"{ref.name}{''.join(f'[{key}]' for key in path)} {info.shape}" for path, info in features.items()
-    )
+    wanted = next((path for path in shown if [*map(str, path)] == [*map(str, ref.path)]), None)
+    if wanted is not None:
+        return shown[wanted], features[shown[wanted]]
+    listed = ", ".join(f"{Ref(ref.name, ref.call, short)} {features[whole].shape}" for short, whole in shown.items())
     what = f"has no feature at {ref}" if ref.path else f"has {len(features)} features"
     raise PairingError(
         f"The {at} of {where} layer {ref.name!r} {what}: {listed or 'none'}. A feature is a "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .links import Connection
@@ -26,6 +27,7 @@ class Rollout:
 
     outputs: tuple[Any, ...]
     _respond: Callable[[Any], Tensor]
+    _from_zeros: bool = False
 
     @property
     def output(self) -> Any:
@@ -38,6 +40,9 @@ class Rollout:
 
         Computed when first asked for (the loop itself stops D early), with D as it is then.
         """
+        if self._from_zeros:  # FAL: y_0 and r_0 are zeros
+            later = [self._respond(output) for output in self.outputs[1:]]
+            return (torch.zeros_like(later[0]), *later)
         return tuple(self._respond(output) for output in self.outputs)
 
 

@@ -139,25 +139,28 @@ def spread(strength: float | Tensor, feature: Tensor) -> float | Tensor:
 
     A number stays one. A tensor of one value per sample has shape ``(N,)``; a mask has the spatial
     dimensions of the sample, with or without ``(N,)`` or ``(N, 1)`` before them, and is resized to
-    the feature.
+    the feature (for a vector: its mean).
     """
     if not isinstance(strength, Tensor):
         return strength
     strength = strength.to(device=feature.device, dtype=feature.dtype)
-    dims = feature.dim() - 2
+    dims, batch = feature.dim() - 2, feature.shape[0]
     if strength.dim() == 0:
         return strength
-    if strength.dim() == 1:
+    if strength.dim() == 1 or (strength.shape[0] == batch and strength[0].numel() == 1):
         mask = strength.reshape(-1, *(1,) * (feature.dim() - 1))
+    elif dims == 0:  # a mask says how much of a vector's sample is corrected
+        each = strength.flatten(1).mean(1, keepdim=True)
+        mask = each if strength.shape[0] == batch else each.mean().reshape(1, 1)
     else:
-        extra = strength.dim() - max(dims, 1)
+        extra = strength.dim() - dims
         if extra not in (0, 1, 2) or (extra == 2 and strength.shape[1] != 1):
             raise PairingError(
                 f"A strength of shape {tuple(strength.shape)} fits no feature of shape "
                 f"{tuple(feature.shape)}: pass a number, one value per sample (N,), or a mask "
                 "(H, W), (N, H, W) or (N, 1, H, W) over the sample's spatial dimensions."
             )
-        lead = ((1, 1), (strength.shape[0], 1), strength.shape[:2])[extra]
+        lead = ((1, 1), (strength.shape[0], 1), tuple(strength.shape[:2]))[extra]
         mask = fit(strength.reshape(*lead, *strength.shape[extra:]), tuple(feature.shape[2:]))
     if mask.shape[0] not in (1, feature.shape[0]):
         raise PairingError(f"A strength for {mask.shape[0]} samples does not fit a batch of {feature.shape[0]}.")

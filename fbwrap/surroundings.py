@@ -1,14 +1,14 @@
-"""Where a rollout runs: one thread at a time per generator, eager, outside inference mode.
+"""Where a rollout runs: eager, outside inference mode, and never inside another one's pass.
 
 Example:
     >>> from torch import nn
     >>> net = nn.Identity()
-    >>> with lock_of(net):
-    ...     pass
+    >>> with rolling(net):
+    ...     is_rolling(net)
+    True
 """
 
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,14 +18,23 @@ from torch import nn
 
 from .trees import map_tensors, tensors
 
-_locks: "weakref.WeakKeyDictionary[nn.Module, threading.RLock]" = weakref.WeakKeyDictionary()
-_locks_guard = threading.Lock()
+_here = threading.local()
 
 
-def lock_of(net: nn.Module) -> threading.RLock:
-    """The lock of a generator: loops on the same one take turns."""
-    with _locks_guard:
-        return _locks.setdefault(net, threading.RLock())
+@contextmanager
+def rolling(net: nn.Module) -> Iterator[None]:
+    """Mark that this thread runs a loop on a generator."""
+    nets: list[nn.Module] = _here.__dict__.setdefault("nets", [])
+    nets.append(net)
+    try:
+        yield
+    finally:
+        nets.pop()
+
+
+def is_rolling(net: nn.Module) -> bool:
+    """Whether this thread runs a loop on the generator."""
+    return any(other is net for other in _here.__dict__.get("nets", ()))
 
 
 @contextmanager

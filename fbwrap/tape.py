@@ -15,6 +15,7 @@ and ``pickle`` are those of the plain model. Other people's hooks run as they al
 wrapped ``forward``. A wrapper acts only in the thread that set it.
 """
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,10 +39,11 @@ _ABSENT = object()
 class _Wrapped:
     """Stands in for one module's ``forward``. Copies and pickles as the class's own ``forward``."""
 
-    __slots__ = ("around", "module", "original", "thread")
+    __slots__ = ("around", "module", "original", "own", "thread")
 
     def __init__(self, module: nn.Module, around: Around, any_thread: bool):
         self.module, self.around = module, around
+        self.own = module.__dict__.get("forward", _ABSENT)
         self.original = module.forward
         anywhere = any_thread or torch.compiler.is_compiling()
         self.thread = None if anywhere else threading.get_ident()
@@ -52,7 +54,23 @@ class _Wrapped:
         return self.around(self.original, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.module, "forward")
+        if getattr(self.original, "__func__", None) is type(self.module).forward:
+            return getattr, (self.module, "forward")
+        return functools.partial, (self.original,)  # somebody's own instance-level forward
+
+    def unlink(self) -> None:
+        """Leave the chain of wrappers, wherever in it this one stands by now."""
+        outer = self.module.__dict__.get("forward")
+        if outer is self:
+            if self.own is _ABSENT:
+                del self.module.__dict__["forward"]
+            else:
+                self.module.__dict__["forward"] = self.own
+            return
+        while isinstance(outer, _Wrapped) and outer.original is not self:
+            outer = outer.original
+        if isinstance(outer, _Wrapped):
+            outer.original, outer.own = self.original, self.own
 
 
 @contextmanager
@@ -63,19 +81,15 @@ def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False) -> 
         any_thread: act in every thread, not only in this one.
     """
 
-    before: list[tuple[nn.Module, Any]] = []
+    mine: list[_Wrapped] = []
     try:
         for module, action in around.items():
-            mine = _Wrapped(module, action, any_thread)
-            before.append((module, module.__dict__.get("forward", _ABSENT)))
-            module.__dict__["forward"] = mine
+            mine.append(_Wrapped(module, action, any_thread))
+            module.__dict__["forward"] = mine[-1]
         yield
     finally:
-        for module, previous in reversed(before):
-            if previous is _ABSENT:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = previous
+        for wrapper in reversed(mine):
+            wrapper.unlink()
 
 
 @contextmanager
@@ -91,28 +105,46 @@ def modes(modules: Sequence[nn.Module], training: bool) -> Iterator[None]:
             module.training = not training
 
 
-Buffers = list[tuple[Tensor, Tensor]]
+Restless = Sequence[tuple[nn.Module, str]]
+Values = list[tuple[dict[str, Any], str, Tensor, Tensor]]
 
 
-def buffers_of(modules: Sequence[nn.Module]) -> Buffers:
-    """Every buffer (running statistics and the like) with a copy of its value."""
-    return [(buffer, buffer.clone()) for module in modules for buffer in module._buffers.values() if buffer is not None]
+def values_of(modules: Sequence[nn.Module], restless: Restless = ()) -> Values:
+    """Every buffer of ``modules`` (running statistics and the like), and the parameters and buffers that
+    are known to move, each with a copy of its value."""
+    places: list[tuple[Any, str]] = [(module._buffers, name) for module in modules for name in module._buffers]
+    for module, name in restless:
+        places.append((module._parameters if name in module._parameters else module._buffers, name))
+    found = [(holder, name, holder[name]) for holder, name in places]
+    return [(holder, name, tensor, tensor.detach().clone()) for holder, name, tensor in found if tensor is not None]
 
 
-def put_back(buffers: Buffers) -> None:
-    """Give buffers the values they had, in place."""
-    for buffer, value in buffers:
-        buffer.data.copy_(value)  # .data: a graph that saved the buffer must stay usable
+def put_back(values: Values) -> None:
+    """Give buffers and parameters the values they had: the same tensors, changed in place."""
+    for holder, name, tensor, value in values:
+        if holder.get(name) is not tensor:
+            holder[name] = tensor
+        tensor.data.copy_(value)  # .data: a graph that saved the tensor must stay usable
 
 
 @contextmanager
-def kept_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back, in place, every buffer that the block changes."""
-    kept = buffers_of(modules)
+def put_back_on_error(values: Values) -> Iterator[None]:
+    """Put values back if the block fails."""
+    try:
+        yield
+    except BaseException:
+        put_back(values)
+        raise
+
+
+@contextmanager
+def kept(modules: Sequence[nn.Module], restless: Restless = ()) -> Iterator[None]:
+    """Put back, in place, what the block changes of :func:`values_of`."""
+    values = values_of(modules, restless)
     try:
         yield
     finally:
-        put_back(kept)
+        put_back(values)
 
 
 # -- the critic: capture and stop ---------------------------------------------------------------------
@@ -396,7 +428,11 @@ class Replay:
                 f"The output of {site.name} has no tensor at {list(site.path)} in this pass; it has "
                 f"{[list(path) for path in found]}."
             )
-        return put(output, site.path, self._correct(index, found[site.path]))
+        drawn = self._dice.get() if self._dice and self._random else None
+        corrected = self._correct(index, found[site.path])
+        if self._dice and drawn is not None:
+            self._dice.set(drawn)  # what a module draws must not shift what G draws
+        return put(output, site.path, corrected)
 
     def _inject_input(
         self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -7,6 +7,7 @@ Example:
     [((0,), (1,)), ((1, 'skip'), (2,))]
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from typing import Any
@@ -32,7 +33,8 @@ def is_plain(tree: Any) -> bool:
         return True
     if isinstance(tree, torch.dtype | torch.device | torch.Size):
         return True
-    if not isinstance(tree, tuple | list | Mapping) and not _is_instance_of_dataclass(tree):
+    known = type(tree) in (tuple, list) or isinstance(tree, dict) or hasattr(tree, "_fields")
+    if not known and not _is_instance_of_dataclass(tree):
         return False
     return all(is_plain(value) for _, value in _children(tree))
 
@@ -61,7 +63,7 @@ def put(tree: Any, path: Path, value: Any) -> Any:
         copied[key] = put(copied[key], rest, value)  # type: ignore[index,call-overload]
         return copied
     if isinstance(tree, dict):
-        fresh = type(tree)(tree) if type(tree) is not dict else dict(tree)
+        fresh = copy.copy(tree)
         fresh[key] = put(fresh[key], rest, value)
         return fresh
     return replace(tree, **{str(key): put(getattr(tree, str(key)), rest, value)})

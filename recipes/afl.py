@@ -65,7 +65,7 @@ class AFL:
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         self.loop, self.options = loop, Options(**options)
-        self._critic = Critic(copy.deepcopy(unwrap(loop.discriminator)), loop._critic_input, loop._response, auxiliary)
+        self._critic = Critic(copy.deepcopy(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
 
     def fit(
         self,

@@ -33,7 +33,7 @@ class Batches:
 
     def __init__(self, source: Any, seed: int = 0, device: torch.device | str = "cpu"):
         self._source, self._seed, self._device = source, seed, torch.device(device)
-        self.position = 0
+        self.position, self.batches = 0, 0
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._function: Callable[[int], Any] | None = None
         self._iterator: Iterator[Any] | None = None
@@ -65,7 +65,19 @@ class Batches:
         else:
             batch = self._from_iterable()
         self.position += n
+        self.batches += 1
         return map_tensors(lambda tensor: tensor.to(self._device), batch)
+
+    def state(self) -> list[int]:
+        """Where the stream is: samples and batches drawn."""
+        return [self.position, self.batches]
+
+    def restore(self, state: list[int]) -> None:
+        """Go on from a state; an iterable is read up to there."""
+        self.position, self.batches = state
+        if not self._rows and self._function is None:
+            for _ in range(self.batches):
+                self._from_iterable()
 
     def _next_rows(self, n: int) -> Tensor:
         parts: list[Tensor] = []

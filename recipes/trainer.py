@@ -11,6 +11,8 @@ A :class:`Player` is what learns against D: a feedback head, or a whole generato
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from fbwrap.critic import CriticInput, call, response_of
+from fbwrap.dice import Dice
 from fbwrap.errors import TrainingError
 from fbwrap.tape import modes
 from fbwrap.trees import map_tensors, put, tensors
@@ -185,6 +188,7 @@ class Trainer:
         self._optimizers()
         fit, path = Fit(), out / "checkpoint.pt" if out else None
         with ExitStack() as stack:
+            stop = stack.enter_context(interrupt_between_steps())
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(options.seed)
             begin = 0
@@ -192,23 +196,19 @@ class Trainer:
                 begin = self._restore(checkpoint.load(path), real, latent, fit)
             bar = stack.enter_context(_bar(begin, options.warmup + steps, progress))
             started = time.monotonic() - fit.seconds
-            step = begin
-            try:
-                total = options.warmup + steps
-                for step in range(begin, total):
-                    losses = self._step(step, total, real, latent, generate, fit)
-                    fit.seconds = time.monotonic() - started
-                    self._log(fit, step, losses, bar)
-                    if path and (step + 1) % options.save_every == 0:
-                        checkpoint.save(self._state(step + 1, real, latent, fit), path)
-                        preview(step + 1, self.average)
-            except KeyboardInterrupt:
-                if path:
-                    checkpoint.save(self._state(step, real, latent, fit), path)
-                    logger.warning("Interrupted: step %d is saved in %s; fit(resume=True) goes on.", step, path)
-                raise
-            if path:
-                checkpoint.save(self._state(options.warmup + steps, real, latent, fit), path)
+            total = options.warmup + steps
+            for step in range(begin, total):
+                losses = self._step(step, total, real, latent, generate, fit)
+                fit.seconds = time.monotonic() - started
+                self._log(fit, step, losses, bar)
+                done = step + 1
+                if path and (done % options.save_every == 0 or done == total or stop.is_set()):
+                    checkpoint.save(self._state(done, real, latent, fit), path)
+                    if done < total and not stop.is_set():
+                        preview(done, self.average)
+                if stop.is_set():
+                    logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
+                    raise KeyboardInterrupt
         if self.player is not None and self.average is not None:
             self.player.learner.load_state_dict(self.average.module.state_dict())
         return fit
@@ -270,8 +270,8 @@ class Trainer:
             "options": asdict(self.options),
             "critic": self.critic.net.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
-            "positions": [real.position, latent.position],
-            "random": torch.get_rng_state(),
+            "positions": [real.state(), latent.state()],
+            "random": self._dice().get(),
             "fit": asdict(fit),
         }
         if self.critic.average is not None:
@@ -281,6 +281,9 @@ class Trainer:
             state["optimizer"] = self.optimizer.state_dict()
             state["average"] = [self.average.module.state_dict(), self.average.count]
         return state
+
+    def _dice(self) -> Dice:
+        return Dice(next(self.critic.net.parameters()).device)
 
     def _restore(self, state: dict[str, Any], real: Batches, latent: Batches, fit: Fit) -> int:
         was, now = state["options"], asdict(self.options)
@@ -306,11 +309,32 @@ class Trainer:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
-        real.position, latent.position = state["positions"]
-        torch.set_rng_state(state["random"])
+        real.restore(state["positions"][0])
+        latent.restore(state["positions"][1])
+        self._dice().set(state["random"])
         for name, value in state["fit"].items():
             setattr(fit, name, value)
         return int(state["step"])
+
+
+@contextmanager
+def interrupt_between_steps() -> Iterator[threading.Event]:
+    """Ctrl-C is heard when a step is whole; a second one at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def heard(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

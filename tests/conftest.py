@@ -67,6 +67,57 @@ class Entangled(nn.Module):
         return self.c(self.b(r) + kept + alias + h + t)
 
 
+class Appending(nn.Module):
+    """An encoder that returns one value and leaves others in a list; a hook that does so too."""
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+
+        def forward(self, x, seen):
+            h = self.a(x)
+            seen.append(h)
+            return self.b(h)
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.mid, self.out = self.Encoder(), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x):
+        seen = []
+        h = self.mid(self.encoder(x, seen))
+        for other in seen:
+            h = h + other
+        return self.out(h)
+
+
+class Restless(nn.Module):
+    """Moves a parameter and a buffer in eval mode (a hand-written spectral norm, a running mean)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.u = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        self.u.data = 0.9 * self.u.data + 0.1
+        self.mean = 0.9 * self.mean + 0.1 * x.mean().detach()
+        return self.net(x * self.u.sum() / 3 + self.mean)
+
+
+class InPlaceCritic(nn.Module):
+    """Writes into its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = patch()
+
+    def forward(self, x):
+        return self.net(x.mul_(0.5))
+
+
 class SharedActivation(nn.Module):
     """One activation object for all layers, one of them inside a block."""
 
@@ -333,6 +384,11 @@ ZOO: dict[str, Case] = {
     "before_inplace": Case(lambda: (Deconv(), patch()), z, [("main.1", "0"), ("main.4", "2")]),
     "glob": Case(lambda: (Residual(), patch()), lambda: image(8), ["body.*"], {"module": "light"}),
     "functional": Case(lambda: (Functional(), patch()), image, [("third", "2"), ("second", "0")]),
+    "appending": Case(lambda: (Appending(), patch()), image, [("mid", "1")], {"steps": 2}),
+    "restless": Case(lambda: (Residual(), Restless(patch())), lambda: image(8), [("body.1", "net.1")]),
+    "in_place_critic": Case(
+        lambda: (Residual(), InPlaceCritic()), lambda: image(8), [("body.1", ["net.1", "image"])], {"steps": 2}
+    ),
     "entangled": Case(lambda: (Entangled(), patch()), image, [("b", "1")], {"steps": 2}),
     "entangled_block": Case(lambda: (Entangled(), patch()), image, [("block", "1")], {"steps": 2}),
     "entangled_act": Case(lambda: (Entangled(), patch()), image, [("act", "1")], {"steps": 2}),
@@ -459,7 +515,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
     connections, modules = loop.connections, loop.feedback
     previous, carried = {}, {}
     dice = torch.get_rng_state()
-    start = {k: v.clone() for k, v in G.named_buffers()}
+    start = {k: v.clone() for k, v in G.state_dict().items()}
 
     def layer(net, name):
         return net.get_submodule(name)
@@ -515,8 +571,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                     )
                 )
         torch.set_rng_state(dice)
-        for k, v in G.named_buffers():
-            v.data.copy_(start[k])
+        G.load_state_dict(start)
         try:
             output = G(*clone(args), **kwargs)
         finally:
@@ -546,7 +601,8 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
             by_module.setdefault(layer(D, s.ref.name), []).append(s)
         for module, mine in by_module.items():
             handles.append(module.register_forward_hook(lambda m, a, o, mine=mine: grab(m, a, o, mine)))
-        given = loop._critic_input(output, *args, **kwargs)
+        shown = output.clone() if isinstance(output, Tensor) else output
+        given = loop.critic_input(shown, *args, **kwargs)
         was = [(m, m.training) for m in D.modules()]
         if loop.critic_mode == "eval":
             D.eval()
@@ -554,7 +610,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         try:
             with torch.no_grad():
                 answer = D(*given) if isinstance(given, tuple) else D(given)
-            if loop._response == "[0][1]":
+            if loop.response == "[0][1]":
                 answer = answer[0][1]
             values["response"], values["image"] = answer, first(output).detach()
         finally:

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ZOO, Deconv, Residual, first, patch, stir, z
+from conftest import ZOO, Deconv, Residual, Restless, first, patch, stir, z
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -144,7 +144,8 @@ def test_checkpointing_around_a_corrected_layer_is_refused_while_training(reentr
     torch.manual_seed(0)
     G, D, x = Checkpointed(), patch(), torch.randn(2, 3, 8, 8)
     inside = stir(fbwrap.attach(G, D, ["body.1.0"], example=x))
-    inside(x)  # at test time it is right
+    with torch.no_grad():
+        inside(x)  # at test time it is right
     inside.train()
     with pytest.raises(fbwrap.errors.UnsupportedError, match="checkpointing"):
         inside(x)
@@ -306,3 +307,15 @@ def test_d_that_shares_layers_with_g():
         for steps in (1, 3):
             loop.steps = apart.steps = steps
             assert torch.equal(loop(x), apart(x))
+
+
+def test_a_g_that_moves_things_in_eval_mode_moves_as_one_call_does():
+    torch.manual_seed(0)
+    G, D, x = Restless(Residual()).eval(), patch(), torch.randn(2, 3, 8, 8)
+    twin, before = copy.deepcopy(G), copy.deepcopy(G.state_dict())
+    loop = stir(fbwrap.attach(G, D, [("net.body.1", "1")], example=x))
+    assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), before.values(), strict=True))
+    y, outputs = twin(x), loop.rollout(x, steps=3).outputs
+    assert torch.equal(outputs[0], y)
+    assert not torch.equal(outputs[3], y)
+    assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), twin.state_dict().values(), strict=True))

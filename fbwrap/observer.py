@@ -1,0 +1,140 @@
+"""D as the loop uses it: asked in the mode that is wanted, read at its taps, left as it was.
+
+Example:
+    >>> observer = Observer(D, trace, critic_input, None)                  # doctest: +SKIP
+    >>> signals = observer.look({0: sources}, y, (z,), {}, how)            # doctest: +SKIP
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .critic import CriticInput, call, image_of, response_of
+from .errors import CriticError
+from .links import Source
+from .naming import Ref, names, unwrap
+from .probe import Trace
+from .signals import to_map
+from .tape import Key, Tap, kept, modes, read
+from .trees import map_tensors, tensors
+
+
+class How(Protocol):
+    """How D is asked: settings of the loop."""
+
+    critic_mode: Literal["eval", "inherit"]
+    detach_signals: bool
+
+
+class Observer:
+    """Asks one discriminator (or none, where every source is the image).
+
+    Args:
+        trace: what D did at attach, perhaps with another D of the same architecture.
+        critic_input, response: as in :func:`fbwrap.attach`.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module | None,
+        trace: Trace | None,
+        critic_input: CriticInput,
+        response: str | Callable[[Any], Tensor] | None,
+    ):
+        self.net = discriminator
+        self._trace, self._critic_input, self._response = trace, critic_input, response
+        self._layers = names(discriminator) if discriminator is not None else {}
+        self._mutated: set[Key] = set()
+
+    def look(
+        self,
+        wanted: Mapping[int, tuple[Source, ...]],
+        output: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        how: How,
+    ) -> dict[int, list[Tensor]]:
+        """What D sees in G's output: the signals of each link, as maps. D stops after its last tap."""
+        sources = [source for mine in wanted.values() for source in mine]
+        taps = {s.name: self._tap(s.ref) for s in sources if s.ref is not None}
+        respond = any(source.name == "response" for source in sources)
+        found: dict[str, Tensor] = {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not how.detach_signals):
+            if any(source.name == "image" for source in sources):
+                found["image"] = image_of(output)
+            if taps or respond:
+                given = self._given(output, args, kwargs)
+                with self._as_asked(how.critic_mode):
+                    values, answer = read(
+                        lambda: self._ask(given),
+                        list(dict.fromkeys(taps.values())),
+                        self._mutated,
+                        stop=not respond and not torch.compiler.is_compiling(),
+                    )
+                found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
+                if respond:
+                    found["response"] = response_of(answer, self._response)
+        if how.detach_signals:
+            found = {name: value.detach() for name, value in found.items()}
+        return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
+
+    def respond(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: str) -> Tensor:
+        """D's response to G's output: all of D."""
+        given = self._given(output, args, kwargs)
+        with self._as_asked(mode):
+            return response_of(self._ask(given), self._response)
+
+    def _given(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What D is called with; a copy, if D writes into it."""
+        given = self._critic_input(output, *args, **kwargs)
+        writes = self._trace is not None and self._trace.mutates_input
+        return map_tensors(Tensor.clone, given) if writes else given
+
+    def _ask(self, given: Any) -> Any:
+        if self.net is None:
+            raise CriticError("The loop has no discriminator to ask. Attach with one.")
+        try:
+            return call(unwrap(self.net), given)
+        except (RuntimeError, ValueError, TypeError) as error:
+            shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
+            raise CriticError(
+                f"D refuses what it was given (shapes {shapes}): {error}. Say with critic_input= what D "
+                "is called with, or give G an input whose output has the size that D was built for."
+            ) from error
+
+    def _tap(self, ref: Ref) -> Tap:
+        if ref.name not in self._layers:
+            raise CriticError(
+                f"The discriminator has no layer {ref.name!r}, which a link looks at. Use one of the same "
+                "architecture, or attach anew."
+            )
+        return Tap(self._layers[ref.name], ref.call or 0, ref.path)
+
+    def _reached(self, name: str, values: dict[Tap, Tensor], tap: Tap) -> Tensor:
+        if tap not in values:
+            raise CriticError(
+                f"D did not reach its layer {name!r} in this pass, though it did when the loop was "
+                "attached. Tap a layer that D always calls."
+            )
+        return values[tap]
+
+    @contextmanager
+    def _as_asked(self, mode: str) -> Iterator[None]:
+        """D in the mode that is wanted; what it moves is put back."""
+        modules = list(unwrap(self.net).modules()) if self.net is not None else []
+        with ExitStack() as stack:
+            if mode == "eval":
+                stack.enter_context(modes(modules, False))
+            stack.enter_context(kept([m for m in modules if m.training], self._restless()))
+            yield
+
+    def _restless(self) -> list[tuple[nn.Module, str]]:
+        """What D moves even in eval mode, in the D in use."""
+        if self._trace is None or not self._trace.restless or self.net is None:
+            return []
+        places = {module: name for name, module in self._trace.model.named_modules()}
+        mine = dict(unwrap(self.net).named_modules())
+        return [(mine[places[module]], name) for module, name in self._trace.restless]
