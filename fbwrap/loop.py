@@ -215,7 +215,6 @@ class FeedbackLoop(nn.Module):
         For somebody else's inference code, which calls G and knows nothing of fbwrap.
         """
         self._check_attached()
-
         net = unwrap(self.generator)
 
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -230,7 +229,7 @@ class FeedbackLoop(nn.Module):
         with ExitStack() as stack:
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(wrapped({unwrap(self.generator): around}, any_thread=True))
+            stack.enter_context(wrapped({net: around}, any_thread=True))
             self._uninstall.append(stack)
             try:
                 yield self
@@ -261,7 +260,6 @@ class FeedbackLoop(nn.Module):
         The loop is unrolled with the steps and strengths that it has now. Prefixes that are computed
         again and D's unused tail are in the graph as written; compilers remove them.
         """
-
         self._check_attached()
         return export(self, self.feedback, self.generator, self.discriminator, example, named)
 
