@@ -5,13 +5,13 @@
 Loop time is divided by the sum of its parts, G + T × (D up to the last tap + modules + G from the first
 corrected layer on), each part run by hand, and by the naive loop (all of G and D anew, torch's own hooks).
 Everything is timed in turn within each round; the table holds the median over rounds of the ratios.
-Memory: peak resident growth of one AFL training step in a process of its own, against the naive step.
+Memory: the peak of resident memory in one AFL training step above what was there before, in a process of its
+own, against the naive step (all of G and D with gradients, full graphs).
 """
 
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -211,16 +211,23 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def training_step(case: Case, way: str) -> int:
-    """Bytes by which one AFL training step raises the peak of resident memory."""
+    """The peak of resident memory in one AFL training step, above what was there before, in kB."""
     G, D, x, loop = build(case, case.batch_in_training)
     loop.train()
     if way == "fbwrap":
         for net in (G, D):
             net.requires_grad_(False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    before = resident("VmRSS")
     y = loop(x) if way == "fbwrap" else naive(G, D, x, loop, case, 1)
     nn.functional.softplus(-D(y)).mean().backward()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return resident("VmHWM") - before
+
+
+def resident(which: str) -> int:
+    """This process's resident memory (VmRSS) or its peak (VmHWM), in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(which)).split()[1])
 
 
 def memory(name: str, way: str) -> int:

@@ -147,8 +147,11 @@ def report(rows: list[dict], base: float, folder: Path) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         f"| base G | | {base:.1f} | | | | | | |",
     ]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
-    for ax, steps in zip(axes, sorted({row["steps"] for row in rows}), strict=False):
+    every = sorted({row["steps"] for row in rows})
+    figure, axes = plt.subplots(
+        1, len(every), figsize=(5.5 * len(every), 4), layout="constrained", sharey=True, squeeze=False
+    )
+    for ax, steps in zip(axes[0], every, strict=True):
         for arm in ARMS:
             mine = sorted((r for r in rows if r["arm"] == arm and r["steps"] == steps), key=lambda r: r["seed"])
             if not mine:
