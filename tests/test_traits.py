@@ -184,7 +184,7 @@ def test_export_gives_one_graph(sr):
 def test_a_compiled_loop_gives_the_same(sr):
     _, _, args, loop = sr
     wanted = loop(*args)
-    assert torch.allclose(torch.compile(loop, backend="aot_eager")(*args), wanted, atol=1e-5)
+    assert torch.allclose(torch.compile(loop, backend="aot_eager", fullgraph=True)(*args), wanted, atol=1e-5)
 
 
 def test_wrapped_g_and_other_forwards_stay():
