@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from .corrections import Corrections
 from .critic import CriticInput
 from .dice import Dice
-from .errors import DetachedError, SettingError
+from .errors import DetachedError, SettingError, UnsupportedError
 from .export import export
 from .links import Connection
 from .locks import locked
@@ -328,6 +328,11 @@ class FeedbackLoop(nn.Module):
             return self._generate(*positional, **named)
 
         if torch.compiler.is_compiling():
+            if trace.random:
+                raise UnsupportedError(
+                    "G draws random numbers, and in one compiled graph every step would see other ones. Run the "
+                    "loop eagerly, or give G its noise as an input."
+                )
             return Replay(run, sites, Schedule(), self._mutated, None, False)
         random = trace.random or training
         dice = Dice(device_of(net), (args, kwargs))

@@ -14,7 +14,7 @@ from .losses import LOSSES
 
 @dataclass(frozen=True)
 class Options:
-    """How to train. Defaults are those that worked best on the pretrained MNIST pair (docs/results)."""
+    """How to train. Defaults are near those that worked on the pretrained MNIST pair (docs/results)."""
 
     loss: str = "bce"  #                     one of LOSSES; "wasserstein_gp" adds its penalty
     lr: float = 5e-4  #                      of what is trained: the head (AFL), G (GAN)

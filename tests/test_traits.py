@@ -180,6 +180,12 @@ def test_export_gives_one_graph(sr):
     assert torch.allclose(program.module()(*args), wanted, atol=1e-6)
 
 
+def test_random_numbers_in_one_graph_are_refused():
+    _, _, args, loop = ZOO["noise"].build()
+    with pytest.raises(fbwrap.errors.UnsupportedError, match="random numbers"):
+        loop.export(*args)
+
+
 @pytest.mark.slow
 def test_a_compiled_loop_gives_the_same(sr):
     _, _, args, loop = sr
