@@ -11,6 +11,9 @@ Example:
     torch.Size([2, 3, 8, 8])
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from . import errors
 from .attach import attach
 from .errors import FbwrapError
@@ -34,3 +37,10 @@ __all__ = [
     "from_pretrained",
     "layers",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``fbwrap.recipes`` is imported when it is first asked for: the core does not need it."""
+    if name == "recipes":
+        return import_module("fbwrap.recipes")
+    raise AttributeError(f"module 'fbwrap' has no attribute {name!r}")

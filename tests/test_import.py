@@ -20,6 +20,12 @@ def test_import_brings_only_torch():
     assert not any(name.startswith(("fbwrap.recipes", "fbwrap.adapters", "fbwrap.app")) for name in new)
 
 
+def test_recipes_come_when_asked_for():
+    code = "import fbwrap; print(fbwrap.recipes.AFL.__name__, hasattr(fbwrap, 'nonsense'))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["AFL", "False"]
+
+
 def imports(path):
     """Modules of the core that a file imports at its top."""
     for node in ast.parse(path.read_text()).body:
