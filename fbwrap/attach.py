@@ -16,17 +16,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .critic import CriticInput, critic_input_of, image_of
+from .critic import CriticInput, call, critic_input_of, image_of
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint
 from .links import Connection
 from .loop import FeedbackLoop
 from .modules import Transform, build, spec_of
 from .naming import unwrap
-from .plan import Plan, PlannedLink, schedule, suffix_flops
-from .probe import Trace, look
+from .plan import Plan, PlannedLink, event, schedule, suffix_flops
+from .probe import Call, Trace, look
+from .proof import proven
 from .resolve import Layers, Resolver, module_of
 from .signals import Form
+from .surroundings import is_compiled
+from .tape import Schedule
 from .trees import tensors
 
 
@@ -96,12 +99,11 @@ def attach(
     preset, ask = critic_input_of(critic_input)
     made = _look_at_generator(generator, args, kwargs)
     image = image_of(made.output)
-    image_dims = image.dim() - 2
     asked = _look_at_critic(discriminator, ask, made.output, args, kwargs) if discriminator else None
     resolver = Resolver(made, asked, image, response, spec_of(module))
     connections = sorted(
         (c for link in resolver.links(layers) for c in resolver.connect(link)),
-        key=lambda c: _when(made, c),
+        key=lambda c: event(made, c.site),
     )
     if discriminator is None and any(s.name != "image" for c in connections for s in c.sources):
         raise PairingError("Without a discriminator every link's source must be 'image'.")
@@ -110,18 +112,20 @@ def attach(
     if first is None:
         fal = all(issubclass(c.spec.default, Transform) for c in connections)
         first = "zeros" if fal else "base"
-    plan = _plan(made, asked, connections, modules, first, image.shape[0])
+    mutated = {(c.module, c.index) for c in made.calls if c.mutated}
+    sites = [connection.site for connection in connections]
+    prefix = proven(schedule(made, sites), sites, made, unwrap(generator), mutated, (args, kwargs))
+    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[0])
     facts = {
         "critic_input": preset,
         "response": response if isinstance(response, str) else None,
         "own_response": callable(response),
         "example": (args, kwargs),
-        "image_dims": image_dims,
         "fingerprints": {
             "generator": fingerprint(generator),
             "discriminator": fingerprint(discriminator) if discriminator else None,
         },
-        "critic_unused": _called(asked, connections),
+        "critic_unused": _unused(asked, connections),
     }
     made.output = None
     if asked:
@@ -133,6 +137,8 @@ def attach(
         modules,
         plan,
         (made, asked),
+        prefix,
+        mutated,
         critic_input=ask,
         response=response,
         first=first,
@@ -183,9 +189,7 @@ def _look_at_critic(
             f"critic_input failed on the example: {type(error).__name__}: {error}. It is called as "
             "critic_input(G's output, *G's inputs)."
         ) from error
-    positional = given if isinstance(given, tuple) else () if isinstance(given, dict) else (given,)
-    named = given if isinstance(given, dict) else {}
-    trace = look(critic, positional, named, may_fail=True)
+    trace: Trace = call(lambda *a, **k: look(critic, a, k, may_fail=True), given)
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
     if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
         raise CriticError(
@@ -220,17 +224,13 @@ def _build(connection: Connection, made: Trace) -> nn.Module:
     return module.to(device=info.device, dtype=dtype)
 
 
-def _when(made: Trace, connection: Connection) -> int:
-    call = made.calls_of(connection.site.module)[connection.site.call]
-    return call.end if connection.at == "output" else call.start
-
-
 def _plan(
     made: Trace,
     asked: Trace | None,
     connections: Sequence[Connection],
     modules: Sequence[nn.Module],
     first: str,
+    prefix: Schedule,
     batch: int,
 ) -> Plan:
     from torch.utils.flop_counter import FlopCounterMode
@@ -260,13 +260,12 @@ def _plan(
                 connection.carry,
             )
         )
-    prefix = schedule(made, [connection.site for connection in connections])
     known = {call.module: call.name for call in made.calls}
     stop, tapped = _critic_end(asked, connections)
     notes = [
         f"{what} is compiled: within the loop its eager original runs."
         for what, trace in (("G", made), ("D", asked))
-        if trace and any(m._compiled_call_impl or hasattr(m, "_orig_mod") for m in trace.model.modules())
+        if trace and any(map(is_compiled, trace.model.modules()))
     ]
     return Plan(
         tuple(planned),
@@ -284,27 +283,28 @@ def _plan(
     )
 
 
-def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
+def _last_tap(asked: Trace, connections: Sequence[Connection]) -> Call | None:
+    """The call after which D may stop; None where a link needs all of D, or no layer of it."""
     sources = [source for c in connections for source in c.sources]
-    if asked is None or all(source.name == "image" for source in sources):
-        return "", 0
     if any(source.name == "response" for source in sources):
-        return None, asked.flops
-    last = max(
-        (asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref),
-        key=lambda call: call.end,
-    )
-    return last.name, last.flops_after
-
-
-def _called(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
-    """Names of the D layers that only run after D may stop; None when all of D is needed."""
-    if asked is None:
-        return ()
-    stop, _ = _critic_end(asked, connections)
-    if stop is None:
         return None
-    sources = [source for c in connections for source in c.sources if source.ref]
-    ends = [asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0].end for s in sources if s.ref]
-    before = {call.name for call in asked.calls if call.start < max(ends, default=0)}
+    calls = [asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref]
+    return max(calls, key=lambda call: call.end, default=None)
+
+
+def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
+    """The name of D's last tapped layer and the FLOPs up to it, as :class:`Plan` has them."""
+    if asked is None or all(source.name == "image" for c in connections for source in c.sources):
+        return "", 0
+    last = _last_tap(asked, connections)
+    return (last.name, last.flops_after) if last else (None, asked.flops)
+
+
+def _unused(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
+    """Names of the D layers that only run after D may stop; None when all of D is needed."""
+    stop, _ = _critic_end(asked, connections)
+    if asked is None or stop is None:
+        return None if asked else ()
+    last = _last_tap(asked, connections)
+    before = {call.name for call in asked.calls if call.start < (last.end if last else 0)}
     return tuple(dict.fromkeys(call.name for call in asked.calls if call.name not in before))

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from .attach import attach
@@ -32,6 +31,7 @@ from .links import Link
 from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
+from .probe import device_of
 
 logger = logging.getLogger("fbwrap")
 
@@ -269,7 +269,7 @@ def _attached(
 ) -> FeedbackLoop:
     """A fresh loop with a config's links and settings."""
     if example is None:
-        args, kwargs = example_of_spec(config["example"], _device(generator))
+        args, kwargs = example_of_spec(config["example"], device_of(unwrap(generator)))
         if kwargs and args:
             raise HeadError("This head needs example=: its G takes positional and keyword inputs.")
         example = kwargs or args
@@ -286,10 +286,6 @@ def _attached(
         critic_mode=config["critic_mode"],
         detach_signals=config["detach_signals"],
     )
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:

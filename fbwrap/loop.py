@@ -42,7 +42,7 @@ from .proof import proven
 from .rollout import LinkHandle, Rollout
 from .settings import Strength, check_steps, check_strength, is_zero
 from .surroundings import eager, is_rolling, outside_inference_mode, rolling, usable
-from .tape import Replay, Schedule, kept, put_back, put_back_on_error, values_of, wrapped
+from .tape import Key, Replay, Schedule, kept, put_back, put_back_on_error, values_of, wrapped
 from .trees import map_tensors
 
 logger = logging.getLogger("fbwrap")
@@ -68,6 +68,8 @@ class FeedbackLoop(nn.Module):
         modules: Sequence[nn.Module],
         plan: Plan,
         traces: tuple[Trace, Trace | None],
+        prefix: Schedule,
+        mutated: set[Key],
         *,
         critic_input: CriticInput,
         response: str | Callable[[Any], Tensor] | None,
@@ -92,14 +94,12 @@ class FeedbackLoop(nn.Module):
         self._strengths: list[Strength] = [c.strength for c in connections]
         self._strength = check_strength(strength)
         self._steps = check_steps(steps)
-        self._schedules: dict[tuple[int, ...], Schedule] = {}
+        self._schedules = {tuple(range(len(connections))): prefix}
         self._detached = False
         self._inside = threading.local()
         self._uninstall: list[ExitStack] = []
-        self._mutated = {(call.module, call.index) for call in traces[0].calls if call.mutated}
+        self._mutated = mutated
         self.eval()
-        with self._running():
-            self._schedule(tuple(range(len(connections))))
 
     # -- settings ---------------------------------------------------------------------------------
 

@@ -89,7 +89,8 @@ class Plan:
         return self.generator_flops + again + steps * self.module_flops
 
     def __str__(self) -> str:
-        lines = [f"{len(self.links)} link(s), {self.parameters:,} parameters, first step sees {self.first}"]
+        size = f"{self.parameters:,} parameters (G has {self.generator_parameters:,})"
+        lines = [f"{len(self.links)} link(s), {size}, first step sees {self.first}"]
         for link in self.links:
             signals = " + ".join(f"{n} ({f})" for n, f in zip(link.sources, link.signals, strict=True))
             carried = ", carried" if link.carry else ""
@@ -142,14 +143,16 @@ def call_of(trace: Trace, module: nn.Module, ref: Ref, where: str) -> Call:
     return calls[index]
 
 
+def event(trace: Trace, site: Site) -> int:
+    """When a correction enters: the end of the call, or its start for one at the input."""
+    call = trace.calls_of(site.module)[site.call]
+    return call.end if site.at == "output" else call.start
+
+
 def schedule(trace: Trace, sites: Sequence[Site]) -> Schedule:
     """What need not run again when corrections enter at ``sites``: the top-most calls that are over
     before the first of them."""
-    first = min(
-        (call.end if site.at == "output" else call.start)
-        for site in sites
-        for call in [trace.calls_of(site.module)[site.call]]
-    )
+    first = min(event(trace, site) for site in sites)
     chosen: list[Call] = []
     for call in trace.calls:
         inside = chosen and call.start < chosen[-1].end

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from .dice import Dice
+from .locks import locked
 from .probe import Trace, device_of
+from .surroundings import eager
 from .tape import Key, Replay, Schedule, Site, kept, modes, put_back, values_of
 from .trees import map_tensors, tensors
 
@@ -40,6 +42,8 @@ def proven(
     start = values_of(modules, trace.restless)
     try:
         with (
+            locked(trace.model),
+            eager(modules),
             torch.inference_mode(False),
             torch.no_grad(),
             modes(modules, False),

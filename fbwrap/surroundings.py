@@ -54,10 +54,15 @@ def usable(inputs: Any) -> Any:
     return inputs
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is, or wraps, compiled code."""
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
 @contextmanager
 def eager(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Compiled parts of G and D run as they were written: compiled code knows nothing of the loop."""
-    if any(m._compiled_call_impl is not None or "_orig_mod" in m._modules for m in modules):
+    if any(map(is_compiled, modules)):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:

@@ -80,7 +80,6 @@ def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False) -> 
     Args:
         any_thread: act in every thread, not only in this one.
     """
-
     mine: list[_Wrapped] = []
     try:
         for module, action in around.items():
@@ -176,6 +175,7 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: b
     seen: dict[nn.Module, int] = dict.fromkeys((tap.module for tap in taps), 0)
     read_here: dict[Tap, Tensor] = {}
     versions: list[tuple[Key, Tensor, int]] = []
+    wanted = len(set(taps))
 
     def capture(module: nn.Module) -> Around:
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -189,7 +189,7 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], mutated: set[Key], stop: b
                 else:
                     versions.append((key, value, value._version))
                 read_here[tap] = value
-            if stop and len(read_here) == len(set(taps)):
+            if stop and len(read_here) == wanted:
                 raise Stop
             return output
 

@@ -8,7 +8,6 @@ Example:
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -75,10 +74,9 @@ class GAN:
                 latents,
                 steps,
                 self.generator,
-                out=Path(out) if out is not None else None,
+                out=out,
                 resume=resume,
                 progress=progress,
-                preview=_no_preview,
             )
 
 
@@ -117,12 +115,7 @@ def train_discriminator(
             latents,
             steps,
             net,
-            out=Path(out) if out is not None else None,
+            out=out,
             resume=resume,
             progress=progress,
-            preview=_no_preview,
         )
-
-
-def _no_preview(step: int, average: object) -> None:
-    """Nothing to show."""

@@ -11,6 +11,7 @@ A :class:`Player` is what learns against D: a feedback head, or a whole generato
 
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from fbwrap.attach import inputs_of
 from fbwrap.critic import CriticInput, call, response_of
 from fbwrap.dice import Dice
 from fbwrap.errors import TrainingError
@@ -102,9 +104,7 @@ class Fit:
 
 def as_inputs(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A batch of G's inputs as positional and keyword arguments."""
-    if isinstance(batch, dict):
-        return (), batch
-    return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
+    return inputs_of(tuple(batch) if isinstance(batch, list) else batch)
 
 
 @contextmanager
@@ -175,10 +175,10 @@ class Trainer:
         steps: int,
         generate: Any,
         *,
-        out: Path | None,
+        out: str | os.PathLike[str] | None,
         resume: bool,
         progress: bool,
-        preview: Any,
+        preview: Callable[[int, EMA | None], None] | None = None,
     ) -> Fit:
         """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are."""
         options = self.options
@@ -186,7 +186,7 @@ class Trainer:
         real = Batches(real_data, options.seed, device)
         latent = Batches(latents, options.seed + 1, device)
         self._optimizers()
-        fit, path = Fit(), out / "checkpoint.pt" if out else None
+        fit, path = Fit(), Path(out) / "checkpoint.pt" if out is not None else None
         with ExitStack() as stack:
             stop = stack.enter_context(interrupt_between_steps())
             stack.enter_context(torch.random.fork_rng())
@@ -204,7 +204,7 @@ class Trainer:
                 done = step + 1
                 if path and (done % options.save_every == 0 or done == total or stop.is_set()):
                     checkpoint.save(self._state(done, real, latent, fit), path)
-                    if done < total and not stop.is_set():
+                    if preview and done < total and not stop.is_set():
                         preview(done, self.average)
                 if stop.is_set():
                     logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")

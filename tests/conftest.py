@@ -338,6 +338,17 @@ class Noisy1d(nn.Module):
         return self.net(x)
 
 
+class Mine(fbwrap.FeedbackModule):
+    """Somebody's own feedback module."""
+
+    def __init__(self, feature, *signals):
+        super().__init__()
+        self.net = nn.Conv2d(signals[0].channels, feature.channels, 1)
+
+    def forward(self, feature, *signals):
+        return self.net(signals[0])
+
+
 # -- cases --------------------------------------------------------------------------------------------
 @dataclass
 class Case:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from conftest import ZOO, clone, same, state, stir
+from conftest import ZOO, Mine, clone, same, state, stir
 from safetensors.torch import load_file
 from torch import nn
 
@@ -164,14 +164,6 @@ def test_another_base_is_refused(saved):
 
 
 def test_functions_and_own_modules_must_be_given_again(tmp_path):
-    class Mine(fbwrap.FeedbackModule):
-        def __init__(self, feature, *signals):
-            super().__init__()
-            self.net = nn.Conv2d(signals[0].channels, feature.channels, 1)
-
-        def forward(self, feature, *signals):
-            return self.net(signals[0])
-
     def ask(output, *inputs):
         return output * 2
 

@@ -125,6 +125,12 @@ def test_the_prefix_is_not_computed_again():
     assert counts == [1, 1, 1, 1, 1, 1, 4, 4]
 
 
+def test_the_plan_says_what_is_really_replayed():
+    _, _, _, loop = ZOO["appending"].build()
+    assert loop.plan.replayed == (), "its encoder does more than return a value"
+    assert loop.plan.suffix_flops == loop.plan.generator_flops
+
+
 def test_d_stops_after_its_last_tap_and_is_not_run_for_nothing():
     G, D, args, loop = ZOO["fixed_head"].build()
     calls = []

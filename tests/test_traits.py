@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ZOO, Deconv, Residual, Restless, first, patch, stir, z
+from conftest import ZOO, Deconv, Mine, Residual, Restless, first, patch, stir, z
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -248,14 +248,6 @@ def test_generator_objects_among_the_inputs_give_the_same_numbers_at_each_step()
 
 
 def test_own_module_plain_function_and_bad_shape():
-    class Mine(fbwrap.FeedbackModule):
-        def __init__(self, feature, *signals):
-            super().__init__()
-            self.net = nn.Conv2d(signals[0].channels, feature.channels, 1)
-
-        def forward(self, feature, *signals):
-            return self.net(signals[0])
-
     class Wrong(Mine):
         def forward(self, feature, *signals):
             return self.net(signals[0])[:, :1, :2]
