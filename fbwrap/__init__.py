@@ -15,17 +15,20 @@ from importlib import import_module
 from types import ModuleType
 
 from . import errors
+from .adapter import Adapter
 from .attach import attach
 from .errors import FbwrapError
 from .head import from_pretrained
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import FeedbackModule
+from .recognise import explain
 from .rollout import Rollout
 from .table import LayerTable, layers
 
 __version__ = "0.1.0.dev0"
 __all__ = [
+    "Adapter",
     "FbwrapError",
     "FeedbackLoop",
     "FeedbackModule",
@@ -34,13 +37,14 @@ __all__ = [
     "Rollout",
     "attach",
     "errors",
+    "explain",
     "from_pretrained",
     "layers",
 ]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """``fbwrap.recipes`` is imported when it is first asked for: the core does not need it."""
-    if name == "recipes":
-        return import_module("fbwrap.recipes")
+    """``fbwrap.recipes`` and ``fbwrap.adapters`` are imported when first asked for: the core needs neither."""
+    if name in ("recipes", "adapters"):
+        return import_module(f"fbwrap.{name}")
     raise AttributeError(f"module 'fbwrap' has no attribute {name!r}")

@@ -16,17 +16,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .critic import CriticInput, call, critic_input_of, image_of
+from .adapter import Adapter
+from .critic import CriticInput, call, critic_input_of, image_of, sized
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint
 from .links import Connection
 from .loop import FeedbackLoop
 from .modules import Transform, build, spec_of
-from .naming import unwrap
+from .naming import entry, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
 from .probe import Call, Trace, look
 from .proof import proven
-from .resolve import Layers, Resolver, module_of
+from .recognise import Recognised, build_critic, held
+from .resolve import Layers, Resolver, is_auto, module_of
 from .signals import Form
 from .surroundings import is_compiled
 from .tape import Schedule
@@ -34,19 +36,22 @@ from .trees import tensors
 
 
 def attach(
-    generator: nn.Module,
-    discriminator: nn.Module | None,
+    generator: Any,
+    discriminator: nn.Module | str | None,
     layers: Layers = "auto",
     *,
-    module: Any = "dual",
+    module: Any = None,
     example: Any = None,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Tensor] | None = None,
-    steps: int = 1,
+    steps: int | None = None,
     strength: float | Tensor = 1.0,
     first: Literal["base", "zeros"] | None = None,
     critic_mode: Literal["eval", "inherit"] = "eval",
     detach_signals: bool = True,
+    method: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    adapter: str | Adapter | None = "auto",
 ) -> FeedbackLoop:
     """Attach feedback from ``discriminator`` to ``generator``; neither is changed.
 
@@ -55,27 +60,36 @@ def attach(
         >>> y = loop(z)                                                      # doctest: +SKIP
 
     Args:
-        generator: any module; wrappers (DDP, torch.compile) are looked through.
+        generator: any module; wrappers (DDP, torch.compile) are looked through, and so are loaders'
+            objects that hold one (a spandrel descriptor, a ``RealESRGANer``).
         discriminator: any module that takes what G returns (see ``critic_input``); it may stop early,
-            so its head need not fit the image size. None if every link's source is ``"image"``.
-        layers: ``"auto"`` (pairs by spatial size), or a list of generator layer names, globs
-            (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
+            so its head need not fit the image size. ``"timm:NAME"``: a timm backbone as the critic, see
+            :mod:`fbwrap.adapters.timm_critic`. None: every link's source is ``"image"``.
+        layers: ``"auto"`` (the papers' layers where an adapter knows the networks, else pairs by spatial
+            size), ``"auto:NAME"`` (another placement that the adapter knows by name), or a list of generator
+            layer names, globs (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
             :class:`~fbwrap.Link`.
         module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
-            ``"light"``, ``"pyramid"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a class.
+            ``"light"``, ``"pyramid"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a
+            class. None: the adapter's with ``layers="auto"``, else ``"dual"``.
         example: inputs of G, used once to learn shapes and call order: a tensor, a tuple of positional
-            inputs, or a dict of keyword inputs.
+            inputs, or a dict of keyword inputs. None: the adapter's.
         critic_input: what D is called with, given what G returned and was given:
             ``f(output, *args, **kwargs)``, or a preset: ``"output"`` (default), ``"condition_and_output"``,
-            ``"output_and_condition"`` (concatenated on channels), ``"output_and_label"``.
+            ``"output_and_condition"`` (concatenated on channels), ``"output_and_label"``,
+            ``"output_twice"`` (HiFi-GAN's D(y, ŷ)). None: the adapter's, else ``"output"``.
         response: where D's response is in what it returns, if not the only tensor: a path such as
             ``"[0][-1]"``, or a function.
-        steps: T. 0 runs G alone.
+        steps: T. 0 runs G alone. None: the adapter's with ``layers="auto"`` (FAL: 3), else 1.
         strength: α for all links; multiplied by each link's own.
         first: what the first step sees: ``"base"``, y_0 = G(x) (AFL), or ``"zeros"`` (FAL). None:
             ``"zeros"`` if all modules are FAL's.
         critic_mode: ``"eval"``: D runs in eval mode in the loop. ``"inherit"``: in the mode it is in.
         detach_signals: whether D's features carry no gradient (as in the AFL authors' code).
+        method: the method of G that generates, if it is not calling it: ``"decode"`` of a VAE.
+        value_range: of G's samples, for critics made by name.
+        adapter: ``"auto"``, an adapter's name or an :class:`~fbwrap.adapter.Adapter`: who may fill in what is
+            left open here (:func:`fbwrap.explain` says who does). None: nobody.
 
     Returns:
         The loop, in eval mode, its modules on the device of the features they correct. A fresh one
@@ -88,19 +102,31 @@ def attach(
         PairingError: shapes that cannot be connected.
         SettingError: an option that makes no sense.
     """
-    for what, network in (("generator", generator), ("discriminator", discriminator)):
-        if not isinstance(network, nn.Module) and (what == "generator" or network is not None):
-            raise SettingError(f"{what}={network!r} is not a torch.nn.Module.")
+    generator = held(generator)
+    if not isinstance(generator, nn.Module):
+        raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
+    spec = None
+    if isinstance(discriminator, str):
+        spec = (discriminator, value_range or Recognised(generator, None, adapter).value_range)
+        discriminator = build_critic(*spec)
+    if not isinstance(discriminator, nn.Module | None):
+        raise SettingError(f"discriminator={discriminator!r} is not a torch.nn.Module.")
     if critic_mode not in ("eval", "inherit"):
         raise SettingError(f"critic_mode={critic_mode!r}: pass 'eval' or 'inherit'.")
     if first not in (None, "base", "zeros"):
         raise SettingError(f"first={first!r}: pass 'base' (AFL), 'zeros' (FAL) or None.")
-    args, kwargs = inputs_of(example)
-    preset, ask = critic_input_of(critic_input)
-    made = _look_at_generator(generator, args, kwargs)
+    known = Recognised(generator, discriminator, adapter)
+    auto = is_auto(layers)
+    args, kwargs = _inputs(example, known)
+    made = _look_at_generator(generator, args, kwargs, _method(generator, method or known.method), example is None)
     image = image_of(made.output)
-    asked = _look_at_critic(discriminator, ask, made.output, args, kwargs) if discriminator else None
-    resolver = Resolver(made, asked, image, response, spec_of(module))
+    preset, ask = critic_input_of(known.critic_input(made) if critic_input is None else critic_input)
+    response = known.response if response is None else response
+    asked = None
+    if discriminator is not None:
+        asked = _look_at_critic(discriminator, ask, made.output, args, kwargs, known.size)
+    kind = spec_of(module if module is not None else known.module if auto else "dual")
+    resolver = Resolver(made, asked, image, response, kind, known)
     connections = sorted(
         (c for link in resolver.links(layers) for c in resolver.connect(link)),
         key=lambda c: event(made, c.site),
@@ -114,8 +140,10 @@ def attach(
         first = "zeros" if fal else "base"
     mutated = {(c.module, c.index) for c in made.calls if c.mutated}
     sites = [connection.site for connection in connections]
-    prefix = proven(schedule(made, sites), sites, made, unwrap(generator), mutated, (args, kwargs))
-    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[0])
+    run = entry(generator, made.method)
+    prefix = proven(schedule(made, sites), sites, made, run, mutated, (args, kwargs))
+    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[0], known)
+    unused = _unused(asked, connections)
     facts = {
         "critic_input": preset,
         "response": response if isinstance(response, str) else None,
@@ -123,9 +151,11 @@ def attach(
         "example": (args, kwargs),
         "fingerprints": {
             "generator": fingerprint(generator),
-            "discriminator": fingerprint(discriminator) if discriminator else None,
+            "discriminator": fingerprint(discriminator, unused) if discriminator is not None else None,
         },
-        "critic_unused": _unused(asked, connections),
+        "adapter": known.facts(),
+        "critic_spec": spec,
+        "critic_unused": unused,
     }
     made.output = None
     if asked:
@@ -141,37 +171,52 @@ def attach(
         mutated,
         critic_input=ask,
         response=response,
+        critic_size=known.size,
         first=first,
         critic_mode=critic_mode,
         detach_signals=detach_signals,
-        steps=steps,
+        steps=steps if steps is not None else known.steps if auto and module is None else 1,
         strength=strength,
         facts=facts,
     )
+
+
+def _inputs(example: Any, known: Recognised) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return inputs_of(known.example() if example is None else example)
+
+
+def _method(generator: nn.Module, name: str) -> str:
+    if not callable(getattr(unwrap(generator), name, None)):
+        raise SettingError(f"method={name!r}: {type(unwrap(generator)).__name__} has no such method.")
+    return name
 
 
 def inputs_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """An example as positional and keyword inputs."""
     if example is None:
         raise ExampleError(
-            "attach needs example=: inputs of G, run once to learn shapes and call order. Pass a tensor "
-            "(example=torch.randn(1, 100, 1, 1)), a tuple of positional inputs, or a dict of keyword "
-            "inputs."
+            "attach needs example=: inputs of G, run once to learn shapes and call order, and no adapter knows "
+            "them (fbwrap.explain(G, D) says why). Pass a tensor (example=torch.randn(1, 100, 1, 1)), a tuple of "
+            "positional inputs, or a dict of keyword inputs."
         )
     if isinstance(example, dict):
         return (), dict(example)
     return (tuple(example), {}) if isinstance(example, tuple) else ((example,), {})
 
 
-def _look_at_generator(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+def _look_at_generator(
+    net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str, adapted: bool
+) -> Trace:
     try:
-        trace = look(net, args, kwargs)
+        trace = look(net, args, kwargs, method=method)
     except FbwrapError:
         raise
     except Exception as error:
         shapes = [tuple(tensor.shape) for _, tensor in tensors((args, kwargs))]
+        whose = "the adapter's example" if adapted else "the example"
+        how = "" if method == "forward" else f" in its method {method!r} (method='forward' if G is to be called)"
         raise ExampleError(
-            f"The generator refuses the example (tensors of shape {shapes}): {type(error).__name__}: "
+            f"The generator refuses {whose}{how} (tensors of shape {shapes}): {type(error).__name__}: "
             f"{error}. Pass in example= what G is called with, on G's device."
         ) from error
     if not torch.isfinite(image_of(trace.output)).all():
@@ -180,7 +225,7 @@ def _look_at_generator(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _look_at_critic(
-    critic: nn.Module, ask: CriticInput, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    critic: nn.Module, ask: CriticInput, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], size: str | None
 ) -> Trace:
     try:
         given = ask(output, *args, **kwargs)
@@ -189,7 +234,8 @@ def _look_at_critic(
             f"critic_input failed on the example: {type(error).__name__}: {error}. It is called as "
             "critic_input(G's output, *G's inputs)."
         ) from error
-    trace: Trace = call(lambda *a, **k: look(critic, a, k, may_fail=True), given)
+    with sized(unwrap(critic), size, given):
+        trace: Trace = call(lambda *a, **k: look(critic, a, k, may_fail=True), given)
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
     if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
         raise CriticError(
@@ -232,6 +278,7 @@ def _plan(
     first: str,
     prefix: Schedule,
     batch: int,
+    recognised: Recognised,
 ) -> Plan:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -263,6 +310,13 @@ def _plan(
     known = {call.module: call.name for call in made.calls}
     stop, tapped = _critic_end(asked, connections)
     notes = [
+        f"{what}: {match}"
+        for what, match in (("G", recognised.found.generator), ("D", recognised.found.discriminator))
+        if match
+    ]
+    if asked and asked.error is not None:
+        notes.append(f"D refuses the sample behind its last tap, so it has no response: {asked.error}")
+    notes += [
         f"{what} is compiled: within the loop its eager original runs."
         for what, trace in (("G", made), ("D", asked))
         if trace and any(map(is_compiled, trace.model.modules()))

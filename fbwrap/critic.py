@@ -10,7 +10,8 @@ given: a tensor, a tuple of positional arguments or a dict of keyword arguments.
 names, so that a head can store them; a function of the user's must be given again at load.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ CRITIC_INPUTS: Mapping[str, CriticInput] = {
     "condition_and_output": _condition_and_output,
     "output_and_condition": _output_and_condition,
     "output_and_label": _output_and_label,
+    "output_twice": lambda output, *args, **kwargs: (image_of(output), image_of(output)),
 }
 
 
@@ -91,6 +93,20 @@ def call(critic: Callable[..., Any], given: Any) -> Any:
     if isinstance(given, dict):
         return critic(**given)
     return critic(*given) if isinstance(given, tuple) else critic(given)
+
+
+@contextmanager
+def sized(critic: Any, attribute: str | None, given: Any) -> Iterator[None]:
+    """Within the block, an attribute of D that holds the only height that it takes holds the sample's."""
+    if attribute is None or not hasattr(critic, attribute):
+        yield
+        return
+    before = getattr(critic, attribute)
+    try:
+        setattr(critic, attribute, image_of(given).shape[2])
+        yield
+    finally:
+        setattr(critic, attribute, before)
 
 
 def response_of(answer: Any, choice: str | Callable[[Any], Tensor] | None) -> Tensor:

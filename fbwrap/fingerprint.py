@@ -8,25 +8,32 @@ Example:
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 from .naming import unwrap
 
+_NEW = "parametrizations.weight"
 
-def fingerprint(model: nn.Module) -> dict[str, Any]:
+
+def fingerprint(model: nn.Module, unused: Sequence[str] | None = None) -> dict[str, Any]:
     """Class name, and hashes of the names and shapes (structure) and of the values (weights).
 
     Integer buffers (BN's step counter) are left out of the weights' hash: they do not change outputs.
+
+    Args:
+        unused: names of layers whose weights do not matter, and are left out of their hash; noted.
     """
     net = unwrap(model)
     structure, weights = hashlib.sha256(), hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        if not isinstance(tensor, Tensor):
-            continue
+    for name, tensor in sorted(_folded(net).items()):
         structure.update(f"{name}{tuple(tensor.shape)}".encode())
+        if belongs(name, unused or ()):
+            continue
         if tensor.is_floating_point() or tensor.is_complex():
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             weights.update(f"{name}{tensor.dtype}".encode())
@@ -36,4 +43,26 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
         "class": type(net).__name__,
         "structure": structure.hexdigest(),
         "weights": weights.hexdigest(),
+        **({"unused": list(unused)} if unused else {}),
     }
+
+
+def _folded(net: nn.Module) -> dict[str, Tensor]:
+    """A state dict in which weight norm, old or new, is folded into the weight, as ``remove_weight_norm`` does."""
+    state = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
+    for prefix, module in net.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        old = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm)]
+        for hook in old:
+            del state[f"{dot}{hook.name}_g"], state[f"{dot}{hook.name}_v"]
+            state[dot + hook.name] = hook.compute_weight(module)
+        if state.pop(f"{dot}{_NEW}.original1", None) is not None:
+            del state[f"{dot}{_NEW}.original0"]
+            state[f"{dot}weight"] = module.weight  # type: ignore[assignment]
+    return state
+
+
+def belongs(key: str, layers: Sequence[str]) -> bool:
+    """Whether a tensor of a state dict is owned by one of the layers. What no layer's call explains is owned by
+    none: weights may be used by a fused or functional call."""
+    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)

@@ -26,12 +26,13 @@ from .attach import attach
 from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
-from .fingerprint import fingerprint
+from .fingerprint import belongs, fingerprint
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
 from .probe import device_of
+from .recognise import build_critic
 
 logger = logging.getLogger("fbwrap")
 
@@ -131,20 +132,14 @@ def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
     critic = loop.discriminator
     if critic is None or which == "none":
         return {}
-    changed = fingerprint(critic) != loop.facts["fingerprints"]["discriminator"]
+    changed = fingerprint(critic, loop.facts["critic_unused"]) != loop.facts["fingerprints"]["discriminator"]
     if which == "auto" and not changed and not loop.facts.get("head_has_discriminator"):
         return {}
     state = {k: v for k, v in unwrap(critic).state_dict().items() if isinstance(v, Tensor)}
     unused = loop.facts["critic_unused"]
     if which == "all" or unused is None:
         return state
-    return {key: value for key, value in state.items() if not _belongs(key, unused)}
-
-
-def _belongs(key: str, layers: tuple[str, ...]) -> bool:
-    """Whether a tensor is owned by one of the layers. What no layer's call explains is kept: weights may be
-    used by a fused or functional call."""
-    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)
+    return {key: value for key, value in state.items() if not belongs(key, unused)}
 
 
 def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -164,6 +159,9 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "first": loop.plan.first,
         "critic_mode": loop.critic_mode,
         "detach_signals": loop.detach_signals,
+        "method": loop.method,
+        "adapter": facts["adapter"],
+        "critic_spec": facts["critic_spec"],
         "critic_input": facts["critic_input"],
         "response": facts["response"],
         "own_response": facts["own_response"],
@@ -221,6 +219,9 @@ def from_pretrained(
     shipped = tensors.get(DISCRIMINATOR)
     if discriminator is not None and config["discriminator"] is not None:
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
+    if discriminator is None and config["discriminator"] is not None and config.get("critic_spec"):
+        discriminator = _built(config["critic_spec"])
+        _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None:
         raise HeadError(
             f"This head looks with a discriminator ({config['discriminator']['class']}). Pass one of that "
@@ -251,11 +252,21 @@ def from_pretrained(
     }
     loop.facts["head_has_discriminator"] = bool(shipped)
     loop.facts["trained_on"] = config["trained_on"]
+    loop.facts["critic_spec"] = config.get("critic_spec")
     floats = {tensor.dtype for tensor in tensors[FEEDBACK].values() if tensor.is_floating_point()}
     if len(floats) == 1:
         loop.feedback.to(floats.pop())
     _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
     return loop
+
+
+def _built(spec: Any) -> nn.Module:
+    """A critic that was made by name."""
+    try:
+        name, (low, high) = spec
+        return build_critic(str(name), (float(low), float(high)))
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"The head's config is damaged: critic_spec={spec!r}. Get it again.") from error
 
 
 def _attached(
@@ -285,6 +296,7 @@ def _attached(
         first=config["first"],
         critic_mode=config["critic_mode"],
         detach_signals=config["detach_signals"],
+        method=config.get("method", "forward"),
     )
 
 
@@ -343,7 +355,7 @@ def _tensors(path: Path, facts: Any) -> dict[str, Tensor]:
 
 
 def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool) -> None:
-    found = fingerprint(model)
+    found = fingerprint(model, wanted.get("unused"))
     if found["structure"] != wanted.get("structure"):
         raise HeadError(
             f"This head is for another {what}: it was made for {wanted.get('class')}, and the layers of "
@@ -381,7 +393,7 @@ def _link(config: Any, own: Mapping[str, Any]) -> Link:
             chosen = module
         else:
             raise HeadError(f"This head uses an unknown feedback module {module['kind']!r}. Upgrade fbwrap.")
-        layouts = set(config["source_layouts"])
+        layouts = set(config["source_layouts"]) - {"reshaped"}
         return Link(
             config["target"],
             list(config["sources"]),

@@ -32,9 +32,10 @@ from .critic import CriticInput
 from .dice import Dice
 from .errors import DetachedError, SettingError, UnsupportedError
 from .export import export
+from .keeping import kept, put_back, put_back_on_error, values_of
 from .links import Connection
 from .locks import locked
-from .naming import unwrap
+from .naming import entry, unwrap
 from .observer import Observer
 from .plan import Plan, schedule
 from .probe import Trace, device_of
@@ -42,7 +43,7 @@ from .proof import proven
 from .rollout import LinkHandle, Rollout
 from .settings import Strength, check_steps, check_strength, is_zero
 from .surroundings import eager, is_rolling, outside_inference_mode, rolling, usable
-from .tape import Key, Replay, Schedule, kept, put_back, put_back_on_error, values_of, wrapped
+from .tape import Key, Replay, Schedule, wrapped
 from .trees import map_tensors
 
 logger = logging.getLogger("fbwrap")
@@ -73,6 +74,7 @@ class FeedbackLoop(nn.Module):
         *,
         critic_input: CriticInput,
         response: str | Callable[[Any], Tensor] | None,
+        critic_size: str | None,
         first: Literal["base", "zeros"],
         critic_mode: Literal["eval", "inherit"],
         detach_signals: bool,
@@ -90,7 +92,8 @@ class FeedbackLoop(nn.Module):
         self._generator = (generator,)  # in a tuple: it must not be registered
         self._traces = traces
         self.critic_input, self.response, self._first = critic_input, response, first
-        self._observer = Observer(discriminator, traces[1], critic_input, response)
+        self._critic_size = critic_size
+        self.use_discriminator(discriminator)
         self._strengths: list[Strength] = [c.strength for c in connections]
         self._strength = check_strength(strength)
         self._steps = check_steps(steps)
@@ -107,6 +110,11 @@ class FeedbackLoop(nn.Module):
     def generator(self) -> nn.Module:
         """The user's generator, as given."""
         return self._generator[0]
+
+    @property
+    def method(self) -> str:
+        """The method of the generator that generates: ``"forward"`` if it is called."""
+        return self._traces[0].method
 
     @property
     def discriminator(self) -> nn.Module | None:
@@ -229,18 +237,30 @@ class FeedbackLoop(nn.Module):
         with ExitStack() as stack:
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(wrapped({net: around}, any_thread=True))
+            stack.enter_context(wrapped({net: around}, any_thread=True, method=self.method))
             self._uninstall.append(stack)
             try:
                 yield self
             finally:
                 self._uninstall.remove(stack)
 
+    def install(self) -> "FeedbackLoop":
+        """From here to :meth:`detach` (or :meth:`uninstall`) the generator itself runs the loop: one line for
+        a script that calls G and knows nothing of fbwrap. Once is enough."""
+        if not self._uninstall:
+            self._kept_installed = ExitStack()
+            self._kept_installed.enter_context(self.installed())
+        return self
+
+    def uninstall(self) -> None:
+        """The generator is itself again; the loop can still be called."""
+        for stack in list(self._uninstall):
+            stack.close()
+
     def detach(self) -> None:
         """Let go of G and D. They are what they were before :func:`fbwrap.attach`. Idempotent."""
         self._detached = True
-        for stack in list(self._uninstall):
-            stack.close()
+        self.uninstall()
 
     def __enter__(self) -> "FeedbackLoop":
         return self
@@ -263,9 +283,10 @@ class FeedbackLoop(nn.Module):
         self._check_attached()
         return export(self, self.feedback, self.generator, self.discriminator, example, named)
 
-    def use_discriminator(self, discriminator: nn.Module) -> None:
+    def use_discriminator(self, discriminator: nn.Module | None) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
-        self._observer = Observer(discriminator, self._traces[1], self.critic_input, self.response)
+        trace, size = self._traces[1], self._critic_size
+        self._observer = Observer(discriminator, trace, self.critic_input, self.response, size)
 
     def __repr__(self) -> str:
         state = "detached" if self._detached else f"steps={self.steps}, strength={self.strength}"
@@ -351,7 +372,8 @@ class FeedbackLoop(nn.Module):
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         """One pass of G; of the ``forward`` that :meth:`installed` stands before, where it does."""
         forward = getattr(self._inside, "forward", None)
-        return forward(*args, **kwargs) if forward else unwrap(self.generator)(*args, **kwargs)
+        run = forward or entry(self.generator, self.method)
+        return run(*args, **kwargs)
 
     # -- surroundings -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ dict), in this order. ``*`` matches any run of characters within a name, ``?`` o
 
 import difflib
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,12 @@ def unwrap(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def entry(model: nn.Module, method: str) -> Callable[..., Any]:
+    """What runs a network: the module itself, or a method of it (a VAE's ``decode``)."""
+    net = unwrap(model)
+    return net if method == "forward" else getattr(net, method)
+
+
 def names(model: nn.Module) -> dict[str, nn.Module]:
     """Every name of every submodule: shared modules under each of their names, the root left out.
 
@@ -96,14 +103,16 @@ def match(model: nn.Module, pattern: str) -> list[str]:
     """
     known = names(model)
     for text in (pattern, _without_wrappers(pattern)):
-        if text in known:
-            return [text]
-        if "*" in text or "?" in text:
-            rule = re.compile(_glob(text))
-            found = [name for name in known if rule.fullmatch(name)]
-            if found:
-                return found
+        if found := glob_match(text, known):
+            return found
     raise LayerNotFoundError(_unknown(pattern, model, known))
+
+
+def glob_match(pattern: str, known: Iterable[str]) -> list[str]:
+    """Of the names, the one that ``pattern`` is, or those that it matches; in their order."""
+    rule = re.compile(_glob(pattern))
+    listed = list(known)
+    return [pattern] if pattern in listed else [name for name in listed if rule.fullmatch(name)]
 
 
 def resolve(model: nn.Module, pattern: "str | nn.Module | Ref") -> list[Ref]:

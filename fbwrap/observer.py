@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from .critic import CriticInput, call, image_of, response_of
+from .critic import CriticInput, call, image_of, response_of, sized
 from .errors import CriticError
+from .keeping import kept, modes
 from .links import Source
 from .naming import Ref, names, unwrap
 from .probe import Trace
 from .signals import to_map
-from .tape import Key, Tap, kept, modes, read
+from .tape import Key, Tap, read
 from .trees import map_tensors, tensors
 
 
@@ -35,6 +36,7 @@ class Observer:
     Args:
         trace: what D did at attach, perhaps with another D of the same architecture.
         critic_input, response: as in :func:`fbwrap.attach`.
+        size: see :class:`~fbwrap.adapter.CriticFamily`.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class Observer:
         trace: Trace | None,
         critic_input: CriticInput,
         response: str | Callable[[Any], Tensor] | None,
+        size: str | None = None,
     ):
         self.net = discriminator
         self._trace, self._critic_input, self._response = trace, critic_input, response
+        self._size = size
         self._layers = names(discriminator) if discriminator is not None else {}
         self._mutated: set[Key] = set()
 
@@ -67,7 +71,8 @@ class Observer:
                 found["image"] = image_of(output)
             if taps or respond:
                 given = self._given(output, args, kwargs)
-                with self._as_asked(how.critic_mode):
+                size = None if respond else self._size
+                with self._as_asked(how.critic_mode), sized(unwrap(self.net) if self.net else None, size, given):
                     values, answer = read(
                         lambda: self._ask(given),
                         list(dict.fromkeys(taps.values())),

@@ -11,7 +11,9 @@ The look runs the network once, in eval mode and without a graph, and leaves no 
 and the state of the random numbers are as before.
 """
 
+import collections
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from .dice import Dice, same_dice
+from .keeping import modes, put_back, values_of
 from .locks import locked
-from .naming import Path, names, unwrap
-from .tape import Around, modes, put_back, values_of, wrapped
+from .naming import Path, entry, names, unwrap
+from .tape import Around, wrapped
 from .trees import is_plain, tensors
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
@@ -54,7 +57,8 @@ class Call:
     """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place.
 
     ``mutated``: its output is overwritten later. ``entangled``: it overwrites its input or returns
-    (part of) it, and others may hold that input: skipping the call would be noticed.
+    (part of) it, and others may hold that input: skipping the call would be noticed. ``alone``: its
+    layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Call:
     flops_before: int = 0
     flops_after: int = 0
     layout: str = "channels_first"
+    alone: bool = True
+    trunk: bool = True
 
     @property
     def done(self) -> bool:
@@ -91,6 +97,18 @@ class Trace:
     mutates_input: bool = False
     flops: int = 0
     error: Exception | None = None
+    method: str = "forward"
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of the sample with its channels: of what the last layer returned, where the network itself
+        flattens it or squeezes the channel axis away; () where nothing returned is a sample."""
+        shape = next((info.shape for info in self.outputs.values() if info.is_feature), ())
+        ended = sorted((call for call in self.calls if call.done and () in call.outputs), key=lambda call: -call.end)
+        for last in (call.outputs[()].shape for call in ended[:1]):
+            if shape and len(last) > len(shape) and last[0] == shape[0] and math.prod(last) == math.prod(shape):
+                return last
+        return shape
 
     def calls_of(self, module: nn.Module) -> list[Call]:
         """Finished calls of one module, in order."""
@@ -103,10 +121,12 @@ def look(
     kwargs: Mapping[str, Any] | None = None,
     *,
     may_fail: bool = False,
+    method: str = "forward",
 ) -> Trace:
     """Run ``model`` once and note all that it does.
 
     Args:
+        method: what is run, if not ``forward``: a VAE's ``"decode"``.
         may_fail: keep what was seen before an error (a discriminator that is to be stopped early may
             refuse the image size only later); the error is then in ``trace.error``.
     """
@@ -116,7 +136,7 @@ def look(
     known: dict[nn.Module, str] = {}
     for name, module in names(net).items():
         known.setdefault(module, name)
-    trace = Trace(net, [])
+    trace = Trace(net, [], method=method)
     clock = _Clock(held=[_memory((args, kwargs))])
     alive: list[tuple[Call, Tensor, int]] = []
     entered = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
@@ -133,7 +153,7 @@ def look(
         wrapped({m: _watch(m, n, trace, clock, alive, flops.get_total_flops) for m, n in known.items()}),
     ):
         try:
-            trace.output = net(*args, **kwargs)
+            trace.output = entry(net, method)(*args, **kwargs)
         except Exception as error:
             if not may_fail:
                 raise
@@ -146,9 +166,18 @@ def look(
     trace.mutates_input = any(tensor._version != version for tensor, version in entered)
     for call, tensor, version in alive:
         call.mutated |= tensor._version != version
+    often = collections.Counter(call.module for call in trace.calls if call.done)
     for call in trace.calls:
+        around = None if call.parent is None else trace.calls[call.parent]
+        call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
+        call.alone = often[call.module] < 2
         call.layout = _layout(call, trace.calls)
     return trace
+
+
+def _is_whole(call: Call, trace: Trace) -> bool:
+    """Whether a call returns what the whole network returns: it is the network within a wrapper."""
+    return [info.shape for info in call.outputs.values()] == [info.shape for info in trace.outputs.values()]
 
 
 def info_of(tensor: Tensor) -> TensorInfo:
@@ -258,9 +287,10 @@ def _layout(call: Call, calls: list[Call]) -> str:
         return "channels_first"
     shape = shapes[0]
     for other in sorted((c for c in calls if c.done and c.end <= call.end), key=lambda c: -c.end):
-        if type(other.module) in _CHANNELS_LAST and _width(other.module) == shape[-1]:
+        maps = any(len(info.shape) >= 3 for info in other.outputs.values())  # what gives vectors tells nothing
+        if maps and isinstance(other.module, _CHANNELS_LAST) and _width(other.module) == shape[-1]:
             return "channels_last"
-        if type(other.module) in _CHANNELS_FIRST and _width(other.module) == shape[1]:
+        if isinstance(other.module, _CHANNELS_FIRST) and _width(other.module) == shape[1]:
             return "channels_first"
     return "channels_first"
 

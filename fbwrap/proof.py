@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from .dice import Dice
+from .keeping import kept, modes, put_back, values_of
 from .locks import locked
 from .probe import Trace, device_of
 from .surroundings import eager
-from .tape import Key, Replay, Schedule, Site, kept, modes, put_back, values_of
+from .tape import Key, Replay, Schedule, Site
 from .trees import map_tensors, tensors
 
 logger = logging.getLogger("fbwrap")

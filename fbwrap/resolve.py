@@ -10,6 +10,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,14 +20,20 @@ from .errors import CriticError, PairingError, SettingError
 from .links import Connection, Layer, Link, Source
 from .modules import ModuleSpec, spec_of
 from .naming import Ref, names, resolve
-from .pairing import auto, best_source
+from .pairing import best_source
 from .plan import call_of
 from .probe import TensorInfo, Trace, info_of
+from .recognise import Recognised
 from .settings import check_strength
 from .signals import Form, form_of
 from .tape import Site
 
 Layers = str | Sequence[Any]
+
+
+def is_auto(layers: Layers) -> bool:
+    """Whether the links are left open: ``"auto"`` or ``"auto:PLACEMENT"``."""
+    return isinstance(layers, str) and layers.partition(":")[0] == "auto"
 
 
 class Resolver:
@@ -39,18 +46,20 @@ class Resolver:
         image: Tensor,
         response: Any,
         module: ModuleSpec,
+        known: Recognised,
     ):
-        self._made, self._asked, self._image = made, asked, image
+        self._known = known
+        self._made, self._asked = made, asked
         self._response, self._module = response, module
-        self._dims = image.dim() - 2
+        self._image = image
+        self._sample = made.sample_shape or tuple(image.shape)
+        self._dims = len(self._sample) - 2
 
     def links(self, layers: Layers) -> list[Link]:
         """Every item of ``layers`` as a Link."""
-        if isinstance(layers, str) and layers == "auto":
-            if self._module.default.source:
-                targets = [target for target, _ in auto(self._made, self._made, self._dims)]
-                return [Link(str(target)) for target in targets]
-            return [Link(str(g), str(d)) for g, d in auto(self._made, self._asked, self._dims)]
+        if is_auto(layers):
+            placement = str(layers).partition(":")[2]
+            return self._known.links(placement, self._made, self._asked, self._dims, self._module.default.source)
         items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
         if not items:
             raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
@@ -88,7 +97,7 @@ class Resolver:
         spec = self._module if link.module is None else spec_of(link.module)
         sources = self._sources(link, spec, form, info.shape[0])
         name = Ref(ref.name, ref.call, ref.path)
-        site = Site(module, found.index, path, link.at, str(name))
+        site = Site(module, found.index, path, link.at, str(name), ref.call is None)
         carry = spec.default.carry if link.carry is None else link.carry
         strength = check_strength(link.strength)
         return Connection(name, link.at, site, form, sources, spec, strength, carry, link.feature)
@@ -108,8 +117,7 @@ class Resolver:
 
     def _source(self, item: Layer, layout: str | None, batch: int) -> list[Source]:
         if isinstance(item, str) and item == "image":
-            form = form_of(tuple(self._image.shape), layout or "channels_first", self._dims)
-            return [Source("image", None, form)]
+            return [Source("image", None, self._image_form(layout))]
         if self._asked is None:
             raise PairingError(f"The source {item!r} needs a discriminator, and there is none.")
         if isinstance(item, str) and item == "response":
@@ -127,6 +135,11 @@ class Resolver:
             form = self._form(info, layout or called.layout)
             found.append(self._checked(Source(str(ref), ref, form), info, batch))
         return found
+
+    def _image_form(self, layout: str | None) -> Form:
+        if len(self._sample) > self._image.dim():
+            return replace(form_of(self._sample, "channels_first", self._dims), layout="reshaped")
+        return form_of(tuple(self._image.shape), layout or "channels_first", self._dims)
 
     def _form(self, info: TensorInfo, layout: str | None) -> Form:
         return form_of(info.shape, layout or "channels_first", self._dims)

@@ -34,7 +34,8 @@ class Form:
     Args:
         channels: the number of channels.
         spatial: its size as a map; ``()`` for a vector.
-        layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps and tokens.
+        layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps and tokens; of a sample
+            without its channel axis, or flat: ``"reshaped"``.
         tokens: for a token sequence that holds a 2-D grid: the number of leading tokens that are not
             part of it (class and register tokens), and the number that are. None otherwise.
     """
@@ -80,6 +81,9 @@ def to_map(feature: Tensor, form: Form) -> Tensor:
     """A feature as ``(N, C, *spatial)``; leading tokens that are not part of the grid are left out."""
     if form.layout == "channels_first":
         return feature
+    if form.layout == "reshaped":
+        squeezed = form.channels == 1 and feature.dim() == len(form.spatial) + 1
+        return feature.unsqueeze(1) if squeezed else feature.reshape(len(feature), form.channels, *form.spatial)
     first = feature.movedim(-1, 1)
     if form.tokens is None:
         return first

@@ -37,14 +37,14 @@ _ABSENT = object()
 
 
 class _Wrapped:
-    """Stands in for one module's ``forward``. Copies and pickles as the class's own ``forward``."""
+    """Stands in for one module's ``forward`` (or other method). Copies and pickles as the class's own."""
 
-    __slots__ = ("around", "module", "original", "own", "thread")
+    __slots__ = ("around", "method", "module", "original", "own", "thread")
 
-    def __init__(self, module: nn.Module, around: Around, any_thread: bool):
-        self.module, self.around = module, around
-        self.own = module.__dict__.get("forward", _ABSENT)
-        self.original = module.forward
+    def __init__(self, module: nn.Module, around: Around, any_thread: bool, method: str):
+        self.module, self.around, self.method = module, around, method
+        self.own = module.__dict__.get(method, _ABSENT)
+        self.original = getattr(module, method)
         anywhere = any_thread or torch.compiler.is_compiling()
         self.thread = None if anywhere else threading.get_ident()
 
@@ -54,18 +54,18 @@ class _Wrapped:
         return self.around(self.original, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if getattr(self.original, "__func__", None) is type(self.module).forward:
-            return getattr, (self.module, "forward")
+        if getattr(self.original, "__func__", None) is getattr(type(self.module), self.method):
+            return getattr, (self.module, self.method)
         return functools.partial, (self.original,)  # somebody's own instance-level forward
 
     def unlink(self) -> None:
         """Leave the chain of wrappers, wherever in it this one stands by now."""
-        outer = self.module.__dict__.get("forward")
+        outer = self.module.__dict__.get(self.method)
         if outer is self:
             if self.own is _ABSENT:
-                del self.module.__dict__["forward"]
+                del self.module.__dict__[self.method]
             else:
-                self.module.__dict__["forward"] = self.own
+                self.module.__dict__[self.method] = self.own
             return
         while isinstance(outer, _Wrapped) and outer.original is not self:
             outer = outer.original
@@ -74,76 +74,22 @@ class _Wrapped:
 
 
 @contextmanager
-def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False) -> Iterator[None]:
+def wrapped(around: Mapping[nn.Module, Around], *, any_thread: bool = False, method: str = "forward") -> Iterator[None]:
     """Wrap the ``forward`` of each module; on exit each gets back exactly what it had. Nests.
 
     Args:
         any_thread: act in every thread, not only in this one.
+        method: another method than ``forward``.
     """
     mine: list[_Wrapped] = []
     try:
         for module, action in around.items():
-            mine.append(_Wrapped(module, action, any_thread))
-            module.__dict__["forward"] = mine[-1]
+            mine.append(_Wrapped(module, action, any_thread, method))
+            module.__dict__[method] = mine[-1]
         yield
     finally:
         for wrapper in reversed(mine):
             wrapper.unlink()
-
-
-@contextmanager
-def modes(modules: Sequence[nn.Module], training: bool) -> Iterator[None]:
-    """Put modules into train or eval mode; every one that changed is put back, one by one."""
-    changed = [module for module in modules if module.training is not training]
-    try:
-        for module in changed:
-            module.training = training
-        yield
-    finally:
-        for module in changed:
-            module.training = not training
-
-
-Restless = Sequence[tuple[nn.Module, str]]
-Values = list[tuple[dict[str, Any], str, Tensor, Tensor]]
-
-
-def values_of(modules: Sequence[nn.Module], restless: Restless = ()) -> Values:
-    """Every buffer of ``modules`` (running statistics and the like), and the parameters and buffers that
-    are known to move, each with a copy of its value."""
-    places: list[tuple[Any, str]] = [(module._buffers, name) for module in modules for name in module._buffers]
-    for module, name in restless:
-        places.append((module._parameters if name in module._parameters else module._buffers, name))
-    found = [(holder, name, holder[name]) for holder, name in places]
-    return [(holder, name, tensor, tensor.detach().clone()) for holder, name, tensor in found if tensor is not None]
-
-
-def put_back(values: Values) -> None:
-    """Give buffers and parameters the values they had: the same tensors, changed in place."""
-    for holder, name, tensor, value in values:
-        if holder.get(name) is not tensor:
-            holder[name] = tensor
-        tensor.data.copy_(value)  # .data: a graph that saved the tensor must stay usable
-
-
-@contextmanager
-def put_back_on_error(values: Values) -> Iterator[None]:
-    """Put values back if the block fails."""
-    try:
-        yield
-    except BaseException:
-        put_back(values)
-        raise
-
-
-@contextmanager
-def kept(modules: Sequence[nn.Module], restless: Restless = ()) -> Iterator[None]:
-    """Put back, in place, what the block changes of :func:`values_of`."""
-    values = values_of(modules, restless)
-    try:
-        yield
-    finally:
-        put_back(values)
 
 
 # -- the critic: capture and stop ---------------------------------------------------------------------
@@ -223,13 +169,17 @@ def _follow_tensors(output: Any, tap: Tap) -> Tensor:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a correction enters: a tensor in the output (or input) of one call of a module."""
+    """Where a correction enters: a tensor in the output (or input) of one call of a module.
+
+    ``only``: the module is called once in a pass, and a pass that calls it again is refused.
+    """
 
     module: nn.Module
     call: int
     path: Path = ()
     at: str = "output"
     name: str = ""
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -360,6 +310,13 @@ class Replay:
             )
         if self.replaying and len(self._played) != len(self._schedule.replay):
             raise _Diverged
+        often = [s for s in self._sites if s.only and self._seen[s.module] > 1]
+        if often and not self.replaying:
+            raise LayerNotCalledError(
+                f"The generator called {often[0].name} {self._seen[often[0].module]} times in this pass, and once "
+                "when the loop was attached (does it work in slices or tiles now?). Turn that off, attach to the "
+                "part that is called for each of them, or say which call is meant: 'NAME#0'."
+            )
         return output
 
     def _around(self, module: nn.Module) -> Around:

@@ -20,9 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
+from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
-from fbwrap.tape import modes
 
 from .data import Batches
 from .ema import EMA

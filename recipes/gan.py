@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from fbwrap.critic import CriticInput, critic_input_of
+from fbwrap.keeping import modes
 from fbwrap.naming import unwrap
-from fbwrap.tape import modes
 
 from .options import Options
 from .trainer import Auxiliary, Critic, Fit, Trainer, frozen

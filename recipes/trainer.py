@@ -28,7 +28,7 @@ from fbwrap.attach import inputs_of
 from fbwrap.critic import CriticInput, call, response_of
 from fbwrap.dice import Dice
 from fbwrap.errors import TrainingError
-from fbwrap.tape import modes
+from fbwrap.keeping import modes
 from fbwrap.trees import map_tensors, put, tensors
 
 from . import checkpoint

@@ -7,9 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "naming", "trees", "dice", "locks", "tape", "probe", "signals", "modules",
+    "errors", "naming", "trees", "dice", "locks", "keeping", "tape", "probe", "signals", "modules",
     "critic", "settings", "links", "pairing", "plan", "surroundings", "corrections", "fingerprint", "observer",
-    "proof", "rollout", "export", "loop", "table", "resolve", "attach", "example", "head",
+    "proof", "rollout", "export", "loop", "table", "spec", "adapter", "plugins", "recognise", "resolve", "attach",
+    "example", "head",
 ]  # fmt: skip
 
 

@@ -64,15 +64,23 @@ def test_attach_round_trip_and_detach(name, layers, options, tmp_path):
     assert same(before, state(G, D))
 
 
-def test_auto_finds_the_faces_stages():
+@pytest.mark.parametrize("how", [{"layers": "auto:every resolution"}, {"layers": "auto", "adapter": None}])
+def test_auto_finds_the_faces_stages(how):
     G, D, inputs = pair("dcgan_faces32")
-    loop = fbwrap.attach(G, D, example=inputs)
+    loop = fbwrap.attach(G, D, example=inputs, **how)
     pairs = [(str(c.target), c.form.spatial, c.sources[0].form.spatial) for c in loop.connections]
     assert pairs == [
         ("generator_deconv.1", (4, 4), (4, 4)),
         ("generator_deconv.2", (8, 8), (8, 8)),
         ("generator_deconv.3", (16, 16), (16, 16)),
     ]
+
+
+def test_the_faces_are_a_dcgan():
+    G, D, _ = pair("dcgan_faces32")
+    loop = fbwrap.attach(G, D)
+    assert [str(c) for c in loop.connections] == ["generator_deconv.2 <- dual <- discriminator.1"]
+    assert loop.facts["adapter"]["generator"] == "dcgan: transposed convolutions"
 
 
 @pytest.mark.slow

@@ -1,0 +1,14 @@
+"""fbwrap.adapters: what fbwrap knows about the GAN repositories that people have.
+
+Example:
+    >>> import fbwrap
+    >>> [adapter.name for adapter in fbwrap.adapters.adapters()][:3]
+    ['audio', 'biggan', 'dcgan']
+
+One small file of data per family, each a plugin under the entry-point group ``fbwrap.adapters`` as anybody's
+(the list is in ``setup.cfg``). CONTRIBUTING shows how to add one. None imports the package it recognises.
+"""
+
+from fbwrap.plugins import adapters, broken
+
+__all__ = ["adapters", "broken"]

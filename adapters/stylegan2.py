@@ -1,0 +1,61 @@
+"""StyleGAN2: rosinality's generator (a list of latents in, a tuple out) and NVIDIA's ADA (mapping and synthesis).
+
+Example:
+    >>> loop = fbwrap.attach(generator, discriminator)          # doctest: +SKIP
+    >>> image, _ = loop([z])                                    # doctest: +SKIP
+
+Noise is drawn at test time: every step of a call sees the same. D's minibatch standard deviation makes a sample
+depend on its batch, behind the layers that are linked.
+"""
+
+from typing import Any
+
+from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
+
+
+def _list_of_latents(net: Network) -> Any:
+    return ([net.noise(1, net.shape("style.1")[1])],)
+
+
+def _latent_and_label(net: Network) -> Any:
+    """z, and c or None: the mapping's first layer takes both."""
+    both, label = net.shape("mapping.fc0")[1], net.shape("mapping.embed") if "mapping.embed" in net.layers else None
+    if label is None:
+        return net.noise(1, both), None
+    return net.noise(1, both - label[0]), net.noise(1, label[1])
+
+
+ADAPTER = Adapter(
+    name="stylegan2",
+    citation="Karras et al., StyleGAN2, CVPR 2020; Karras et al., StyleGAN2-ADA, NeurIPS 2020",
+    generators=(
+        GeneratorFamily(
+            "StyleGAN2 (rosinality)",
+            layers={"style.1": "", "conv1.conv": "", "convs.0.conv": "", "to_rgb1.conv": "", "input": ""},
+            example=_list_of_latents,
+            value_range=(-1.0, 1.0),
+            traits="list in, tuple out, noise at test time",
+        ),
+        GeneratorFamily(
+            "StyleGAN2-ADA",
+            layers={"mapping.fc0": "", "synthesis.b4.conv1": "", "synthesis.b8.conv0": ""},
+            example=_latent_and_label,
+            value_range=(-1.0, 1.0),
+            traits="two networks in one, noise at test time",
+        ),
+    ),
+    critics=(
+        CriticFamily(
+            "StyleGAN2 (rosinality)",
+            layers={"convs.0": "", "convs.1.conv1": "", "final_conv": "", "final_linear.0": ""},
+            sources=("convs.*",),
+            traits="minibatch standard deviation",
+        ),
+        CriticFamily(
+            "StyleGAN2-ADA",
+            layers={"b8.conv0": "", "b4.conv": "", "b4.fc": "", "b4.out": ""},
+            critic_input="output_and_label",
+            traits="minibatch standard deviation",
+        ),
+    ),
+)
