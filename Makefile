@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
-test: lint types
+test: lint types $(VENV)/.integration
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.done
@@ -24,4 +24,13 @@ types: $(VENV)/.done
 $(VENV)/.done: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+# other people's packages, for the tests: old ones without the dependencies that they name and never import
+$(VENV)/.integration: $(VENV)/.done
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,integration]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchgan pytorch-pretrained-biggan lightweight-gan
+	if $(BIN)/python -c "import sys; sys.exit(sys.version_info >= (3, 13))"; then \
+		$(BIN)/python -m pip install -q -c constraints.txt --no-deps --no-build-isolation basicsr; \
+	else echo "basicsr does not build on this Python: its tests are skipped"; fi
 	touch $@

@@ -32,7 +32,7 @@ from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
 from .probe import device_of
-from .recognise import build_critic
+from .recognise import build_critic, held
 
 logger = logging.getLogger("fbwrap")
 
@@ -184,7 +184,7 @@ def _number(strength: float | Tensor) -> float:
 
 def from_pretrained(
     folder: str | os.PathLike[str],
-    generator: nn.Module,
+    generator: Any,
     discriminator: nn.Module | None = None,
     *,
     critic_input: str | CriticInput | None = None,
@@ -214,6 +214,9 @@ def from_pretrained(
         HeadError: no head there, a damaged or foreign one, one of a newer format, or one for another
             model. Nothing is changed then.
     """
+    generator = held(generator)
+    if not isinstance(generator, nn.Module):
+        raise HeadError(f"generator={generator!r} is not a torch.nn.Module.")
     config, tensors = _read(Path(folder))
     _check_base("generator", config["generator"], generator, strict, shipped=False)
     shipped = tensors.get(DISCRIMINATOR)

@@ -32,10 +32,11 @@ _FARTHEST = math.log(4)  # auto pairs nothing whose side differs by more than a 
 
 def stage_names(trace: Trace) -> list[str]:
     """The last layer of a generator at each resolution but that of its output; of layers on its trunk (not
-    inside a block of its own kind), where these are at more than one."""
+    inside a block of its own kind), where these are at half of the resolutions or more."""
     every = _candidates(trace)
     trunk = _stages([call for call in every if call.trunk], trace)
-    return trunk if len(trunk) > 1 else _stages(every, trace)
+    inner = _stages(every, trace)
+    return trunk if 2 * len(trunk) >= len(inner) else inner
 
 
 def _stages(calls: list[Call], trace: Trace) -> list[str]:

@@ -1,5 +1,9 @@
 """A zoo of tiny networks, one hard trait each, and the naive loop written out by hand."""
 
+import os
+import random
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +17,47 @@ import fbwrap
 from fbwrap.signals import fit, from_map, to_map
 
 torch.set_num_threads(1)  # tiny networks
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _stand_in_for_torchvisions_operators():
+    """Beside a CPU torch, the torchvision of PyPI (a CUDA build) fails to import for want of two operators'
+    schemas: for the tests, they are declared."""
+    try:
+        import torchvision
+    except ImportError:
+        return None
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401
+
+        return library
+    return None
+
+
+_LIBRARY = _stand_in_for_torchvisions_operators()  # the declarations live as long as it does
+if "torchvision" in sys.modules:
+    from torchvision.transforms import functional
+
+    # basicsr imports a module that torchvision dropped
+    moved = types.ModuleType("torchvision.transforms.functional_tensor")
+    moved.rgb_to_grayscale = functional.rgb_to_grayscale
+    sys.modules.setdefault(moved.__name__, moved)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--support", action="store_true", help="write docs/support.md from what the tests find")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Fixtures may ask how their test went: ``request.node.rep_call``."""
+    report = (yield).get_result()
+    setattr(item, f"rep_{report.when}", report)
 
 
 # -- generators ---------------------------------------------------------------------------------------
@@ -485,11 +530,15 @@ def dcgan():
 
 # -- helpers ------------------------------------------------------------------------------------------
 def clone(tree):
-    return tuple(a.clone() if isinstance(a, Tensor) else a for a in tree)
+    if isinstance(tree, Tensor):
+        return tree.clone()
+    return type(tree)(clone(a) for a in tree) if isinstance(tree, list | tuple) else tree
 
 
 def first(output):
-    return output if isinstance(output, Tensor) else first(next(iter(output)))
+    if isinstance(output, Tensor):
+        return output
+    return first(next(iter(output.values() if isinstance(output, dict) else output)))
 
 
 def stir(loop, std=0.3, seed=1):
@@ -525,11 +574,11 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
     kwargs = kwargs or {}
     connections, modules = loop.connections, loop.feedback
     previous, carried = {}, {}
-    dice = torch.get_rng_state()
+    dice, host = torch.get_rng_state(), random.getstate()
     start = {k: v.clone() for k, v in G.state_dict().items()}
 
     def layer(net, name):
-        return net.get_submodule(name)
+        return dict(net.named_modules(remove_duplicate=False))[name]
 
     def generate(signals, t):
         """One full run of G; ``signals``: per link, or None for the base pass."""
@@ -582,9 +631,14 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                     )
                 )
         torch.set_rng_state(dice)
+        random.setstate(host)
         G.load_state_dict(start)
         try:
-            output = G(*clone(args), **kwargs)
+            output = (
+                getattr(G, loop.method)(*clone(args), **kwargs)
+                if loop.method != "forward"
+                else G(*clone(args), **kwargs)
+            )
         finally:
             for handle in handles:
                 handle.remove()
@@ -612,8 +666,13 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
             by_module.setdefault(layer(D, s.ref.name), []).append(s)
         for module, mine in by_module.items():
             handles.append(module.register_forward_hook(lambda m, a, o, mine=mine: grab(m, a, o, mine)))
+        if D is None:
+            return {i: [to_map(first(output).detach(), s.form) for s in c.sources] for i, c in enumerate(connections)}
         shown = output.clone() if isinstance(output, Tensor) else output
         given = loop.critic_input(shown, *args, **kwargs)
+        size = getattr(D, "input_size", None)
+        if size is not None:
+            D.input_size = first(output).shape[2]
         was = [(m, m.training) for m in D.modules()]
         if loop.critic_mode == "eval":
             D.eval()
@@ -621,10 +680,16 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         try:
             with torch.no_grad():
                 answer = D(*given) if isinstance(given, tuple) else D(given)
-            if loop.response == "[0][1]":
-                answer = answer[0][1]
-            values["response"], values["image"] = answer, first(output).detach()
+            for key in (loop.response or "")[1:-1].split("][") if loop.response else ():
+                answer = answer[int(key)]
+            if isinstance(answer, Tensor):
+                values["response"] = answer.reshape(-1, 1) if answer.dim() < 2 else answer
+        except (RuntimeError, TypeError):
+            assert set(wanted) <= set(values), "D may only fail behind what is looked at"
         finally:
+            values["image"] = first(output).detach()
+            if size is not None:
+                D.input_size = size
             for handle in handles:
                 handle.remove()
             for m, mode in was:
