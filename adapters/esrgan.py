@@ -54,7 +54,7 @@ def _rrdb(name: str, block: str, first: str, layers: dict[str, str], traits: str
 ADAPTER = Adapter(
     name="esrgan",
     citation="Wang et al., ESRGAN, ECCV Workshops 2018; Wang et al., Real-ESRGAN, ICCV Workshops 2021",
-    holders={"ImageModelDescriptor": "model", "RealESRGANer": "model"},
+    holders={"RealESRGANer": "model"},
     generators=(
         _rrdb(
             "RRDBNet",

@@ -105,8 +105,11 @@ class TimmCritic(nn.Module):
 def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
     try:
         import timm
-    except ImportError as error:
-        raise SettingError(f"The critic 'timm:{name}' needs timm: pip install 'fbwrap[timm]' ({error}).") from error
+    except Exception as error:  # also what a torchvision that is not torch's raises
+        raise SettingError(
+            f"The critic 'timm:{name}' needs timm, which cannot be imported ({type(error).__name__}: {error}). pip "
+            "install 'fbwrap[timm]', with a torchvision that is made for this torch."
+        ) from error
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True, **options)

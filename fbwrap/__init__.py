@@ -25,6 +25,7 @@ from .modules import FeedbackModule
 from .recognise import explain
 from .rollout import Rollout
 from .table import LayerTable, layers
+from .weights import load_weights
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "explain",
     "from_pretrained",
     "layers",
+    "load_weights",
 ]
 
 

@@ -43,7 +43,8 @@ class Network:
 
     def kinds(self, name: str) -> list[str]:
         """A layer's class name and those it inherits, the nearest first; parametrized layers as what they were."""
-        return [kind.__name__.removeprefix("Parametrized") for kind in type(self.layers[name]).__mro__[:-2]]
+        found = (kind.__name__.removeprefix("Parametrized") for kind in type(self.layers[name]).__mro__[:-2])
+        return list(dict.fromkeys(found))
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
@@ -185,7 +186,7 @@ class Family:
             found.append(f"no {glob}")
         if self.types is not None:
             if not re.search(self.types, net.types):
-                return Verdict(False, (f"its layers' types are not in the order {self.types}",))
+                return Verdict(False, (f"its layers stand in another order: {_first(net.types)}",))
             found.append("layers' types in the known order")
         return Verdict(bool(found), tuple(found) or ("nothing is asked for",))
 
@@ -246,6 +247,7 @@ class Adapter:
         generators, critics: the families.
         holders: ``{class name: attribute}``: objects that are not modules, but hold the generator.
         build: for critics made by name, ``"NAME:SPEC"``: ``f(SPEC, value_range)`` returns the critic.
+        load: for generators in a file, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
     """
 
     name: str
@@ -254,6 +256,7 @@ class Adapter:
     critics: tuple[CriticFamily, ...] = ()
     holders: Mapping[str, str] = field(default_factory=dict)
     build: Callable[[str, tuple[float, float]], nn.Module] | None = None
+    load: Callable[[str], nn.Module] | None = None
 
 
 def _inner(module: nn.Module) -> bool:
@@ -266,6 +269,11 @@ def _own_type(module: nn.Module) -> str:
         if kind.__module__.startswith("torch.nn.modules.") and kind is not nn.Module:
             return kind.__name__
     return type(module).__name__.removeprefix("Parametrized")
+
+
+def _first(types: str, count: int = 6) -> str:
+    listed = types.split()
+    return " ".join(listed[:count]) + " …" * (len(listed) > count)
 
 
 def _shown(shape: Shape) -> str:

@@ -50,5 +50,9 @@ class HeadError(FbwrapError, ValueError):
     """A saved head is missing, damaged, foreign, too new, or made for another model."""
 
 
+class WeightsError(FbwrapError, ValueError):
+    """A weights file is missing, damaged, holds code, or belongs to another network."""
+
+
 class TrainingError(FbwrapError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint of another run."""

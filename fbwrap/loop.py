@@ -112,6 +112,11 @@ class FeedbackLoop(nn.Module):
         return self._generator[0]
 
     @property
+    def traces(self) -> tuple[Trace, Trace | None]:
+        """What G and D did on the example."""
+        return self._traces
+
+    @property
     def method(self) -> str:
         """The method of the generator that generates: ``"forward"`` if it is called."""
         return self._traces[0].method

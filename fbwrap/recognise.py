@@ -53,8 +53,11 @@ class Explanation:
     broken: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"generator: {self.generator or 'no adapter knows it'}"]
-        lines += [f"discriminator: {self.discriminator or 'no adapter knows it'}"]
+        asked = {who for who, *_ in self.verdicts}
+        lines = [
+            f"{who}: {match or ('no adapter knows it' if who in asked else 'none')}"
+            for who, match in (("generator", self.generator), ("discriminator", self.discriminator))
+        ]
         for role in ("generator", "discriminator"):
             mine = [(f"{adapter}: {family}", verdict) for who, adapter, family, verdict in self.verdicts if who == role]
             width = max((len(name) for name, _ in mine), default=0)
@@ -95,8 +98,28 @@ def _asked(generator: nn.Module | None, critic: nn.Module | None, known: Sequenc
     return Explanation(best.get("generator"), best.get("discriminator"), tuple(verdicts), broken())
 
 
+def load_generator(spec: str) -> nn.Module:
+    """A generator in a file: ``"spandrel:x4.pth"``.
+
+    Raises:
+        SettingError: no adapter reads such files.
+    """
+    name, colon, path = spec.partition(":")
+    loaders = {adapter.name: adapter.load for adapter in adapters() if adapter.load}
+    load = loaders.get(name) if colon else None
+    if load is None:
+        raise SettingError(
+            f"generator={spec!r}: pass a torch.nn.Module, or 'NAME:FILE' with NAME one of "
+            f"{', '.join(loaders) or '(no adapter reads files)'}."
+        )
+    return load(path)
+
+
 def held(generator: Any) -> Any:
-    """The generator inside an object that is no module but holds one (a loader's descriptor), or itself."""
+    """The generator in a file (``"spandrel:x4.pth"``), or inside an object that is no module but holds one (a
+    loader's descriptor), or itself."""
+    if isinstance(generator, str):
+        return load_generator(generator)
     if isinstance(generator, nn.Module) or generator is None:
         return generator
     kinds = {kind.__name__ for kind in type(generator).__mro__}

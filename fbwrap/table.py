@@ -17,7 +17,7 @@ from torch import nn
 
 from .errors import ExampleError
 from .naming import names
-from .probe import look
+from .probe import Trace, look
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,19 @@ def layers(model: nn.Module, *example: Any, **named: Any) -> LayerTable:
     Raises:
         ExampleError: the model refuses the example.
     """
+    if not (example or named):
+        return table_of(model, None)
+    try:
+        return table_of(model, look(model, example, named))
+    except Exception as error:
+        raise ExampleError(f"{type(model).__name__} refuses the example: {type(error).__name__}: {error}") from error
+
+
+def table_of(model: nn.Module, trace: Trace | None) -> LayerTable:
+    """The same, of a network that was looked at."""
     listed = names(model)
     shapes: dict[nn.Module, list[str]] = {module: [] for module in listed.values()}
-    if example or named:
-        try:
-            trace = look(model, example, named)
-        except Exception as error:
-            raise ExampleError(
-                f"{type(model).__name__} refuses the example: {type(error).__name__}: {error}"
-            ) from error
+    if trace is not None:
         for module, lines in shapes.items():
             calls = trace.calls_of(module)
             for call in calls:

@@ -37,7 +37,7 @@ def row_of(entry, loop):
     unit = max(plan.generator_flops, 1)
     planned, naive = plan.flops(loop.steps) / unit, plan.flops(loop.steps, naive=True) / unit
     traits = {title: [] for title in TRAITS}
-    for who, what in zip("GD", loop._traces, strict=True):
+    for who, what in zip("GD", loop.traces, strict=True):
         if what is None:
             continue
         found = (

@@ -66,3 +66,100 @@ def test_quickstart_interrupted_and_resumed(tmp_path):
     D.load_state_dict(load_file(out / "discriminator.safetensors"))
     loop = fbwrap.from_pretrained(out / "head", G, D)
     assert loop(latents(2)).shape == (2, 1, 8, 8)
+
+
+# -- inspect ------------------------------------------------------------------------------------------
+NETS = """
+import torch
+from torch import nn
+from neighbour import WIDTH
+
+
+class G(nn.Module):
+    def __init__(self, z=8, width=WIDTH):
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ConvTranspose2d(z, width, 4, 1, 0), nn.ReLU(True), nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh()
+        )
+
+    def forward(self, x):
+        return self.main(x)
+
+
+class D(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 6, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(6, 1, 4))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+not_a_class = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "neighbour.py").write_text("WIDTH = 4\n")
+    return f"{tmp_path / 'nets.py'}:"
+
+
+def inspect(*arguments):
+    from typer.testing import CliRunner
+
+    from fbwrap.app.cli import app
+
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+def test_inspect_tells_layers_links_and_cost(nets, tmp_path):
+    import torch
+
+    from fbwrap.app.models import load_model
+
+    G = load_model(nets + "G(8, width=6)")
+    torch.save({"netG": {f"module.{k}": v for k, v in G.state_dict().items()}}, tmp_path / "g.pth")
+    done = inspect(nets + "G(8, width=6)", "-d", nets + "D()", "--weights", tmp_path / "g.pth", "--why")
+    assert done.exit_code == 0, done.output
+    for piece in (
+        "generator: dcgan: transposed convolutions",
+        "pix2pix: UnetGenerator",  # why not
+        "no layer model.model.0",
+        "main.1  ReLU             (1, 6, 4, 4)",
+        "main.1 (6 @ 4x4) <- dual <- net.1 (6 @ 4x4)",
+        "T    naive        planned",
+    ):
+        assert piece in done.output
+    done = inspect(nets + "G", "-d", nets + "D", "-l", "main.0=net.0", "--module", "light", "--no-layers")
+    assert "main.0 (4 @ 4x4) <- light <- net.0 (6 @ 4x4)" in done.output
+    assert "ConvTranspose2d" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nets"], "names no model"),
+        (["@Nothing()"], "has no 'Nothing'. Its classes: G, D"),
+        (["@not_a_class"], "not a torch.nn.Module"),
+        (["@G(wrong=1)"], "cannot be made: TypeError"),
+        (["@G(z=len('x'))"], "cannot be read"),
+        (["nowhere.py:G"], "There is no file nowhere.py"),
+        (["no_such_package:G"], "cannot be imported: ModuleNotFoundError"),
+        (["@G", "--weights", "nowhere.pth"], "There is no weights file"),
+        (["@G", "--example", "2xa"], "write shapes such as"),
+        (["@G", "-l", "nonsense", "-d", "@D"], "There is no layer named 'nonsense'"),
+        (["@D", "--example", "1x4x8x8"], "refuses the example"),
+    ],
+)
+def test_inspect_says_what_is_wrong_in_one_sentence(nets, arguments, sentence):
+    done = inspect(*(item.replace("@", nets) for item in arguments))
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert sentence in done.output
+    assert "Traceback" not in done.output
+
+
+def test_inspect_without_a_model_is_wrong_usage():
+    assert inspect().exit_code == 2

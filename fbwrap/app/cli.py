@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,52 @@ def quickstart(
         report = run(out, seed=seed, steps=steps, fresh=fresh)
     typer.echo(report.table)
     typer.echo(f"\nPictures: {report.folder / 'report.png'}   head: {report.folder / 'head'}")
+
+
+@app.command()
+def inspect(
+    generator: Annotated[str, typer.Argument(help="package.module:Class(args), file.py:Class(args), spandrel:FILE.")],
+    discriminator: Annotated[
+        str | None, typer.Option("--discriminator", "-d", help="Likewise, or timm:NAME; without: the image alone.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="G's weights: .safetensors, .pth; nested and prefixed.")] = None,
+    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
+    example: Annotated[str | None, typer.Option(help="Shapes of G's inputs: 1x100x1x1 or 1x3x64x64,1x10.")] = None,
+    link: Annotated[
+        list[str] | None, typer.Option("--link", "-l", help="G_LAYER or G_LAYER=D_LAYER; may be repeated.")
+    ] = None,
+    module: Annotated[str | None, typer.Option(help="Kind of feedback module.")] = None,
+    critic_input: Annotated[str | None, typer.Option(help="Preset: how D is called.")] = None,
+    response: Annotated[str | None, typer.Option(help="Path to D's response, such as [0][-1].")] = None,
+    method: Annotated[str | None, typer.Option(help="G's method, if it is not called: decode.")] = None,
+    layers: Annotated[bool, typer.Option(help="List every layer with its shapes.")] = True,
+    why: Annotated[bool, typer.Option(help="Say of every adapter why it did or did not match.")] = False,
+) -> None:
+    """What fbwrap sees in your networks: layers, what is recognised, links, cost.
+
+    Example: fbwrap inspect "models/dcgan.py:Generator(ngpu=1)" -d "models/dcgan.py:Discriminator(ngpu=1)"
+    """
+    from .inspect import example_of, report
+    from .models import load_model
+
+    with _in_one_sentence():
+        critic: Any = discriminator
+        if discriminator is not None and not discriminator.startswith("timm:"):
+            critic = load_model(discriminator, critic_weights)
+        pairs = [tuple(item.split("=", 1)) if "=" in item else item for item in link or []]
+        text = report(
+            load_model(generator, weights),
+            critic,
+            example=example_of(example),
+            links=pairs or "auto",
+            module=module,
+            layers=layers,
+            why=why,
+            critic_input=critic_input,
+            response=response,
+            method=method,
+        )
+        typer.echo(text)
 
 
 @contextmanager

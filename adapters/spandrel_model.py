@@ -1,0 +1,47 @@
+"""Checkpoints of super-resolution models as generators, through spandrel.
+
+Example:
+    >>> loop = fbwrap.attach("spandrel:RealESRGAN_x4plus.pth", D)               # doctest: +SKIP
+    >>> image = loop(low_resolution)                                            # doctest: +SKIP
+
+The file is read with ``weights_only=True`` (or as safetensors); spandrel then tells the architecture by its keys.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from fbwrap.adapter import Adapter
+from fbwrap.errors import SettingError, WeightsError
+from fbwrap.weights import read_weights
+
+
+def load(path: str) -> nn.Module:
+    """The network in a checkpoint, in eval mode."""
+    try:
+        import spandrel
+    except ImportError as error:
+        raise SettingError(f"'spandrel:{path}' needs spandrel: pip install spandrel ({error}).") from error
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(_state(read_weights(path))).model
+    except spandrel.UnsupportedModelError as error:
+        raise WeightsError(f"spandrel does not know the network in {path}: {error}") from error
+    network: nn.Module = model
+    return network.eval()
+
+
+def _state(tree: Any) -> dict[str, Tensor]:
+    """The state dict in a file; an average where there is one."""
+    for key in ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net"):
+        if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):
+            return _state(tree[key])
+    return dict(tree)
+
+
+ADAPTER = Adapter(
+    name="spandrel",
+    citation="chaiNNer, spandrel",
+    holders={"ImageModelDescriptor": "model"},
+    load=load,
+)

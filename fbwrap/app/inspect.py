@@ -1,0 +1,57 @@
+"""``fbwrap inspect``: what fbwrap sees in somebody's networks, before anything is trained.
+
+Example:
+    >>> from torch import nn
+    >>> G = nn.Sequential(nn.ConvTranspose2d(8, 4, 4, 1, 0), nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Tanh())
+    >>> print(report(G, None, layers=False).splitlines()[0])
+    generator: dcgan: transposed convolutions
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fbwrap import attach, explain
+from fbwrap.errors import SettingError
+from fbwrap.table import table_of
+
+
+def report(
+    generator: nn.Module,
+    discriminator: nn.Module | str | None,
+    *,
+    links: Any = "auto",
+    layers: bool = True,
+    why: bool = False,
+    **options: Any,
+) -> str:
+    """What is recognised, every layer with its shapes, the links, and what steps of feedback cost.
+
+    Args:
+        links, options: as :func:`fbwrap.attach` takes them.
+        layers: whether to list every layer.
+        why: whether to say of every adapter why it did or did not match.
+    """
+    loop = attach(generator, discriminator, links, **options)
+    seen = explain(generator, loop.discriminator)
+    parts = [str(seen) if why else "\n".join(str(seen).splitlines()[:2])]
+    parts += ["\n".join(loop.facts["adapter"]["citations"])] * bool(loop.facts["adapter"]["citations"])
+    for what, trace in zip(("generator", "discriminator"), loop.traces, strict=True):
+        if layers and trace is not None:
+            parts.append(f"{what}, {type(trace.model).__name__}\n{table_of(trace.model, trace)}")
+    return "\n\n".join([*parts, str(loop.plan)])
+
+
+def example_of(text: str | None) -> Any:
+    """``"1x100x1x1"`` as noise of that shape; several inputs are separated by commas."""
+    if text is None:
+        return None
+    made = []
+    for part in text.split(","):
+        try:
+            shape = [int(number) for number in part.strip().split("x")]
+            made.append(torch.randn(shape))
+        except (ValueError, RuntimeError) as error:
+            raise SettingError(f"--example {text!r}: write shapes such as 1x100x1x1, or 1x3x64x64,1x10.") from error
+    return tuple(made)

@@ -1,0 +1,78 @@
+"""Models named on the command line: ``package.module:Class(100, ngf=64)``, ``file.py:Class()``, ``spandrel:x4.pth``.
+
+Example:
+    >>> type(load_model("torch.nn:Linear(2, 3)")).__name__
+    'Linear'
+
+Only what the user names is imported; arguments are literals.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fbwrap.errors import SettingError
+from fbwrap.recognise import load_generator
+from fbwrap.spec import parse_call
+from fbwrap.weights import load_weights
+
+
+def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.Module:
+    """The model that ``spec`` names, in eval mode, with the weights of a file.
+
+    Raises:
+        SettingError: no such module, class or arguments.
+        WeightsError: the file does not fit.
+    """
+    where, colon, call = spec.partition(":")
+    if not colon:
+        raise SettingError(f"{spec!r} names no model. Write package.module:Class(args), file.py:Class(args), or "
+                           "spandrel:FILE for a super-resolution checkpoint.")  # fmt: skip
+    if where == "spandrel":
+        model = load_generator(spec)
+    else:
+        name, positional, named = parse_call(call)
+        found: Any = _imported(where)
+        for part in name.split("."):
+            if not hasattr(found, part):
+                known = [key for key, value in vars(found).items() if isinstance(value, type)]
+                raise SettingError(f"{where} has no {part!r}. Its classes: {', '.join(known[:12]) or 'none'}.")
+            found = getattr(found, part)
+        try:
+            model = found(*positional, **named) if callable(found) and not isinstance(found, nn.Module) else found
+        except Exception as error:
+            raise SettingError(f"{spec} cannot be made: {type(error).__name__}: {error}.") from error
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"{spec} is {type(model).__name__}, not a torch.nn.Module.")
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
+
+
+def _imported(where: str) -> Any:
+    """A module by its dotted name (the working folder counts), or by its file."""
+    try:
+        if where.endswith(".py") or os.sep in where:
+            path = Path(where).resolve()
+            if not path.is_file():
+                raise SettingError(f"There is no file {where}.")
+            sys.path.insert(0, str(path.parent))  # its neighbours are imported by name
+            found = importlib.util.spec_from_file_location(path.stem, path)
+            if found is None or found.loader is None:
+                raise SettingError(f"{where} is not a Python file.")
+            module = importlib.util.module_from_spec(found)
+            sys.modules.setdefault(path.stem, module)
+            found.loader.exec_module(module)
+            return module
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(where)
+    except SettingError:
+        raise
+    except Exception as error:
+        raise SettingError(f"{where} cannot be imported: {type(error).__name__}: {error}.") from error
