@@ -9,7 +9,6 @@ model is touched: the format's version, the hash and size of each file, the stru
 ``strict`` the weights) of the base networks, every name and shape.
 """
 
-import copy
 import hashlib
 import json
 import logging
@@ -27,6 +26,7 @@ from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
 from .fingerprint import belongs, fingerprint
+from .keeping import copied
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import KINDS
@@ -132,7 +132,10 @@ def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
     critic = loop.discriminator
     if critic is None or which == "none":
         return {}
-    changed = fingerprint(critic, loop.facts["critic_unused"]) != loop.facts["fingerprints"]["discriminator"]
+    origin, spec = loop.facts["fingerprints"]["discriminator"], loop.facts["critic_spec"]
+    if spec:  # a critic made by name is made again at load: with random weights it is another one
+        origin = fingerprint(_built(spec), loop.facts["critic_unused"])
+    changed = fingerprint(critic, loop.facts["critic_unused"]) != origin
     if which == "auto" and not changed and not loop.facts.get("head_has_discriminator"):
         return {}
     state = {k: v for k, v in unwrap(critic).state_dict().items() if isinstance(v, Tensor)}
@@ -373,13 +376,13 @@ def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: 
 
 def _with_weights(critic: nn.Module, shipped: Mapping[str, Tensor]) -> nn.Module:
     """A copy of D with the head's weights in it."""
-    copied = copy.deepcopy(unwrap(critic))
-    state = copied.state_dict()
+    mine = copied(unwrap(critic))
+    state = mine.state_dict()
     wrong = [k for k, v in shipped.items() if k not in state or state[k].shape != v.shape]
     if wrong:
         raise HeadError(f"The head's discriminator does not fit the one given: {wrong[:3]}.")
-    copied.load_state_dict(dict(shipped), strict=False)
-    return copied
+    mine.load_state_dict(dict(shipped), strict=False)
+    return mine
 
 
 def _link(config: Any, own: Mapping[str, Any]) -> Link:

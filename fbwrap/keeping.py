@@ -1,4 +1,4 @@
-"""Modes, buffers and parameters that are put back as they were.
+"""Modes, buffers and parameters that are put back as they were; copies that leave nothing behind.
 
 Example:
     >>> from torch import nn
@@ -10,11 +10,14 @@ Example:
     True
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @contextmanager
@@ -70,3 +73,10 @@ def kept(modules: Sequence[nn.Module], restless: Restless = ()) -> Iterator[None
         yield
     finally:
         put_back(values)
+
+
+def copied(net: Module) -> Module:
+    """A deep copy, also of a network that keeps tensors with a graph (old weight and spectral norm, stored features):
+    these are copied without it."""
+    kept = [value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(net, {id(value): value.detach().clone() for value in kept if not value.is_leaf})

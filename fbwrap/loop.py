@@ -32,7 +32,7 @@ from .critic import CriticInput
 from .dice import Dice
 from .errors import DetachedError, SettingError, UnsupportedError
 from .export import export
-from .keeping import kept, put_back, put_back_on_error, values_of
+from .keeping import kept, modes, put_back, put_back_on_error, values_of
 from .links import Connection
 from .locks import locked
 from .naming import entry, unwrap
@@ -102,6 +102,7 @@ class FeedbackLoop(nn.Module):
         self._inside = threading.local()
         self._uninstall: list[ExitStack] = []
         self._mutated = mutated
+        self._frozen: list[nn.Parameter] = []
         self.eval()
 
     # -- settings ---------------------------------------------------------------------------------
@@ -262,10 +263,33 @@ class FeedbackLoop(nn.Module):
         for stack in list(self._uninstall):
             stack.close()
 
+    def train_with(self, optimizer: torch.optim.Optimizer) -> "FeedbackLoop":
+        """Let somebody's optimizer train the feedback modules in place of G: one line for a training script.
+
+        G's parameters leave it and the modules' take their place in its first group (rate, betas, schedules and
+        scalers stay). Until :meth:`detach` G is frozen, and run in eval mode by the loop; the loop is put into
+        train mode.
+        """
+        base = {id(parameter): parameter for parameter in self.generator.parameters()}
+        groups = [(group, [p for p in group["params"] if id(p) not in base]) for group in optimizer.param_groups]
+        if all(len(group["params"]) == len(others) for group, others in groups):
+            raise SettingError("This optimizer holds no parameter of the loop's generator. Pass G's optimizer.")
+        for group, others in groups:
+            group["params"] = others
+        optimizer.param_groups[0]["params"] += list(self.parameters())
+        for parameter in base.values():
+            optimizer.state.pop(parameter, None)
+            self._frozen += [parameter] * parameter.requires_grad
+            parameter.requires_grad_(False)
+        return self.train()
+
     def detach(self) -> None:
         """Let go of G and D. They are what they were before :func:`fbwrap.attach`. Idempotent."""
         self._detached = True
         self.uninstall()
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen.clear()
 
     def __enter__(self) -> "FeedbackLoop":
         return self
@@ -393,6 +417,7 @@ class FeedbackLoop(nn.Module):
         with (
             locked(generator, critic),
             rolling(generator),
+            modes(list(generator.modules()) if self._frozen else [], False),
             eager([*generator.modules(), *(critic.modules() if critic is not None else ())]),
         ):
             yield

@@ -6,7 +6,6 @@ Example:
     >>> loop.save_pretrained("head")                                                    # doctest: +SKIP
 """
 
-import copy
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
-from fbwrap.keeping import modes
+from fbwrap.keeping import copied, modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
 
@@ -65,7 +64,7 @@ class AFL:
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         self.loop, self.options = loop, Options(**options)
-        self._critic = Critic(copy.deepcopy(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
+        self._critic = Critic(copied(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
 
     def fit(
         self,

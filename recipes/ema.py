@@ -7,10 +7,10 @@ Example:
     >>> average.update(net)
 """
 
-import copy
-
 import torch
 from torch import nn
+
+from fbwrap.keeping import copied
 
 
 class EMA:
@@ -20,7 +20,7 @@ class EMA:
     """
 
     def __init__(self, module: nn.Module, decay: float):
-        self.module = copy.deepcopy(module)
+        self.module = copied(module)
         self.decay, self.count = decay, 0
 
     @torch.no_grad()

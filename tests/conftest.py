@@ -48,6 +48,8 @@ if "torchvision" in sys.modules:
     moved.rgb_to_grayscale = functional.rgb_to_grayscale
     sys.modules.setdefault(moved.__name__, moved)
 
+collect_ignore_glob = ["cookbook/*"]  # scripts that test_cookbook.py runs
+
 
 def pytest_addoption(parser):
     parser.addoption("--support", action="store_true", help="write docs/support.md from what the tests find")

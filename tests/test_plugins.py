@@ -351,3 +351,38 @@ def test_critics_by_name_need_a_maker_and_a_range():
         fbwrap.attach(G, "timm:resnet18", example=torch.zeros(1, 4, 1, 1))
     with pytest.raises(SettingError, match=r"generator='nonsense': pass a torch\.nn\.Module"):
         fbwrap.attach("nonsense", None)
+
+
+def test_somebodys_optimizer_trains_the_head():
+    G, D = latent.dcgan_g(size=32), latent.DcganD(size=32)
+    G.main[0].weight.requires_grad_(False)
+    other = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam([{"params": G.parameters()}, {"params": other.parameters(), "lr": 1e-5}], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    before = [(name, value.clone()) for name, value in G.state_dict().items()]
+    loop = fbwrap.attach(G, D).install().train_with(optimizer)
+    start = [p.clone() for p in loop.parameters()]
+    assert optimizer.param_groups[1]["params"] == list(other.parameters()), "the others stay"
+    for _ in range(2):
+        optimizer.zero_grad()
+        G(torch.randn(3, 8, 1, 1)).square().mean().backward()
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 2.5e-4
+    assert any(not torch.equal(a, b) for a, b in zip(start, loop.parameters(), strict=True))
+    assert all(torch.equal(value, G.state_dict()[name]) for name, value in before), "G's statistics stay too"
+    assert G.training
+    loop.detach()
+    assert [p.requires_grad for p in G.parameters()][:3] == [False, True, True]
+    with pytest.raises(SettingError, match="holds no parameter of the loop's generator"):
+        fbwrap.attach(G, D).train_with(torch.optim.SGD(other.parameters(), 0.1))
+
+
+def test_the_example_script_runs(capsys):
+    import runpy
+    from pathlib import Path
+
+    runpy.run_path(str(Path(__file__).parent.parent / "examples" / "by_name.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "activation#1 <- dual <- activation#0" in printed
+    assert all(float(line.rsplit(" ", 1)[1]) > 0 for line in printed.splitlines() if "moved by" in line)
