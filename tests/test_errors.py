@@ -165,7 +165,7 @@ def test_settings_of_a_loop():
 
 
 def test_not_a_module():
-    with pytest.raises(errors.SettingError, match="generator='G': pass a torch.nn.Module"):
+    with pytest.raises(errors.SettingError, match=r"generator='G': pass a torch\.nn\.Module"):
         fbwrap.attach("G", patch(), example=X)
     with pytest.raises(errors.SettingError, match="discriminator=3 is not a"):
         fbwrap.attach(Residual(), 3, example=X)
