@@ -32,14 +32,12 @@ ADAPTER = Adapter(
             example=_mel,
             targets=("ups.?",),
             value_range=(-1.0, 1.0),
-            traits="1-D, functional activations, weight norm",
         ),
         GeneratorFamily(
             "WaveGAN",
             types=r"^Linear(?: (?:Conv1d|ConvTranspose1d|Upsample|ConstantPad1d|BatchNorm1d|ReLU|LeakyReLU|Tanh))+$",
             example=_uniform,
             value_range=(-1.0, 1.0),
-            traits="1-D",
         ),
     ),
     critics=(
@@ -47,7 +45,6 @@ ADAPTER = Adapter(
             "HiFi-GAN, several discriminators",
             layers={"discriminators.0.convs.0": "Conv[12]d", "discriminators.1.conv_post": "Conv[12]d"},
             sources=("discriminators.?.convs.?#1",),
-            traits="called as D(y, ŷ), nested lists",
             critic_input="output_twice",
             response="[1][0]",
         ),
@@ -56,13 +53,11 @@ ADAPTER = Adapter(
             layers={"convs.0": "Conv[12]d", "convs.3": "Conv[12]d", "conv_post": "Conv[12]d"},
             sources=("convs.?",),
             response="[0]",
-            traits="tuple with a list, 4-D features of 1-D audio",
         ),
         CriticFamily(
             "WaveGAN",
             layers={"conv1": "Conv1d|DataParallel", "conv5": "Conv1d|DataParallel", "ps1": "", "fc1": ""},
             sources=("ps?",),
-            traits="1-D, random phase shuffle",
         ),
     ),
 )

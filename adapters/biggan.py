@@ -44,14 +44,12 @@ ADAPTER = Adapter(
             },
             example=_latent_and_embedding,
             value_range=(-1.0, 1.0),
-            traits="one activation for all layers, class embedding",
         ),
         GeneratorFamily(
             "pytorch-pretrained-biggan",
             layers={"embeddings": "Linear", "generator.gen_z": "Linear", "generator.conv_to_rgb": "Conv2d"},
             example=_latent_class_and_truncation,
             value_range=(-1.0, 1.0),
-            traits="a number among the inputs",
         ),
     ),
     critics=(
@@ -59,7 +57,6 @@ ADAPTER = Adapter(
             "BigGAN (ajbrock)",
             layers={"blocks.0.0.conv1": "Conv2d", "linear": "Linear", "embed": "Embedding"},
             sources=("blocks.*.*",),
-            traits="one activation for all layers, class projection",
         ),
     ),
 )

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
-
-from .pix2pix import joined
+from fbwrap.adapter import Adapter, GeneratorFamily, Network
 
 
 def latents(net: Network) -> Tensor:
@@ -39,7 +37,7 @@ def _blocks(part: str) -> dict[str, str]:
 
 ADAPTER = Adapter(
     name="diffusers",
-    citation="Esser et al., VQGAN, CVPR 2021; Rombach et al., Latent Diffusion, CVPR 2022",
+    citation="von Platen et al., diffusers; Rombach et al., Latent Diffusion, CVPR 2022",
     generators=(
         GeneratorFamily(
             "AutoencoderKL, VQModel",
@@ -48,7 +46,6 @@ ADAPTER = Adapter(
             example=latents,
             targets=_resolutions,
             value_range=(-1.0, 1.0),
-            traits="a method, output object",
         ),
         GeneratorFamily(
             "Decoder",
@@ -57,26 +54,6 @@ ADAPTER = Adapter(
             example=latents,
             targets=_resolutions,
             value_range=(-1.0, 1.0),
-            traits="once per slice and tile",
-        ),
-        GeneratorFamily(
-            "Decoder (taming, LDM)",
-            layers={"conv_in": "Conv2d", "mid.block_1.conv1": "Conv2d", "up.0.block.0.conv1": "Conv2d"},
-            lacks=("down",),
-            example=latents,
-            targets=lambda net: ["mid.block_2", *reversed(net.find("up.*.upsample"))][:-1] or ["mid.block_2"],
-            value_range=(-1.0, 1.0),
-            traits="blocks that are never called",
-        ),
-    ),
-    critics=(
-        CriticFamily(
-            "NLayerDiscriminator (taming)",
-            layers={"main.0": "Conv2d", "main.2": "Conv2d", "main.5": "Conv2d"},
-            shapes={"main.0": (None, None, 4, 4)},
-            types=r"^Conv2d LeakyReLU Conv2d .*Conv2d$",
-            critic_input=joined(condition_first=False),
-            traits="response map",
         ),
     ),
 )

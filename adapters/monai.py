@@ -20,10 +20,9 @@ ADAPTER = Adapter(
     generators=(
         GeneratorFamily(
             "AutoencoderKL",
-            layers={"decoder.blocks.0.conv": "Conv[123]d", "decoder.blocks.1.conv1.conv": "Conv[123]d"},
+            layers={"decoder.blocks.0.conv": "Conv[123]d", "post_quant_conv.conv": "Conv[123]d"},
             method="decode",
             example=latents,
-            traits="a method, 2-D and 3-D",
         ),
     ),
     critics=(
@@ -33,14 +32,13 @@ ADAPTER = Adapter(
             sources=("initial_conv", "?"),
             critic_input=joined(condition_first=False),
             response="[-1]",
-            traits="list of features, 2-D and 3-D",
         ),
         CriticFamily(
             "MultiScalePatchDiscriminator",
             layers={f"discriminator_0.{name}": kind for name, kind in _PATCH.items()},
             sources=("discriminator_?.initial_conv", "discriminator_?.?"),
+            critic_input=joined(condition_first=False),
             response="[0][0]",
-            traits="list of lists",
         ),
     ),
 )

@@ -1,11 +1,9 @@
-"""pix2pix and CycleGAN: image to image, as in junyanz/pytorch-CycleGAN-and-pix2pix.
+"""pix2pix's U-Net and the patch discriminators of junyanz/pytorch-CycleGAN-and-pix2pix.
 
 Example:
     >>> loop = fbwrap.attach(model.netG, model.netD)            # doctest: +SKIP
 
-The residual generator gets FAL's AST where its encoder ends (§5.1), or with ``layers="auto:after block 4"`` in the
-midst of the residual blocks; the U-Net gets AFL's dual modules in its decoder. Whether D sees the condition is told
-by its number of input channels.
+AFL's dual modules stand in the decoder. Whether D sees the condition is told by its number of input channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +18,6 @@ def _unet_image(net: Network) -> Tensor:
     return net.picture(1, net.shape("model.model.0")[1], 2**downs, 2**downs)
 
 
-def _resnet_image(net: Network) -> Tensor:
-    return net.picture(1, net.shape("model.1")[1], 128, 128)
-
-
 def _decoder(net: Network) -> Sequence[str]:
     """The decoder's norms at a half, a quarter and an eighth of the image."""
     return [f"model.model.1{'.model.3' * depth}.model.6" for depth in (2, 1, 0)]
@@ -34,7 +28,7 @@ def joined(condition_first: bool) -> Callable[[Network, Network], str]:
 
     def preset(generator: Network, critic: Network) -> str:
         outside = next(iter(generator.ran().outputs.values())).shape[1]
-        if critic.shape(critic.leaf("Conv2d"))[1] == outside:
+        if critic.shape(critic.leaf(r"Conv\dd"))[1] == outside:
             return "output"
         return "condition_and_output" if condition_first else "output_and_condition"
 
@@ -43,7 +37,7 @@ def joined(condition_first: bool) -> Callable[[Network, Network], str]:
 
 ADAPTER = Adapter(
     name="pix2pix",
-    citation="Isola et al., pix2pix, CVPR 2017; Zhu et al., CycleGAN, ICCV 2017",
+    citation="Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017",
     generators=(
         GeneratorFamily(
             "UnetGenerator",
@@ -56,19 +50,6 @@ ADAPTER = Adapter(
             example=_unet_image,
             targets=_decoder,
             value_range=(-1.0, 1.0),
-            traits="nested blocks, in-place activations, dropout",
-        ),
-        GeneratorFamily(
-            "ResnetGenerator",
-            layers={"model.7": "Conv2d", "model.10.conv_block.1": "Conv2d", "model.15.conv_block.1": "Conv2d"},
-            shapes={"model.1": (None, None, 7, 7)},
-            example=_resnet_image,
-            targets=("model.9",),
-            placements={"after block 4": ("model.13",)},
-            module="ast",
-            steps=3,
-            value_range=(-1.0, 1.0),
-            traits="residual blocks, in-place activations",
         ),
     ),
     critics=(
@@ -79,14 +60,12 @@ ADAPTER = Adapter(
             types=r"^Conv2d LeakyReLU Conv2d .*Conv2d$",
             lacks=("model.0.*",),
             critic_input=joined(condition_first=True),
-            traits="response map",
         ),
         CriticFamily(
             "PixelDiscriminator",
             layers={"net.2": "Conv2d"},
             shapes={"net.0": (None, None, 1, 1), "net.5": (1, None, 1, 1)},
             critic_input=joined(condition_first=True),
-            traits="one resolution",
         ),
     ),
 )

@@ -44,7 +44,6 @@ ADAPTER = Adapter(
             module="ast",
             steps=3,
             value_range=(-1.0, 1.0),
-            traits="one activation for all layers",
         ),
         GeneratorFamily(
             "LocalEnhancer",
@@ -55,7 +54,6 @@ ADAPTER = Adapter(
             module="ast",
             steps=3,
             value_range=(-1.0, 1.0),
-            traits="two branches, one activation for all layers",
         ),
     ),
     critics=(
@@ -65,7 +63,6 @@ ADAPTER = Adapter(
             sources=("scale?_layer?",),
             critic_input=joined(condition_first=True),
             response="[0][-1]",
-            traits="list of lists",
         ),
         CriticFamily(
             "MultiscaleDiscriminator",
@@ -73,7 +70,6 @@ ADAPTER = Adapter(
             sources=("layer?.*",),
             critic_input=joined(condition_first=True),
             response="[0][-1]",
-            traits="list of lists",
         ),
     ),
 )

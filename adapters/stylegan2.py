@@ -34,14 +34,12 @@ ADAPTER = Adapter(
             layers={"style.1": "", "conv1.conv": "", "convs.0.conv": "", "to_rgb1.conv": "", "input": ""},
             example=_list_of_latents,
             value_range=(-1.0, 1.0),
-            traits="list in, tuple out, noise at test time",
         ),
         GeneratorFamily(
             "StyleGAN2-ADA",
             layers={"mapping.fc0": "", "synthesis.b4.conv1": "", "synthesis.b8.conv0": ""},
             example=_latent_and_label,
             value_range=(-1.0, 1.0),
-            traits="two networks in one, noise at test time",
         ),
     ),
     critics=(
@@ -49,13 +47,11 @@ ADAPTER = Adapter(
             "StyleGAN2 (rosinality)",
             layers={"convs.0": "", "convs.1.conv1": "", "final_conv": "", "final_linear.0": ""},
             sources=("convs.*",),
-            traits="minibatch standard deviation",
         ),
         CriticFamily(
             "StyleGAN2-ADA",
             layers={"b8.conv0": "", "b4.conv": "", "b4.fc": "", "b4.out": ""},
             critic_input="output_and_label",
-            traits="minibatch standard deviation",
         ),
     ),
 )

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbwrap.adapter import Adapter, CriticFamily
 from fbwrap.errors import CriticError, SettingError
 from fbwrap.spec import parse_call
 
@@ -129,18 +128,3 @@ def build(spec: str, value_range: tuple[float, float]) -> TimmCritic:
         return TimmCritic(name, *positional, value_range=value_range, **named)
     except TypeError as error:
         raise SettingError(f"'timm:{spec}': {error}. Options are pretrained, levels and width.") from error
-
-
-ADAPTER = Adapter(
-    name="timm",
-    citation="Wightman, PyTorch Image Models; Sauer et al., Projected GANs Converge Faster, NeurIPS 2021",
-    critics=(
-        CriticFamily(
-            "frozen backbone with heads",
-            layers={"backbone": "", "level.0": "Level", "head.0.0": "Conv2d"},
-            sources=("level.*",),
-            traits="own size and normalisation, channels last or tokens",
-        ),
-    ),
-    build=build,
-)

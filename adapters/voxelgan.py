@@ -45,14 +45,12 @@ ADAPTER = Adapter(
             placements={"every resolution": lambda net: net.stages()},
             module="ast",
             steps=3,
-            traits="3-D, channel axis squeezed or not",
         ),
     ),
     critics=(
         CriticFamily(
             "3-D convolutions",
             types=rf"^Conv3d(?: (?:{_SEEN}))+$",
-            traits="3-D, response cube where it does not pool",
         ),
     ),
 )

@@ -146,7 +146,6 @@ class Family:
         shapes: ``{name: shape}`` as :meth:`Network.shape` has them; None for any number.
         types: a regular expression that the line of all leaves' types (:attr:`Network.types`) contains.
         lacks: names or globs of layers that are not there.
-        traits: what is special about it, for the support table.
     """
 
     name: str
@@ -154,7 +153,6 @@ class Family:
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     types: str | None = None
     lacks: tuple[str, ...] = ()
-    traits: str = ""
 
     @property
     def weight(self) -> int:

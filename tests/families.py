@@ -143,8 +143,8 @@ def patch(**options):
 
 DC, LIN = "dcgan: transposed convolutions", "dcgan: linear, then convolutions"
 SC = "dcgan: strided convolutions"
-UNET, VGG = "esrgan: UNetDiscriminatorSN", "esrgan: VGGStyleDiscriminator"
-N_LAYER, TAMING = "pix2pix: NLayerDiscriminator", "diffusers: NLayerDiscriminator (taming)"
+UNET, VGG = "realesrgan: UNetDiscriminatorSN", "esrgan: VGGStyleDiscriminator"
+N_LAYER, TAMING = "pix2pix: NLayerDiscriminator", "taming: NLayerDiscriminator"
 TIMM = "timm: frozen backbone with heads"
 
 FAMILIES: dict[str, Entry] = {
@@ -182,17 +182,17 @@ FAMILIES: dict[str, Entry] = {
         lambda: (basicsr("rrdb"), None), "esrgan: RRDBNet", None, "PyPI basicsr", "basicsr"
     ),
     "SRVGGNetCompact": Entry(
-        lambda: (basicsr("srvgg"), basicsr("unet")), "esrgan: SRVGGNetCompact", UNET, "PyPI basicsr", "basicsr"
+        lambda: (basicsr("srvgg"), basicsr("unet")), "realesrgan: SRVGGNetCompact", UNET, "PyPI basicsr", "basicsr"
     ),
     "MSRResNet": Entry(
-        lambda: (basicsr("srresnet"), basicsr("vgg")), "esrgan: MSRResNet, EDSR", VGG, "PyPI basicsr", "basicsr"
+        lambda: (basicsr("srresnet"), basicsr("vgg")), "realesrgan: MSRResNet, EDSR", VGG, "PyPI basicsr", "basicsr"
     ),
     "spandrel descriptor, ESRGAN": Entry(
         lambda: (spandrel(rrdb_for_spandrel()), basicsr("unet")), "esrgan: RRDBNet (model.N, spandrel)", UNET,
         "PyPI spandrel", "spandrel", std=0.05,
     ),
     "spandrel descriptor, Compact": Entry(
-        lambda: (spandrel(basicsr("srvgg").state_dict()), basicsr("unet")), "esrgan: SRVGGNetCompact", UNET,
+        lambda: (spandrel(basicsr("srvgg").state_dict()), basicsr("unet")), "realesrgan: SRVGGNetCompact", UNET,
         "PyPI spandrel", "spandrel",
     ),
     "ESRGAN, old key names": Entry(
@@ -214,11 +214,11 @@ FAMILIES: dict[str, Entry] = {
         "pix2pix: PixelDiscriminator",
     ),
     "CycleGAN, 9 blocks": Entry(
-        lambda: (translate.ResnetGenerator(), patch()), "pix2pix: ResnetGenerator", N_LAYER,
+        lambda: (translate.ResnetGenerator(), patch()), "cyclegan: ResnetGenerator", N_LAYER,
         links=["model.9 <- ast <- image + response"],
     ),
     "CycleGAN, 6 blocks, after block 4": Entry(
-        lambda: (translate.ResnetGenerator(blocks=6), patch()), "pix2pix: ResnetGenerator", N_LAYER,
+        lambda: (translate.ResnetGenerator(blocks=6), patch()), "cyclegan: ResnetGenerator", N_LAYER,
         options={"layers": "auto:after block 4"}, links=["model.13 <- ast <- image + response"],
     ),
     "pix2pixHD global": Entry(
@@ -261,7 +261,7 @@ FAMILIES: dict[str, Entry] = {
         "diffusers",
     ),
     "taming / LDM decoder": Entry(
-        lambda: (translate.Decoder(), patch(name="main", layers=2)), "diffusers: Decoder (taming, LDM)", TAMING
+        lambda: (translate.Decoder(), patch(name="main", layers=2)), "taming: Decoder", TAMING
     ),
     "MONAI AutoencoderKL 2-D": Entry(
         lambda: (monai_vae(2), monai_patch(2)), "monai: AutoencoderKL", "monai: PatchDiscriminator", "PyPI monai",
@@ -284,7 +284,7 @@ FAMILIES: dict[str, Entry] = {
         "timm",
     ),
     "timm ViT (tokens)": Entry(
-        lambda: (translate.ResnetGenerator(outside=1), "timm:test_vit(pretrained=False)"), "pix2pix: ResnetGenerator",
+        lambda: (translate.ResnetGenerator(outside=1), "timm:test_vit(pretrained=False)"), "cyclegan: ResnetGenerator",
         TIMM, "PyPI timm", "timm", options={"module": "dual"},
     ),
     # -- StyleGAN2, BigGAN, audio
