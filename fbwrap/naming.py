@@ -83,6 +83,11 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
     return listed
 
 
+def module_named(model: nn.Module, ref: Ref) -> nn.Module:
+    """The module that a reference names."""
+    return names(model)[ref.name]
+
+
 def name_of(model: nn.Module, module: nn.Module) -> str:
     """The first name of ``module`` in ``model``."""
     wanted = unwrap(module)

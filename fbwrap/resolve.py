@@ -19,7 +19,7 @@ from .critic import response_of
 from .errors import CriticError, PairingError, SettingError
 from .links import Connection, Layer, Link, Source
 from .modules import ModuleSpec, spec_of
-from .naming import Ref, names, resolve
+from .naming import Ref, module_named, resolve
 from .pairing import best_source
 from .plan import call_of
 from .probe import TensorInfo, Trace, info_of
@@ -161,7 +161,7 @@ class Resolver:
 
 def module_of(trace: Trace, ref: Ref) -> nn.Module:
     """The module that a reference names in a traced network."""
-    return names(trace.model)[ref.name]
+    return module_named(trace.model, ref)
 
 
 def _pick(

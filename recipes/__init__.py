@@ -5,16 +5,33 @@ Example:
     >>> loop = fbwrap.attach(G, D, ["main.5"], example=z)                         # doctest: +SKIP
     >>> fbwrap.recipes.AFL(loop).fit(images, latents, steps=2000, out="run")      # doctest: +SKIP
 
-:class:`AFL` is phase 2 of AFL: G is frozen, the feedback modules learn, D keeps learning.
-:class:`GAN` is phase 1, ordinary training; :func:`train_discriminator` makes a D for a G that was
-published without one.
+:class:`AFL` is phase 2 of AFL: G is frozen, the feedback modules learn, D keeps learning. :class:`FAL` trains G, D
+and the head together. :class:`GAN` is phase 1, ordinary training; :func:`train_discriminator` makes a D for a G that
+was published without one. :func:`afl_step` and :func:`fal_step` are for training loops of one's own.
 """
 
 from .afl import AFL
+from .data import Pairs
+from .fal import FAL
 from .gan import GAN, train_discriminator
-from .losses import LOSSES
+from .losses import LOSSES, Perceptual
 from .metrics import frechet_distance
 from .options import Options
+from .steps import Critic, afl_step, fal_step
 from .trainer import Fit
 
-__all__ = ["AFL", "GAN", "LOSSES", "Fit", "Options", "frechet_distance", "train_discriminator"]
+__all__ = [
+    "AFL",
+    "FAL",
+    "GAN",
+    "LOSSES",
+    "Critic",
+    "Fit",
+    "Options",
+    "Pairs",
+    "Perceptual",
+    "afl_step",
+    "fal_step",
+    "frechet_distance",
+    "train_discriminator",
+]

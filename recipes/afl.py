@@ -7,8 +7,8 @@ Example:
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,13 @@ from fbwrap.keeping import copied, modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
 
-from .data import Batches
+from .data import Batches, Pairs
 from .ema import EMA
 from .options import Options
 from .pictures import is_picture, save_grid
-from .trainer import Auxiliary, Critic, Fit, Trainer, as_inputs, frozen
-
-
-class _Head:
-    """The feedback modules as the player: y_1 … y_T are to fool D."""
-
-    def __init__(self, loop: FeedbackLoop):
-        self.loop = loop
-        self.learner: nn.Module = loop.feedback
-
-    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
-        return self.loop.rollout(*args, **kwargs).outputs[1:]
+from .processes import Processes
+from .steps import Auxiliary, Critic, Head, Player, as_inputs, frozen
+from .trainer import Fit, Trainer
 
 
 class AFL:
@@ -52,25 +43,36 @@ class AFL:
     Args:
         loop: an attached loop with a discriminator.
         auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``.
+        perceptual: with paired data, a distance ``f(output, target)``: :class:`~fbwrap.recipes.losses.Perceptual`.
+        trackers: where losses go: ``"tensorboard"``, or anything that accelerate's ``log_with`` takes.
         options: fields of :class:`Options`, by name.
     """
 
-    def __init__(self, loop: FeedbackLoop, *, auxiliary: Auxiliary | None = None, **options: Any):
+    def __init__(
+        self,
+        loop: FeedbackLoop,
+        *,
+        auxiliary: Auxiliary | None = None,
+        perceptual: nn.Module | None = None,
+        trackers: Any = None,
+        **options: Any,
+    ):
         if loop.discriminator is None:
             raise SettingError(
-                "AFL trains against a discriminator, and this loop has none. Attach with one "
+                f"{type(self).__name__} trains against a discriminator, and this loop has none. Attach with one "
                 "(fbwrap.recipes.train_discriminator makes one for a published G)."
             )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         self.loop, self.options = loop, Options(**options)
+        self._perceptual, self._trackers = perceptual, trackers
         self._critic = Critic(copied(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
 
     def fit(
         self,
         real_data: Any,
-        latents: Any,
-        steps: int,
+        latents: Any = None,
+        steps: int = 1000,
         *,
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -80,8 +82,9 @@ class AFL:
 
         Args:
             real_data: what D is called with for real data: a tensor of samples, a tuple or dict of
-                tensors, a function of the batch size, or an iterable of batches.
-            latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs).
+                tensors, a function of the batch size, or an iterable of batches. Or paired data,
+                :class:`~fbwrap.recipes.data.Pairs` of G's inputs and targets.
+            latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs); None with pairs.
             out: a folder for checkpoints, sample grids (base above, corrected below) and, in the end,
                 the head. None writes nothing.
             resume: go on from the checkpoint in ``out``, to the same numbers as without the break.
@@ -93,26 +96,23 @@ class AFL:
         Raises:
             TrainingError: a loss that is not finite, a checkpoint of another run.
         """
-        loop, options = self.loop, self.options
-        generator, critic = unwrap(loop.generator), self._critic
+        loop, options, critic = self.loop, self.options, self._critic
         if options.train_critic:
             if options.critic_ema and critic.average is None:
                 critic.average = EMA(critic.net, options.critic_ema)
             loop.use_discriminator(critic.average.module if critic.average else critic.net)
-        trainer = Trainer(_Head(loop), critic, options)
+        player = self._player()
+        trainer = Trainer(player, critic, options, perceptual=self._perceptual, trackers=self._trackers)
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
-        shown = self._shown(latents) if folder else None
+        given = real_data.inputs if isinstance(real_data, Pairs) and real_data.targets is not None else latents
+        shown = self._shown(given) if folder else None
 
         def preview(step: int, average: EMA | None) -> None:
             if folder and shown is not None:
                 self._grid(folder / f"samples_{step:06d}.png", shown, average)
 
-        with ExitStack() as stack:
-            stack.enter_context(modes(list(generator.modules()), False))
-            stack.enter_context(frozen(generator))
-            loop.train()
-            stack.callback(loop.eval)
+        with self._learning():
             fit = trainer.fit(
                 real_data,
                 latents,
@@ -124,16 +124,34 @@ class AFL:
                 preview=preview,
             )
             if options.recalibrate and options.ema:
-                self._recalibrate(latents)
+                self._recalibrate(given)
         loop.facts["trained_on"] = {
-            "recipe": "AFL",
+            "recipe": type(self).__name__,
+            "feedback_steps": loop.steps,
             "options": asdict(options),
             "steps": fit.steps,
             "samples": fit.samples,
         }
-        if folder:
-            loop.save_pretrained(folder / "head")
+        if folder and Processes.is_main():
+            self._save(folder)
         return fit
+
+    def _player(self) -> Player:
+        return Head(self.loop)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """G frozen, the head in train mode."""
+        generator = unwrap(self.loop.generator)
+        with modes(list(generator.modules()), False), frozen(generator):
+            self.loop.train()
+            try:
+                yield
+            finally:
+                self.loop.eval()
+
+    def _save(self, folder: Path) -> None:
+        self.loop.save_pretrained(folder / "head")
 
     @torch.no_grad()
     def _recalibrate(self, latents: Any) -> None:
@@ -167,7 +185,7 @@ class AFL:
         args, kwargs = as_inputs(inputs)
         loop, learning = self.loop, self.loop.feedback
         try:
-            if average is not None:
+            if average is not None and isinstance(average.module, nn.ModuleList):
                 loop.feedback = average.module  # type: ignore[assignment]
             loop.eval()
             with torch.random.fork_rng():

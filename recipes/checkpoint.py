@@ -1,15 +1,16 @@
-"""Checkpoints of a run: whole or not there at all, and read without running code.
+"""Checkpoints of a run: whole or not there at all, the newest few kept, and read without running code.
 
 Example:
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> save({"step": 3}, folder / "checkpoint.pt")
-    >>> load(folder / "checkpoint.pt")
-    {'step': 3}
+    >>> for step in (1, 2, 3):
+    ...     _ = save({"step": step}, folder, step, keep=2)
+    >>> [path.name for path in found(folder)], newest(folder)
+    (['checkpoint-00000002.pt', 'checkpoint-00000003.pt'], {'step': 3})
 """
 
+import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,52 @@ import torch
 
 from fbwrap.errors import TrainingError
 
+logger = logging.getLogger("fbwrap")
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; a crash or a full disk leaves the one before as it was."""
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("checkpoint-*.pt"))
+
+
+def save(state: dict[str, Any], folder: Path, step: int, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest ``keep``; a crash or a full disk leaves those before as
+    they were."""
+    path = folder / f"checkpoint-{step:08d}.pt"
     temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        for old in found(folder)[:-keep]:
+            old.unlink()
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise TrainingError(
-            f"The checkpoint could not be written to {path}: {error}. The one before it is unharmed; make "
+            f"The checkpoint could not be written to {path}: {error}. Those before it are unharmed; make "
             "room or choose another out=, and resume."
         ) from error
+    return path
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint (tensors and plain data only: nothing in it can run)."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise TrainingError(
-            f"{path} is not a checkpoint that can be read: {error}. Remove it to start anew."
-        ) from error
-    return state
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read (tensors and plain data only: nothing in it can run); None where
+    there is none.
+
+    Raises:
+        TrainingError: there are some, and none can be read.
+    """
+    paths = found(folder)
+    for path in reversed(paths):
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+        except Exception as error:  # noqa: BLE001 -- a torn file fails in many ways
+            logger.warning("%s cannot be read (%s); the one before it is tried.", path, type(error).__name__)
+    if paths:
+        raise TrainingError(f"{paths[-1]} is not a checkpoint that can be read, nor is one before it. Remove them to "
+                            "start anew.")  # fmt: skip
+    return None

@@ -11,11 +11,13 @@ that a run resumes where it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fbwrap.attach import inputs_of
 from fbwrap.errors import SettingError
 from fbwrap.trees import map_tensors, tensors
 
@@ -98,3 +100,60 @@ class Batches:
         for batch in self._iterator:
             return batch
         raise SettingError("The data is empty: its iterable yields no batch.")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Paired data: G's inputs, and what G should make of them.
+
+    Example:
+        >>> pairs = Pairs(low_resolution, high_resolution)               # doctest: +SKIP
+        >>> fbwrap.recipes.AFL(loop, reconstruction=1.0).fit(pairs)      # doctest: +SKIP
+
+    Args:
+        inputs: as ``latents`` of a recipe's ``fit``: a tensor, or a tuple or dict of tensors.
+        targets: a tensor of as many rows; None: ``inputs`` is an iterable (a DataLoader) of such pairs.
+    """
+
+    inputs: Any
+    targets: Any = None
+
+
+class Stream:
+    """Batches for a step: G's inputs, the target if there is one, and what D is called with for real data.
+
+    Args:
+        real: a source of what D is called with (see :class:`Batches`), or :class:`Pairs`, of which D is called with
+            the target in place of G's output.
+        latents: a source of G's inputs; None with pairs.
+    """
+
+    def __init__(self, real: Any, latents: Any, seed: int, device: torch.device, share: Callable[[Any], Any]):
+        self.paired = isinstance(real, Pairs)
+        if self.paired is not (latents is None):
+            raise SettingError(
+                "Pass real data and latents, or Pairs(inputs, targets) alone: with pairs the inputs are G's."
+            )
+        source = real
+        if isinstance(real, Pairs):
+            source = real.inputs if real.targets is None else (real.inputs, real.targets)
+        self._real, self._share = Batches(source, seed, device), share
+        self._latents = Batches(latents, seed + 1, device) if latents is not None else None
+
+    def next(self, n: int, critic_input: Callable[..., Any]) -> tuple[Any, Any, Any]:
+        """A batch of n for all processes, this one's share of it: inputs, target or None, real data."""
+        if self._latents is not None:
+            return self._share(self._latents.next(n)), None, self._share(self._real.next(n))
+        inputs, target = self._share(self._real.next(n))
+        args, kwargs = inputs_of(tuple(inputs) if isinstance(inputs, list) else inputs)
+        return inputs, target, critic_input(target, *args, **kwargs)
+
+    def state(self) -> list[list[int]]:
+        """Where it is."""
+        return [stream.state() for stream in (self._real, self._latents) if stream is not None]
+
+    def restore(self, state: list[list[int]]) -> None:
+        """Go on from a state."""
+        for stream, position in zip((self._real, self._latents), state, strict=False):
+            if stream is not None:
+                stream.restore(position)

@@ -17,7 +17,8 @@ from fbwrap.keeping import modes
 from fbwrap.naming import unwrap
 
 from .options import Options
-from .trainer import Auxiliary, Critic, Fit, Trainer, frozen
+from .steps import Auxiliary, Critic, frozen
+from .trainer import Fit, Trainer
 
 
 class _Generator:
@@ -36,6 +37,7 @@ class GAN:
     Args:
         generator, discriminator: the two networks.
         critic_input, response: as in :func:`fbwrap.attach`; auxiliary: as in :class:`AFL`.
+        perceptual, trackers: as in :class:`AFL`.
         generator_mode: ``"train"``, or ``"eval"`` to keep G's statistics as they are.
         options: fields of :class:`Options`, by name.
     """
@@ -49,25 +51,28 @@ class GAN:
         response: str | Callable[[Any], Any] | None = None,
         auxiliary: Auxiliary | None = None,
         generator_mode: str = "train",
+        perceptual: nn.Module | None = None,
+        trackers: Any = None,
         **options: Any,
     ):
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
         self.options = Options(**options)
         self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response, auxiliary)
-        self._mode = generator_mode
+        self._mode, self._perceptual, self._trackers = generator_mode, perceptual, trackers
 
     def fit(
         self,
         real_data: Any,
-        latents: Any,
-        steps: int,
+        latents: Any = None,
+        steps: int = 1000,
         *,
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
         progress: bool = True,
     ) -> Fit:
         """Train for ``steps`` steps; afterwards G holds its averaged weights. As :meth:`AFL.fit`."""
-        trainer = Trainer(_Generator(self.generator), self._critic, self.options)
+        player = _Generator(self.generator)
+        trainer = Trainer(player, self._critic, self.options, perceptual=self._perceptual, trackers=self._trackers)
         with modes(list(self.generator.modules()), self._mode == "train"):
             return trainer.fit(
                 real_data,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fbwrap.errors import SettingError
 
-from .losses import LOSSES
+LOSS_NAMES = ("bce", "hinge", "least_squares", "wasserstein_gp", "relativistic")
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,15 @@ class Options:
     """How to train. Defaults are near those that worked on the pretrained MNIST pair (docs/results)."""
 
     loss: str = "bce"  #                     one of LOSSES; "wasserstein_gp" adds its penalty
-    lr: float = 5e-4  #                      of what is trained: the head (AFL), G (GAN)
+    adversarial: float = 1.0  #              weight of the adversarial loss of what learns against D
+    reconstruction: float = 0.0  #           weight of the distance to the target, with paired data
+    reconstruction_norm: str = "l1"  #       "l1" or "l2"
+    perceptual: float = 1.0  #               weight of the perceptual loss, with perceptual=
+    lr: float = 5e-4  #                      of what is trained: the head (AFL), the head and G (FAL), G (GAN)
     critic_lr: float = 4e-4  #               of D
-    decay: str = "cosine"  #                 of both rates over the run: "cosine" to zero, or "none"
+    decay: str = "cosine"  #                 of both rates over the run: "cosine" or "linear" to zero, or "none"
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam, for both
-    batch: int = 64  #                       samples per step, real and fake each
+    batch: int = 64  #                       samples per step, real and fake each; of all processes together
     critic_steps: int = 1  #                 D's steps for each of the other's
     warmup: int = 0  #                       steps in which D learns alone, before the first
     train_critic: bool = True  #             False: D stays as it is
@@ -30,20 +34,26 @@ class Options:
     r1_every: int = 8  #                     steps between R1's, its weight times as large (lazy R1)
     gradient_penalty: float = 10.0  #        weight of WGAN-GP's penalty, with "wasserstein_gp"
     ema: float = 0.995  #                    decay of the average that is kept in the end; 0: none
-    critic_ema: float = 0.995  #             AFL: decay of the average of D that gives the feedback; 0: D itself
-    recalibrate: int = 64  #                 AFL: batches from which norms' statistics are read anew in the end
+    critic_ema: float = 0.995  #             decay of the average of D that gives the feedback; 0: D itself
+    recalibrate: int = 64  #                 batches from which norms' statistics are read anew in the end
+    mixed_precision: str = "no"  #           "no", "fp16" or "bf16", as accelerate has it
     seed: int = 0  #                         of latents, data order and modules' dropout
     save_every: int = 500  #                 steps between checkpoints and sample grids, with out=
+    keep: int = 2  #                         checkpoints that are kept, the newest
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise SettingError(f"loss={self.loss!r} is not one of {', '.join(LOSSES)}.")
-        if self.critic_mode not in ("eval", "train"):
-            raise SettingError(f"critic_mode={self.critic_mode!r}: pass 'eval' or 'train'.")
-        if self.decay not in ("cosine", "none"):
-            raise SettingError(f"decay={self.decay!r}: pass 'cosine' or 'none'.")
-        for name in ("batch", "critic_steps", "r1_every", "save_every"):
+        choices = {
+            "loss": LOSS_NAMES,
+            "critic_mode": ("eval", "train"),
+            "decay": ("cosine", "linear", "none"),
+            "reconstruction_norm": ("l1", "l2"),
+            "mixed_precision": ("no", "fp16", "bf16"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise SettingError(f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}.")
+        for name in ("batch", "critic_steps", "r1_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
         for name in ("ema", "critic_ema"):

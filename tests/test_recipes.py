@@ -102,7 +102,7 @@ def test_a_resumed_run_gives_the_same_numbers(tmp_path):
     recipe = AFL(loop, batch=4, save_every=2, decay="none", warmup=1)
     with pytest.raises(KeyboardInterrupt):
         recipe.fit(DATA, interrupted, 7, out=tmp_path / "b", progress=False)
-    assert (tmp_path / "b" / "checkpoint.pt").exists()
+    assert (tmp_path / "b" / "checkpoint-00000002.pt").exists()
     again, two = run(tmp_path / "b", [7])
     assert (one.steps, two.steps) == (7, 7)
     whole2, _ = run(tmp_path / "c", [3, 7])
@@ -126,7 +126,8 @@ def test_resume_with_other_options_or_another_model_is_refused(tmp_path):
     other = fbwrap.attach(G, D, ["main.2"], module="light", example=latents(2))
     with pytest.raises(TrainingError, match="another model"):
         fit(AFL(other, batch=4), 2, out=tmp_path, resume=True)
-    (tmp_path / "checkpoint.pt").write_bytes(b"nonsense")
+    for path in tmp_path.glob("checkpoint-*.pt"):
+        path.write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="not a checkpoint"):
         fit(AFL(loop, batch=4), 2, out=tmp_path, resume=True)
 
@@ -135,10 +136,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
     fit(AFL(loop, batch=4), 2, out=tmp_path)
-    before = (tmp_path / "checkpoint.pt").read_bytes()
+    before = (tmp_path / "checkpoint-00000002.pt").read_bytes()
     with pytest.raises(TrainingError, match="not finite at step"):
         AFL(loop, batch=4).fit(DATA * torch.inf, latents, 4, out=tmp_path, progress=False)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert (tmp_path / "checkpoint-00000002.pt").read_bytes() == before
     assert not loop.training
     assert G.main[0].weight.requires_grad
 

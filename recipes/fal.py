@@ -1,0 +1,80 @@
+"""FAL (CVPR 2019, §4): a generator that looks at its last sample and D's response map, T times, learning as it does.
+
+Example:
+    >>> loop = fbwrap.attach(G, D, ["model.9"], module="ast", steps=3, example=x)      # doctest: +SKIP
+    >>> fbwrap.recipes.FAL(loop, loss="least_squares").fit(Pairs(x, y), steps=5000)    # doctest: +SKIP
+
+h_0 = G_e(x) is carried and transformed at each step, y_0 and r_0 are zeros (Eq. 6-10), and the loss is the mean over
+the T steps. As published G, D and the head learn together; ``train_generator=False`` keeps a pretrained G.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fbwrap.errors import SettingError
+from fbwrap.fingerprint import fingerprint
+from fbwrap.keeping import modes
+from fbwrap.loop import FeedbackLoop
+from fbwrap.naming import unwrap
+
+from .afl import AFL
+from .steps import Head, Player
+
+
+class _Both(Head):
+    """The head and G as the player."""
+
+    def __init__(self, loop: FeedbackLoop):
+        super().__init__(loop)
+        self.learner = nn.ModuleDict({"head": loop.feedback, "generator": unwrap(loop.generator)})
+
+
+class FAL(AFL):
+    """Trains a loop whose modules are FAL's, and with it G.
+
+    As :class:`AFL`, but G learns too (in place, in train mode; afterwards it holds its averaged weights), unless
+    ``train_generator`` is False. D's feedback comes from D itself (``critic_ema=0``). The head fits the G that was
+    trained with it: with ``out``, its weights are beside the head, in ``generator.safetensors``.
+
+    Args:
+        train_generator: whether G learns.
+        loop, options: as in :class:`AFL`.
+    """
+
+    def __init__(self, loop: FeedbackLoop, *, train_generator: bool = True, **options: Any):
+        if loop.plan.first != "zeros":
+            raise SettingError(
+                "FAL starts from zeros, and this loop's first step looks at G(x). Attach with module='ast' (or film, "
+                "concat, add), or with first='zeros'."
+            )
+        super().__init__(loop, **{"critic_ema": 0.0, **options})
+        self._train_generator = train_generator
+
+    def _player(self) -> Player:
+        return _Both(self.loop) if self._train_generator else Head(self.loop)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        if not self._train_generator:
+            with super()._learning():
+                yield
+            return
+        generator = unwrap(self.loop.generator)
+        try:
+            with modes(list(generator.modules()), True):
+                self.loop.train()
+                yield
+        finally:
+            self.loop.eval()
+            self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
+
+    def _save(self, folder: Path) -> None:
+        from safetensors.torch import save_model
+
+        super()._save(folder)
+        if self._train_generator:
+            save_model(unwrap(self.loop.generator), str(folder / "head" / "generator.safetensors"))

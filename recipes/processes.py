@@ -1,0 +1,143 @@
+"""One process or several, in full or mixed precision: what Hugging Face accelerate does for a run.
+
+Example:
+    >>> processes = Processes(torch.device("cpu"))
+    >>> processes.main, processes.share(torch.arange(4)).tolist()
+    (True, [0, 1, 2, 3])
+
+Every process holds the same weights and draws the same global batch; each learns from its share of it, and the
+gradients are averaged before each optimizer step. So any number of processes trains to the same head as one with
+the same batch, but for the order of sums, and for batch norm, whose statistics are those of a share.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fbwrap.errors import SettingError
+from fbwrap.trees import map_tensors
+
+from .steps import Passes
+
+
+class Processes(Passes):
+    """The processes of a run, started by ``accelerate launch`` or ``torchrun``; or this one alone.
+
+    Args:
+        device: where the networks are.
+        mixed_precision: ``"no"``, ``"fp16"`` (GPU) or ``"bf16"``.
+        trackers: what ``accelerate.Accelerator(log_with=)`` takes: ``"tensorboard"``, ``"wandb"``, a tracker …
+        folder: of the trackers' files.
+    """
+
+    def __init__(
+        self, device: torch.device, mixed_precision: str = "no", trackers: Any = None, folder: Path | None = None
+    ):
+        try:
+            from accelerate import Accelerator
+            from accelerate.state import AcceleratorState
+        except ImportError as error:
+            raise SettingError(f"The recipes need accelerate: pip install 'fbwrap[recipes]' ({error}).") from error
+        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+        self._accelerator = Accelerator(
+            mixed_precision=mixed_precision,
+            cpu=device.type == "cpu",
+            log_with=trackers,
+            project_dir=str(folder) if folder else None,
+        )
+        self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._tracked = trackers is not None
+
+    @staticmethod
+    def is_main() -> bool:
+        """Whether this process writes files, told without a run."""
+        return not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return bool(self._accelerator.is_main_process)
+
+    def prepare(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """An optimizer that knows about the loss scale."""
+        prepared: torch.optim.Optimizer = self._accelerator.prepare(optimizer)
+        return prepared
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Around a forward pass."""
+        context: AbstractContextManager[Any] = self._accelerator.autocast()
+        return context
+
+    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One optimizer step down the loss of all processes."""
+        optimizer.zero_grad(set_to_none=True)
+        self._accelerator.backward(loss)
+        if self.count > 1:
+            _average([p for group in optimizer.param_groups for p in group["params"]])
+        optimizer.step()
+
+    def random(self, n: int, device: torch.device) -> Tensor:
+        """n of the global batch's uniform random numbers: those of this process's samples."""
+        numbers: Tensor = self.share(torch.rand(n * self.count, device=device))
+        return numbers
+
+    def share(self, batch: Any) -> Any:
+        """This process's rows of a global batch."""
+        if self.count == 1:
+            return batch
+
+        def rows(tensor: Tensor) -> Tensor:
+            if len(tensor) % self.count:
+                raise SettingError(f"A batch of {len(tensor)} does not divide among {self.count} processes.")
+            return tensor.chunk(self.count)[self.rank]
+
+        return map_tensors(rows, batch)
+
+    def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Each value's mean over the processes."""
+        if self.count == 1 or not values:
+            return values
+        held = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(held)
+        return dict(zip(values, (held / self.count).tolist(), strict=True))
+
+    def agreed(self, flag: bool, device: torch.device) -> bool:
+        """Whether any process says so: all stop together."""
+        if self.count == 1:
+            return flag
+        held = torch.tensor(float(flag), device=device)
+        dist.all_reduce(held)
+        return bool(held.item())
+
+    def start_tracking(self, name: str, config: dict[str, Any]) -> None:
+        """Open the trackers."""
+        if self._tracked:
+            plain = {key: str(value) if isinstance(value, tuple) else value for key, value in config.items()}
+            self._accelerator.init_trackers(name, config=plain)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Give values to the trackers."""
+        if self._tracked:
+            self._accelerator.log(values, step=step)
+
+    def end(self) -> None:
+        """Close the trackers; files are whole."""
+        if self._tracked:
+            self._accelerator.end_training()
+
+
+def _average(parameters: list[Tensor]) -> None:
+    """Every gradient's mean over the processes, in one all-reduce."""
+    held = [p for p in parameters if p.requires_grad]
+    for parameter in held:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.reshape(-1) for p in held if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for parameter, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
+        parameter.grad = part.view_as(parameter)

@@ -1,0 +1,263 @@
+"""One step of D and one of what learns against it, usable in a training loop of one's own.
+
+Example:
+    >>> critic = Critic(D, loop.critic_input, loop.response)                            # doctest: +SKIP
+    >>> losses = afl_step(loop, critic, z, images, head_optimizer, d_optimizer)         # doctest: +SKIP
+
+:func:`afl_step` is AFL's phase 2 (§3.2): the feedback modules learn G's own loss, then D learns. :func:`fal_step` is
+FAL's (§4.3): the loss is taken at each of the T steps and averaged, and G may learn with the head.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fbwrap.attach import inputs_of
+from fbwrap.critic import CriticInput, call, image_of, response_of
+from fbwrap.keeping import modes
+from fbwrap.loop import FeedbackLoop
+from fbwrap.trees import map_tensors, put, tensors
+
+from .ema import EMA
+from .losses import LOSSES, content_loss, gradient_penalty, r1
+from .options import Options
+
+Auxiliary = Callable[[Any, Any], Tensor]
+
+
+class Player(Protocol):
+    """What learns against D."""
+
+    learner: nn.Module
+
+    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
+        """The outputs that are to fool D, the last one best."""
+
+
+class Head:
+    """A loop's feedback modules as the player: y_1 … y_T are to fool D."""
+
+    def __init__(self, loop: FeedbackLoop):
+        self.loop = loop
+        self.learner: nn.Module = loop.feedback
+
+    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
+        """y_1 … y_T."""
+        return self.loop.rollout(*args, **kwargs).outputs[1:]
+
+
+@dataclass
+class Critic:
+    """D, how it is called, and what its response is.
+
+    Args:
+        auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``: a classification
+            loss where labels are at hand, for example.
+        average: the average of D that gives the feedback, if any.
+    """
+
+    net: nn.Module
+    critic_input: CriticInput
+    response: Any = None
+    auxiliary: Auxiliary | None = None
+    average: EMA | None = None
+
+    def __call__(self, given: Any) -> Tensor:
+        """D's response."""
+        return self.read(self.answer(given))
+
+    def answer(self, given: Any) -> Any:
+        """All that D returns."""
+        return call(self.net, given)
+
+    def read(self, answer: Any) -> Tensor:
+        """The response in D's answer."""
+        return response_of(answer, self.response)
+
+    def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What D is called with for a generated output."""
+        return self.critic_input(output, *args, **kwargs)
+
+
+class Passes:
+    """How a step's passes run: here plainly; :class:`~fbwrap.recipes.processes.Processes` adds mixed precision and
+    several processes."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Around a forward pass."""
+        return nullcontext()
+
+    def random(self, n: int, device: torch.device) -> Tensor:
+        """n uniform random numbers, one per sample."""
+        return torch.rand(n, device=device)
+
+    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One optimizer step down a loss."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+PLAIN = Passes()
+
+
+def as_inputs(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch of G's inputs as positional and keyword arguments."""
+    return inputs_of(tuple(batch) if isinstance(batch, list) else batch)
+
+
+@contextmanager
+def frozen(*networks: nn.Module | None) -> Iterator[None]:
+    """No gradient for the parameters of networks that do not learn; restored one by one."""
+    changed = [p for net in networks if net is not None for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in changed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
+
+
+def critic_step(
+    critic: Critic,
+    real: Any,
+    fake: Any,
+    optimizer: torch.optim.Optimizer,
+    options: Options,
+    step: int = 0,
+    passes: Passes = PLAIN,
+) -> float:
+    """One step of D: real data against generated samples (what D is called with, without a graph)."""
+    loss_of = LOSSES[options.loss][0]
+    with modes(list(critic.net.modules()), options.critic_mode == "train"):
+        with passes.autocast():
+            answer = critic.answer(real)
+            loss = loss_of(critic.read(answer).float(), critic(fake).float())
+            total = loss
+            if critic.auxiliary is not None:
+                total = total + critic.auxiliary(answer, real)
+        if options.r1 and step % options.r1_every == 0:
+            weight = options.r1 * options.r1_every
+            total = total + weight * r1(lambda x: critic(with_image(real, x)), image_in(real))
+        if options.loss == "wasserstein_gp":
+            between = passes.random(len(image_in(real)), image_in(real).device)
+            penalty = gradient_penalty(lambda x: critic(with_image(real, x)), image_in(real), image_in(fake), between)
+            total = total + options.gradient_penalty * penalty
+        passes.learn(total, optimizer)
+    return float(loss.detach())
+
+
+def player_step(
+    player: Player,
+    critic: Critic,
+    inputs: Any,
+    optimizer: torch.optim.Optimizer,
+    options: Options,
+    *,
+    real: Any = None,
+    target: Tensor | None = None,
+    perceptual: nn.Module | None = None,
+    passes: Passes = PLAIN,
+) -> tuple[float, Any]:
+    """One step of the player: its outputs' loss under D, which does not learn; mean over outputs.
+
+    Args:
+        real: what D is called with for real data; the relativistic loss wants it.
+        target: what the outputs should be, for the reconstruction and perceptual losses.
+        perceptual: ``f(output, target)``: see :class:`~fbwrap.recipes.losses.Perceptual`.
+
+    Returns:
+        The loss, and what D is called with for these outputs (a share of each), without a graph.
+    """
+    loss_of = LOSSES[options.loss][1]
+    args, kwargs = as_inputs(inputs)
+    with frozen(critic.net):
+        with passes.autocast():
+            outputs = player.outputs(*args, **kwargs)
+            shown = [critic.on_output(y, args, kwargs) for y in outputs]
+            with modes(list(critic.net.modules()), options.critic_mode == "train"):
+                against = critic(real).detach().float() if options.loss == "relativistic" else None
+                losses = [options.adversarial * loss_of(critic(given).float(), against) for given in shown]
+            if target is not None:
+                losses = [
+                    loss + content_loss(image_of(y).float(), target, options, perceptual)
+                    for loss, y in zip(losses, outputs, strict=True)
+                ]
+        loss = torch.stack(losses).mean()
+        passes.learn(loss, optimizer)
+    return float(loss.detach()), share_of(shown)
+
+
+def afl_step(
+    loop: FeedbackLoop,
+    critic: Critic,
+    inputs: Any,
+    real: Any,
+    optimizer: torch.optim.Optimizer,
+    critic_optimizer: torch.optim.Optimizer,
+    options: Options | None = None,
+    step: int = 0,
+    **more: Any,
+) -> dict[str, float]:
+    """One step of AFL's phase 2 in a loop of one's own: the head, then D.
+
+    Args:
+        loop: in train mode, its G frozen (``loop.generator.requires_grad_(False).eval()``).
+        critic: D, which learns; it may be the loop's own (``loop.discriminator``).
+        inputs: a batch of G's inputs; real: a batch of what D is called with for real data.
+        optimizer, critic_optimizer: of ``loop.parameters()`` and of D's.
+        step: counts up; lazy R1 goes by it.
+        more: ``target=``, ``perceptual=`` as :func:`player_step` takes them.
+
+    Returns:
+        Both losses.
+    """
+    options = options or Options()
+    player, fake = player_step(Head(loop), critic, inputs, optimizer, options, real=real, **more)
+    return {"player": player, "critic": critic_step(critic, real, fake, critic_optimizer, options, step)}
+
+
+def fal_step(
+    loop: FeedbackLoop,
+    critic: Critic,
+    inputs: Any,
+    real: Any,
+    optimizer: torch.optim.Optimizer,
+    critic_optimizer: torch.optim.Optimizer,
+    options: Options | None = None,
+    step: int = 0,
+    **more: Any,
+) -> dict[str, float]:
+    """One step of FAL in a loop of one's own: the loss of each of ``loop.steps`` outputs, averaged, then D.
+
+    As :func:`afl_step`; as published G learns too: in train mode, its parameters in ``optimizer`` with the head's.
+    """
+    if loop.plan.first != "zeros":
+        raise ValueError("FAL starts from zeros: attach with first='zeros', or with AST modules alone.")
+    return afl_step(loop, critic, inputs, real, optimizer, critic_optimizer, options, step, **more)
+
+
+def image_in(given: Any) -> Tensor:
+    """The sample in what D is called with: its first floating-point tensor."""
+    return next(tensor for _, tensor in tensors(given) if tensor.is_floating_point())
+
+
+def with_image(given: Any, image: Tensor) -> Any:
+    """D's input with its sample replaced (the gradient is taken there), wherever in it the sample stands."""
+    first = image_in(given)
+    return map_tensors(lambda tensor: image if tensor is first else tensor, given)
+
+
+def share_of(shown: list[Any]) -> Any:
+    """Of what D was shown at each step, every k-th sample: one batch, without a graph."""
+    many, parts = len(shown), [dict(tensors(given)) for given in shown]
+    mixed = shown[0]
+    for path in parts[0]:
+        rows = [part[path].detach()[place::many] for place, part in enumerate(parts)]
+        mixed = put(mixed, path, torch.cat(rows))
+    return mixed

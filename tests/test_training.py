@@ -1,0 +1,342 @@
+"""FAL, paired data, the losses by hand, steps in one's own loop, runs that are killed, and several processes."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Deconv, Residual, patch, same, state
+from fbwrap.recipes import AFL, FAL, Critic, Options, Pairs, Perceptual, afl_step, fal_step
+from fbwrap.recipes import checkpoint as C
+from fbwrap.recipes import losses as L
+from torch import nn
+
+import fbwrap
+from fbwrap.errors import SettingError, TrainingError
+
+
+def latents(n):
+    return torch.randn(n, 6, 1, 1)
+
+
+def images(n=24, size=16, seed=0):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed)).tanh()
+
+
+def fal_loop(steps=3, **options):
+    torch.manual_seed(0)
+    return fbwrap.attach(
+        Residual(), patch(), ["body.1"], module="ast", steps=steps, example=torch.zeros(2, 3, 8, 8), **options
+    )
+
+
+# -- losses -------------------------------------------------------------------------------------------
+def test_relativistic_loss_by_hand():
+    real, fake = torch.tensor([1.0, 2.0, -0.5]), torch.tensor([0.3, -1.0, 0.8])
+    ones, zeros = torch.ones(3), torch.zeros(3)
+    bce = F.binary_cross_entropy_with_logits
+    d = (bce(real - fake.mean(), ones) + bce(fake - real.mean(), zeros)) / 2
+    g = (bce(fake - real.mean(), ones) + bce(real - fake.mean(), zeros)) / 2
+    assert torch.allclose(L.LOSSES["relativistic"][0](real, fake), d)
+    assert torch.allclose(L.LOSSES["relativistic"][1](fake, real), g)
+    with pytest.raises(TrainingError, match="pass real="):
+        L.LOSSES["relativistic"][1](fake)
+
+
+def test_perceptual_loss_by_hand_and_its_gradient():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Conv2d(4, 5, 3, stride=2))
+    loss = Perceptual(net, ["0", "2"], [1.0, 0.5], (-1.0, 1.0), mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4])
+    x, y = images(2).requires_grad_(), images(2, seed=1)
+
+    def features(image):
+        image = ((image + 1) / 2 - torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(
+            1, 3, 1, 1
+        )
+        first = net[0](image)
+        return first, net[2](first.relu())
+
+    by_hand = sum(w * (a - b).abs().mean() for w, a, b in zip((1, 0.5), features(x), features(y), strict=True))
+    value = loss(x, y)
+    assert torch.allclose(value, by_hand)
+    value.backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_content_loss_by_hand():
+    x, y = images(3), images(3, seed=1)
+    assert torch.allclose(L.content_loss(x, y, Options(reconstruction=2.0)), 2 * (x - y).abs().mean())
+    both = Options(reconstruction=3.0, reconstruction_norm="l2", perceptual=0.5)
+    other = nn.Module()
+    other.forward = lambda a, b: (a - b).sum()
+    assert torch.allclose(L.content_loss(x, y, both, other), 3 * ((x - y) ** 2).mean() + 0.5 * (x - y).sum())
+
+
+def test_a_response_that_does_not_depend_on_the_sample_is_said():
+    with pytest.raises(TrainingError, match="Set r1=0"):
+        L.r1(lambda x: torch.zeros(2, 1, requires_grad=True) * 1, images(2))
+
+
+# -- FAL ----------------------------------------------------------------------------------------------
+def test_fal_trains_g_d_and_the_head_together(tmp_path):
+    loop = fal_loop()
+    G, D = loop.generator, loop.discriminator
+    before, d_before, head = copy.deepcopy(G.state_dict()), state(D), copy.deepcopy(loop.state_dict())
+    x, y = images(20, 8), images(20)
+    options = {"loss": "least_squares", "reconstruction": 10.0, "batch": 4, "r1": 0.0}
+    fit = FAL(loop, **options).fit(Pairs(x, y), steps=3, out=tmp_path, progress=False)
+    assert fit.steps == 3
+    assert all(not torch.equal(value, before[name]) for name, value in G.state_dict().items() if "weight" in name)
+    assert any(not torch.equal(value, head[name]) for name, value in loop.state_dict().items())
+    assert same(d_before, state(D)), "the user's D stays"
+    assert not G.training or G.training is True
+    fresh = Residual()
+    from safetensors.torch import load_file
+
+    fresh.load_state_dict(load_file(tmp_path / "head" / "generator.safetensors"))
+    again = fbwrap.from_pretrained(tmp_path / "head", fresh.eval(), patch())
+    assert torch.equal(again(x[:2]), loop(x[:2]))
+    assert again.facts["trained_on"]["recipe"] == "FAL"
+
+
+def test_fal_keeps_a_pretrained_g_when_asked():
+    loop = fal_loop()
+    before = state(loop.generator)
+    FAL(loop, train_generator=False, batch=4).fit(Pairs(images(20, 8), images(20)), steps=2, progress=False)
+    assert same(before, state(loop.generator))
+    base = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    with pytest.raises(SettingError, match="FAL starts from zeros"):
+        FAL(base)
+
+
+def test_fals_loss_is_the_mean_over_its_steps():
+    """One player step by hand: the mean over y_1 … y_T of the adversarial and the reconstruction loss."""
+    loop = fal_loop().train()
+    x, y, D = images(2, 8), images(2), loop.discriminator
+    options = Options(loss="least_squares", reconstruction=10.0, r1=0.0)
+    with torch.no_grad():
+        outputs = loop.rollout(x).outputs[1:]
+        wanted = sum(((D.eval()(o) - 1) ** 2).mean() + 10 * (o - y).abs().mean() for o in outputs) / 3
+    critic = Critic(D, loop.critic_input)
+    optimizers = [torch.optim.SGD(net.parameters(), 0.0) for net in (loop, D)]
+    losses = fal_step(loop, critic, x, y, *optimizers, options, target=y)
+    assert losses["player"] == pytest.approx(float(wanted), rel=1e-5)
+    assert len(outputs) == 3
+
+
+# -- paired data, own loops ---------------------------------------------------------------------------
+def test_pairs_reach_g_d_and_the_target_together():
+    torch.manual_seed(0)
+    x = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 8, 8).contiguous()
+    y = x.repeat_interleave(2, 2).repeat_interleave(2, 3) * 10
+    seen = []
+
+    def critic_input(output, condition):
+        seen.append((output.detach().mean((1, 2, 3)), condition.mean((1, 2, 3))))
+        return output
+
+    loop = fbwrap.attach(Residual(), patch(), [("body.1", "1")], example=x[:2], critic_input=critic_input)
+    targets = []
+    perceptual = nn.Module()
+    perceptual.forward = lambda output, target: (targets.append(target.mean((1, 2, 3))), output.mean() * 0)[1]
+    seen.clear()
+    AFL(loop, perceptual=perceptual, batch=4, r1=0.0).fit(Pairs(x, y), steps=2, progress=False)
+    real = [(o, c) for o, c in seen if torch.allclose(o, 10 * c)]
+    assert len(real) == 2
+    assert all(torch.equal(t, o) for t, (o, _) in zip(targets, real, strict=True))
+    result = AFL(loop, batch=4).fit(Pairs([(x[:4], y[:4]), (x[4:8], y[4:8])]), steps=3, progress=False)
+    assert result.steps == 3
+    for wrong in ((Pairs(x, y), latents), (y, None)):
+        with pytest.raises(SettingError, match="Pairs"):
+            AFL(loop, batch=4).fit(*wrong, steps=1, progress=False)
+
+
+def test_a_step_in_a_loop_of_ones_own():
+    torch.manual_seed(0)
+    G, D = Deconv().eval().requires_grad_(False), patch()
+    loop = fbwrap.attach(G, D, [("main.5", "1")], example=latents(2)).train()
+    critic = Critic(D, loop.critic_input, loop.response)
+    optimizers = torch.optim.Adam(loop.parameters(), 1e-3), torch.optim.Adam(D.parameters(), 1e-3)
+    head, d = copy.deepcopy(loop.state_dict()), copy.deepcopy(D.state_dict())
+    for step in range(2):
+        losses = afl_step(loop, critic, latents(4), images(4), *optimizers, Options(), step)
+    assert set(losses) == {"player", "critic"}
+    assert any(not torch.equal(v, head[k]) for k, v in loop.state_dict().items())
+    assert any(not torch.equal(v, d[k]) for k, v in D.state_dict().items())
+    with pytest.raises(ValueError, match="starts from zeros"):
+        fal_step(loop, critic, latents(4), images(4), *optimizers)
+
+
+# -- nothing is lost ----------------------------------------------------------------------------------
+def test_the_newest_few_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, decay="none").fit(
+        images(), latents, steps, out=tmp_path, progress=False, **more
+    )
+    fit(4)
+    assert [p.name[11:19] for p in C.found(tmp_path)] == ["00000003", "00000004"]
+    C.found(tmp_path)[-1].write_bytes(b"half of a file")
+    assert fit(4, resume=True).steps == 4
+    assert "the one before it is tried" in caplog.text
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    recipe = lambda: AFL(loop, batch=4, save_every=2, decay="none")
+    recipe().fit(images(), latents, 2, out=tmp_path, progress=False)
+    kept = {p.name: p.read_bytes() for p in C.found(tmp_path)}
+
+    def full(state, file):
+        file.write(b"some")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*make room"):
+        recipe().fit(images(), latents, 6, out=tmp_path, resume=True, progress=False)
+    assert {p.name: p.read_bytes() for p in C.found(tmp_path)} == kept
+    assert not list(tmp_path.glob(".*.part"))
+
+
+RUN = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+from conftest import Deconv, patch
+import fbwrap
+torch.manual_seed(0)
+G, D = Deconv(), patch()
+data = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
+def latents(n):
+    time.sleep({pause})
+    return torch.randn(n, 6, 1, 1)
+torch.manual_seed(1)
+loop = fbwrap.attach(G, D, ["main.5"], example=torch.randn(2, 6, 1, 1))
+recipe = fbwrap.recipes.AFL(loop, batch=4, save_every=3, recalibrate=2)
+fit = recipe.fit(data, latents, 30, out={out!r}, resume=True, progress=False)
+torch.save([loop.state_dict(), loop.discriminator.state_dict(), fit.steps], {out!r} + "/end.pt")
+"""
+
+
+def run(out, pause):
+    out.mkdir(exist_ok=True)
+    code = RUN.format(tests=str(Path(__file__).parent), out=str(out), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, number):
+    whole = run(tmp_path / "whole", 0)
+    process = run(tmp_path / "killed", 0.1)
+    deadline = time.monotonic() + 120
+    while not C.found(tmp_path / "killed") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    reached = torch.load(C.found(tmp_path / "killed")[-1], weights_only=True)["step"]
+    assert 3 <= reached < 30
+    if number != signal.SIGKILL:
+        assert f"Interrupted after step {reached}: saved in" in said
+    assert not (tmp_path / "killed" / "end.pt").exists()
+    for again in (run(tmp_path / "killed", 0), whole):
+        _, said = again.communicate()
+        assert again.returncode == 0, said
+    a, b = (torch.load(tmp_path / name / "end.pt", weights_only=True) for name in ("whole", "killed"))
+    assert a[2] == b[2] == 30
+    for one, two in zip(a[:2], b[:2], strict=True):
+        assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+# -- accelerate ---------------------------------------------------------------------------------------
+SEVERAL = """
+import gc, sys, torch
+sys.path.insert(0, {tests!r})
+from conftest import Deconv, patch
+import fbwrap
+torch.manual_seed(0)
+G, D = Deconv(), patch()
+data = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
+loop = fbwrap.attach(G, D, ["main.5"], module={{"kind": "dual", "norm": "none"}}, example=torch.randn(2, 6, 1, 1))
+recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, {more})
+recipe.fit(data, lambda n: torch.randn(n, 6, 1, 1), 12, out={out!r}, progress=False)
+del recipe, loop, G, D
+gc.collect()
+import torch.distributed as dist
+if dist.is_initialized():
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ['loss="bce"', 'loss="wasserstein_gp", critic_steps=2'])
+def test_two_processes_train_to_the_same_head_as_one(tmp_path, more):
+    for name, launch in (
+        ("one", []),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
+        script = tmp_path / f"{name}.py"
+        script.write_text(SEVERAL.format(tests=str(Path(__file__).parent), out=str(tmp_path / name), more=more))
+        done = subprocess.run(
+            [sys.executable, *launch, str(script)],
+            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    from safetensors.torch import load_file
+
+    for file in ("feedback.safetensors", "discriminator.safetensors"):
+        a, b = (load_file(tmp_path / name / "head" / file) for name in ("one", "two"))
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            torch.testing.assert_close(b[key], value, rtol=2e-3, atol=2e-5)
+    assert (tmp_path / "two" / "head" / "config.json").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_learns_in_full_precision_weights(precision):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    seen = []
+    loop.discriminator[0].register_forward_hook(lambda m, a, y: seen.append(y.dtype))
+    fit = AFL(loop, batch=4, mixed_precision=precision, critic_ema=0.0, train_critic=False).fit(
+        images(), latents, 3, progress=False
+    )
+    assert torch.bfloat16 in seen
+    assert all(p.dtype == torch.float32 for p in loop.parameters())
+    assert all(torch.isfinite(torch.tensor(row["player"])) for row in fit.history)
+    after = AFL(loop, batch=4).fit(images(), latents, 1, progress=False)
+    assert after.steps == 1, "another precision in the same process"
+
+
+def test_losses_go_to_any_tracker(tmp_path):
+    from accelerate.tracking import GeneralTracker
+
+    class Mine(GeneralTracker):
+        name, requires_logging_directory = "mine", False
+
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        @property
+        def tracker(self):
+            return self
+
+        def store_init_configuration(self, values):
+            self.config = values
+
+        def log(self, values, step=None, **more):
+            self.seen.append((step, set(values)))
+
+    mine = Mine()
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    AFL(loop, batch=4, trackers=mine).fit(images(), latents, 2, progress=False)
+    assert mine.seen == [(0, {"player", "critic"}), (1, {"player", "critic"})]
+    assert mine.config["lr"] == 5e-4
+    pytest.importorskip("tensorboard")
+    AFL(loop, batch=4, trackers="tensorboard").fit(images(), latents, 2, out=tmp_path, progress=False)
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
