@@ -56,7 +56,6 @@ ADAPTER = Adapter(
             example=_latent,
             targets=_links,
             placements={"every resolution": lambda net: net.stages()},
-            value_range=(-1.0, 1.0),
         ),
         GeneratorFamily(
             "linear layers",

@@ -36,6 +36,8 @@ def _state(tree: Any) -> dict[str, Tensor]:
     for key in ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net"):
         if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):
             return _state(tree[key])
+    if not isinstance(tree, Mapping):
+        raise WeightsError(f"The checkpoint holds {type(tree).__name__}, not weights by name.")
     return dict(tree)
 
 

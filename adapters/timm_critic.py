@@ -8,6 +8,7 @@ In the manner of projected GANs (Sauer et al., NeurIPS 2021): the backbone is fr
 light heads on its feature levels learn what is real. ``level.0``, ``level.1``, … (fine to coarse) are the sources.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from fbwrap.errors import CriticError, SettingError
 from fbwrap.spec import parse_call
+
+_USUAL = {"pretrained": True, "levels": None, "width": 64}
 
 
 class Level(nn.Module):
@@ -49,6 +52,7 @@ class TimmCritic(nn.Module):
 
     mean: Tensor
     std: Tensor
+    reproducible = False  # whether its backbone is the same each time it is made
 
     def __init__(
         self,
@@ -95,7 +99,7 @@ class TimmCritic(nn.Module):
                 "critic_input=, a function of G's output that makes one."
             )
         low, high = self.value_range
-        image = (image.expand(-1, 3, -1, -1) - low) / (high - low)
+        image = (image.to(self.mean.dtype).expand(-1, 3, -1, -1) - low) / (high - low)
         if tuple(image.shape[2:]) != self.size:
             image = F.interpolate(image, self.size, mode="bilinear", antialias=True, align_corners=False)
         return (image - self.mean) / self.std
@@ -119,12 +123,17 @@ def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
         ) from error
 
 
-def build(spec: str, value_range: tuple[float, float]) -> TimmCritic:
-    """``"resnet18"`` or ``"resnet18(pretrained=False, levels=[1, 2])"`` as a critic."""
+def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> TimmCritic:
+    """``"resnet18"`` or ``"resnet18(pretrained=False, levels=[1, 2])"`` as a critic; ``bare``: without weights."""
     name, positional, named = parse_call(spec)
-    if ":" in name or "/" in name:
+    if not re.fullmatch(r"[\w.]+", name):
         raise SettingError(f"timm:{name}: pass the name of an architecture, not an address.")
-    try:
-        return TimmCritic(name, *positional, value_range=value_range, **named)
-    except TypeError as error:
-        raise SettingError(f"'timm:{spec}': {error}. Options are pretrained, levels and width.") from error
+    if positional or set(named) - {"pretrained", "levels", "width"}:
+        raise SettingError(f"'timm:{spec}': options are pretrained=, levels= and width=.")
+    pretrained, levels, width = (named.get(key, usual) for key, usual in _USUAL.items())
+    whole = isinstance(levels, list | tuple | None) and all(isinstance(n, int) and abs(n) < 64 for n in levels or ())
+    if type(pretrained) is not bool or type(width) is not int or not 0 < width <= 4096 or not whole:
+        raise SettingError(f"'timm:{spec}': pretrained is True or False, width 1 to 4096, levels a list of numbers.")
+    critic = TimmCritic(name, pretrained=pretrained and not bare, levels=levels, width=width, value_range=value_range)
+    critic.reproducible = pretrained
+    return critic

@@ -244,7 +244,8 @@ class Adapter:
         citation: where the networks come from.
         generators, critics: the families.
         holders: ``{class name: attribute}``: objects that are not modules, but hold the generator.
-        build: for critics made by name, ``"NAME:SPEC"``: ``f(SPEC, value_range)`` returns the critic.
+        build: for critics made by name, ``"NAME:SPEC"``: ``f(SPEC, value_range, bare)`` returns the critic; with
+            ``bare`` its weights are about to be loaded. ``critic.reproducible`` says whether it is the same each time.
         load: for generators in a file, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
     """
 
@@ -253,8 +254,14 @@ class Adapter:
     generators: tuple[GeneratorFamily, ...] = ()
     critics: tuple[CriticFamily, ...] = ()
     holders: Mapping[str, str] = field(default_factory=dict)
-    build: Callable[[str, tuple[float, float]], nn.Module] | None = None
+    build: Callable[[str, tuple[float, float], bool], nn.Module] | None = None
     load: Callable[[str], nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        for what, kind in (("generators", GeneratorFamily), ("critics", CriticFamily)):
+            families = getattr(self, what)
+            if not isinstance(families, tuple) or not all(isinstance(family, kind) for family in families):
+                raise TypeError(f"Adapter {self.name!r}: {what} must be a tuple of {kind.__name__}, not {families!r}.")
 
 
 def _inner(module: nn.Module) -> bool:

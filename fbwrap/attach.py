@@ -21,11 +21,12 @@ from .critic import CriticInput, call, critic_input_of, image_of, sized
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint
 from .links import Connection
+from .locks import locked
 from .loop import FeedbackLoop
 from .modules import Transform, build, spec_of
 from .naming import entry, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
-from .probe import Call, Trace, look
+from .probe import Call, Trace, device_of, look
 from .proof import proven
 from .recognise import Recognised, build_critic, held
 from .resolve import Layers, Resolver, is_auto, module_of
@@ -51,6 +52,7 @@ def attach(
     detach_signals: bool = True,
     method: str | None = None,
     value_range: tuple[float, float] | None = None,
+    critic_size: str | None = None,
     adapter: str | Adapter | None = "auto",
 ) -> FeedbackLoop:
     """Attach feedback from ``discriminator`` to ``generator``; neither is changed.
@@ -89,6 +91,8 @@ def attach(
         detach_signals: whether D's features carry no gradient (as in the AFL authors' code).
         method: the method of G that generates, if it is not calling it: ``"decode"`` of a VAE.
         value_range: of G's samples, for critics made by name.
+        critic_size: an attribute of D that holds the only height that D takes, though the layers that are
+            linked take any (BasicSR's VGG style: ``"input_size"``): while D is looked at, it holds the sample's.
         adapter: ``"auto"``, an adapter's name or an :class:`~fbwrap.adapter.Adapter`: who may fill in what is
             left open here (:func:`fbwrap.explain` says who does). None: nobody.
 
@@ -106,26 +110,30 @@ def attach(
     generator = held(generator)
     if not isinstance(generator, nn.Module):
         raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
-    spec = None
-    if isinstance(discriminator, str):
-        spec = (discriminator, value_range or Recognised(generator, None, adapter).value_range)
-        discriminator = build_critic(*spec)
-    if not isinstance(discriminator, nn.Module | None):
+    if not isinstance(discriminator, nn.Module | str | None):
         raise SettingError(f"discriminator={discriminator!r} is not a torch.nn.Module.")
     if critic_mode not in ("eval", "inherit"):
         raise SettingError(f"critic_mode={critic_mode!r}: pass 'eval' or 'inherit'.")
     if first not in (None, "base", "zeros"):
         raise SettingError(f"first={first!r}: pass 'base' (AFL), 'zeros' (FAL) or None.")
-    known = Recognised(generator, discriminator, adapter)
-    auto = is_auto(layers)
+    known = Recognised(generator, None if isinstance(discriminator, str) else discriminator, adapter)
+    if not isinstance(discriminator, str):
+        known.check()
+    auto, spec = is_auto(layers), None
     args, kwargs = _inputs(example, known)
     made = _look_at_generator(generator, args, kwargs, _method(generator, method or known.method), example is None)
+    if isinstance(discriminator, str):
+        spec = (discriminator, value_range or known.value_range(made))
+        discriminator = build_critic(*spec).to(device_of(unwrap(generator)))
+        known = Recognised(generator, discriminator, adapter)
+        known.check()
+    critic_size = critic_size or known.size
     image = image_of(made.output)
     preset, ask = critic_input_of(known.critic_input(made) if critic_input is None else critic_input)
     response = known.response if response is None else response
     asked = None
     if discriminator is not None:
-        asked = _look_at_critic(discriminator, ask, made.output, args, kwargs, known.size)
+        asked = _look_at_critic(discriminator, ask, made.output, args, kwargs, critic_size)
     kind = spec_of(module if module is not None else known.module if auto else "dual")
     resolver = Resolver(made, asked, image, response, kind, known)
     connections = sorted(
@@ -154,8 +162,9 @@ def attach(
             "generator": fingerprint(generator),
             "discriminator": fingerprint(discriminator, unused) if discriminator is not None else None,
         },
-        "adapter": known.facts(),
+        "adapter": known.facts(made),
         "critic_spec": spec,
+        "critic_size": critic_size,
         "critic_unused": unused,
     }
     made.output = None
@@ -172,7 +181,7 @@ def attach(
         mutated,
         critic_input=ask,
         response=response,
-        critic_size=known.size,
+        critic_size=critic_size,
         first=first,
         critic_mode=critic_mode,
         detach_signals=detach_signals,
@@ -187,8 +196,11 @@ def _inputs(example: Any, known: Recognised) -> tuple[tuple[Any, ...], dict[str,
 
 
 def _method(generator: nn.Module, name: str) -> str:
-    if not callable(getattr(unwrap(generator), name, None)):
-        raise SettingError(f"method={name!r}: {type(unwrap(generator)).__name__} has no such method.")
+    net = unwrap(generator)
+    if name != "forward" and (hasattr(nn.Module, name) or name.startswith("_")):
+        raise SettingError(f"method={name!r} belongs to every module, and generates nothing.")
+    if not callable(getattr(net, name, None)):
+        raise SettingError(f"method={name!r}: {type(net).__name__} has no such method.")
     return name
 
 
@@ -235,7 +247,7 @@ def _look_at_critic(
             f"critic_input failed on the example: {type(error).__name__}: {error}. It is called as "
             "critic_input(G's output, *G's inputs)."
         ) from error
-    with sized(unwrap(critic), size, given):
+    with locked(unwrap(critic)), sized(unwrap(critic), size, given):
         trace: Trace = call(lambda *a, **k: look(critic, a, k, may_fail=True), given)
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
     if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):

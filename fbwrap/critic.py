@@ -98,10 +98,10 @@ def call(critic: Callable[..., Any], given: Any) -> Any:
 @contextmanager
 def sized(critic: Any, attribute: str | None, given: Any) -> Iterator[None]:
     """Within the block, an attribute of D that holds the only height that it takes holds the sample's."""
-    if attribute is None or not hasattr(critic, attribute):
+    before = getattr(critic, attribute, None) if attribute else None
+    if attribute is None or not isinstance(before, int):
         yield
         return
-    before = getattr(critic, attribute)
     try:
         setattr(critic, attribute, image_of(given).shape[2])
         yield

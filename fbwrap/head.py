@@ -32,7 +32,7 @@ from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
 from .probe import device_of
-from .recognise import build_critic, held
+from .recognise import Recognised, build_critic, held
 
 logger = logging.getLogger("fbwrap")
 
@@ -132,10 +132,9 @@ def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
     critic = loop.discriminator
     if critic is None or which == "none":
         return {}
-    origin, spec = loop.facts["fingerprints"]["discriminator"], loop.facts["critic_spec"]
-    if spec:  # a critic made by name is made again at load: with random weights it is another one
-        origin = fingerprint(_built(spec), loop.facts["critic_unused"])
-    changed = fingerprint(critic, loop.facts["critic_unused"]) != origin
+    changed = fingerprint(critic, loop.facts["critic_unused"]) != loop.facts["fingerprints"]["discriminator"]
+    if loop.facts["critic_spec"]:  # a critic made by name is made again at load: with random weights it is another one
+        changed |= not getattr(critic, "reproducible", False)
     if which == "auto" and not changed and not loop.facts.get("head_has_discriminator"):
         return {}
     state = {k: v for k, v in unwrap(critic).state_dict().items() if isinstance(v, Tensor)}
@@ -163,6 +162,7 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "critic_mode": loop.critic_mode,
         "detach_signals": loop.detach_signals,
         "method": loop.method,
+        "critic_size": facts["critic_size"],
         "adapter": facts["adapter"],
         "critic_spec": facts["critic_spec"],
         "critic_input": facts["critic_input"],
@@ -194,6 +194,7 @@ def from_pretrained(
     response: str | Callable[[Any], Tensor] | None = None,
     example: Any = None,
     modules: Mapping[str, Any] | None = None,
+    method: str | None = None,
     strict: bool = True,
 ) -> FeedbackLoop:
     """Attach a saved head to a generator and discriminator.
@@ -207,6 +208,7 @@ def from_pretrained(
         response: likewise.
         example: inputs of G in place of ones like those that the head was made with.
         modules: ``{name: class}`` for feedback modules of one's own.
+        method: for a head whose G is a method that no adapter knows: its name.
         strict: refuse base networks whose weights differ from those that the head was trained for.
             Networks of another structure are always refused.
 
@@ -226,14 +228,16 @@ def from_pretrained(
     if discriminator is not None and config["discriminator"] is not None:
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None and config.get("critic_spec"):
-        discriminator = _built(config["critic_spec"])
+        discriminator = _built(config["critic_spec"], bare=bool(shipped)).to(device_of(unwrap(generator)))
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None:
         raise HeadError(
             f"This head looks with a discriminator ({config['discriminator']['class']}). Pass one of that "
             "architecture: from_pretrained(folder, G, D)."
         )
-    critic = _with_weights(discriminator, shipped) if shipped and discriminator else discriminator
+    critic = discriminator
+    if shipped and critic is not None:
+        critic = _with_weights(critic, shipped)
     if critic_input is None and config["critic_input"] is None:
         raise HeadError(
             "This head was made with a critic_input function of its author's, which a head cannot store. "
@@ -245,7 +249,8 @@ def from_pretrained(
             "Pass the same function: from_pretrained(..., response=...)."
         )
     try:
-        loop = _attached(config, generator, critic, critic_input, response, example, modules or {})
+        how = _method_of(config, generator, method)
+        loop = _attached(config, generator, critic, critic_input, response, example, modules or {}, how)
     except HeadError:
         raise
     except (FbwrapError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -259,6 +264,7 @@ def from_pretrained(
     loop.facts["head_has_discriminator"] = bool(shipped)
     loop.facts["trained_on"] = config["trained_on"]
     loop.facts["critic_spec"] = config.get("critic_spec")
+    loop.facts["adapter"] = config.get("adapter")
     floats = {tensor.dtype for tensor in tensors[FEEDBACK].values() if tensor.is_floating_point()}
     if len(floats) == 1:
         loop.feedback.to(floats.pop())
@@ -266,12 +272,26 @@ def from_pretrained(
     return loop
 
 
-def _built(spec: Any) -> nn.Module:
+def _method_of(config: Mapping[str, Any], generator: nn.Module, method: str | None) -> str:
+    """The method of G that a head says generates. A stranger's head may not choose one freely: it is the one that
+    an adapter knows this G by, or that the user names."""
+    said = config.get("method", "forward")
+    if said not in ("forward", method) and said != Recognised(generator, None, "auto").method:
+        raise HeadError(
+            f"This head says that G generates by its method {said!r}, and no adapter knows this G so. If it does, pass "
+            f"from_pretrained(..., method={said!r})."
+        )
+    return str(said)
+
+
+def _built(spec: Any, *, bare: bool) -> nn.Module:
     """A critic that was made by name."""
     try:
         name, (low, high) = spec
-        return build_critic(str(name), (float(low), float(high)))
-    except (TypeError, ValueError) as error:
+        return build_critic(str(name), (float(low), float(high)), bare=bare)
+    except FbwrapError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"The head's config is damaged: critic_spec={spec!r}. Get it again.") from error
 
 
@@ -283,6 +303,7 @@ def _attached(
     response: str | Callable[[Any], Tensor] | None,
     example: Any,
     modules: Mapping[str, Any],
+    method: str,
 ) -> FeedbackLoop:
     """A fresh loop with a config's links and settings."""
     if example is None:
@@ -302,7 +323,9 @@ def _attached(
         first=config["first"],
         critic_mode=config["critic_mode"],
         detach_signals=config["detach_signals"],
-        method=config.get("method", "forward"),
+        method=method,
+        critic_size=config.get("critic_size"),
+        adapter=None,  # all that it knew is in the config
     )
 
 
@@ -333,7 +356,8 @@ def _check_config(path: Path, config: Any) -> None:
         "links": list, "steps": int, "strength": float, "first": str, "critic_mode": str,
         "example": list, "generator": dict, "files": dict, "trained_on": dict, "own_response": bool,
         "detach_signals": bool,
-        "critic_input": (str, type(None)), "response": (str, type(None)),
+        "critic_input": (str, type(None)), "response": (str, type(None)), "adapter": dict, "method": str,
+        "critic_size": (str, type(None)), "critic_spec": (list, type(None)),
         "discriminator": (dict, type(None)),
     }  # fmt: skip
     for key, kind in wanted.items():

@@ -18,7 +18,6 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 """
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +31,7 @@ from .critic import CriticInput
 from .dice import Dice
 from .errors import DetachedError, SettingError, UnsupportedError
 from .export import export
+from .hosting import standing_in, take_over
 from .keeping import kept, modes, put_back, put_back_on_error, values_of
 from .links import Connection
 from .locks import locked
@@ -42,8 +42,8 @@ from .probe import Trace, device_of
 from .proof import proven
 from .rollout import LinkHandle, Rollout
 from .settings import Strength, check_steps, check_strength, is_zero
-from .surroundings import eager, is_rolling, outside_inference_mode, rolling, usable
-from .tape import Key, Replay, Schedule, wrapped
+from .surroundings import eager, outside_inference_mode, rolling, usable
+from .tape import Key, Replay, Schedule
 from .trees import map_tensors
 
 logger = logging.getLogger("fbwrap")
@@ -103,6 +103,8 @@ class FeedbackLoop(nn.Module):
         self._uninstall: list[ExitStack] = []
         self._mutated = mutated
         self._frozen: list[nn.Parameter] = []
+        self._installed: ExitStack | None = None
+        self._hosted = False
         self.eval()
 
     # -- settings ---------------------------------------------------------------------------------
@@ -229,21 +231,7 @@ class FeedbackLoop(nn.Module):
         For somebody else's inference code, which calls G and knows nothing of fbwrap.
         """
         self._check_attached()
-        net = unwrap(self.generator)
-
-        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if is_rolling(net):  # this loop's own passes, or those of another loop on the same G
-                return forward(*args, **kwargs)
-            self._inside.forward = forward  # hooks on G itself run around the whole loop, once
-            try:
-                return self(*args, **kwargs)
-            finally:
-                self._inside.forward = None
-
-        with ExitStack() as stack:
-            if "torch._dynamo" in sys.modules:
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(wrapped({net: around}, any_thread=True, method=self.method))
+        with standing_in(self.generator, self.method, self._as_guest, self._inside) as stack:
             self._uninstall.append(stack)
             try:
                 yield self
@@ -253,40 +241,41 @@ class FeedbackLoop(nn.Module):
     def install(self) -> "FeedbackLoop":
         """From here to :meth:`detach` (or :meth:`uninstall`) the generator itself runs the loop: one line for
         a script that calls G and knows nothing of fbwrap. Once is enough."""
-        if not self._uninstall:
-            self._kept_installed = ExitStack()
-            self._kept_installed.enter_context(self.installed())
+        if self._installed is None:
+            self._installed = ExitStack()
+            self._installed.enter_context(self.installed())
         return self
 
     def uninstall(self) -> None:
-        """The generator is itself again; the loop can still be called."""
-        for stack in list(self._uninstall):
-            stack.close()
+        """Undo :meth:`install`; the loop can still be called."""
+        if self._installed is not None:
+            self._installed.close()
+            self._installed = None
 
     def train_with(self, optimizer: torch.optim.Optimizer) -> "FeedbackLoop":
         """Let somebody's optimizer train the feedback modules in place of G: one line for a training script.
 
-        G's parameters leave it and the modules' take their place in its first group (rate, betas, schedules and
-        scalers stay). Until :meth:`detach` G is frozen, and run in eval mode by the loop; the loop is put into
-        train mode.
+        G's parameters leave it and the modules' take their place in the group that held them (rate, betas, schedules
+        and scalers stay). Until :meth:`detach` G is frozen, and run in eval mode by the loop, whose modules are in
+        the mode that the script puts G into. Afterwards the optimizer still holds the modules.
         """
-        base = {id(parameter): parameter for parameter in self.generator.parameters()}
-        groups = [(group, [p for p in group["params"] if id(p) not in base]) for group in optimizer.param_groups]
-        if all(len(group["params"]) == len(others) for group, others in groups):
-            raise SettingError("This optimizer holds no parameter of the loop's generator. Pass G's optimizer.")
-        for group, others in groups:
-            group["params"] = others
-        optimizer.param_groups[0]["params"] += list(self.parameters())
-        for parameter in base.values():
-            optimizer.state.pop(parameter, None)
-            self._frozen += [parameter] * parameter.requires_grad
-            parameter.requires_grad_(False)
+        self._check_attached()
+        self._frozen += take_over(optimizer, self.generator, self)
+        self._hosted = True
         return self.train()
+
+    def _as_guest(self, *args: Any, **kwargs: Any) -> Any:
+        """The loop as the script's G: where a script trains it, its modules follow G's mode."""
+        with modes(list(self.feedback.modules()) if self._hosted else [], unwrap(self.generator).training):
+            return self(*args, **kwargs)
 
     def detach(self) -> None:
         """Let go of G and D. They are what they were before :func:`fbwrap.attach`. Idempotent."""
         self._detached = True
         self.uninstall()
+        for stack in list(self._uninstall):
+            stack.close()
+        self._hosted = False
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._frozen.clear()
@@ -417,7 +406,7 @@ class FeedbackLoop(nn.Module):
         with (
             locked(generator, critic),
             rolling(generator),
-            modes(list(generator.modules()) if self._frozen else [], False),
+            modes(list(generator.modules()) if self._hosted else [], False),
             eager([*generator.modules(), *(critic.modules() if critic is not None else ())]),
         ):
             yield
@@ -441,7 +430,7 @@ class FeedbackLoop(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state["_inside"], state["_uninstall"] = None, []
+        state |= {"_inside": None, "_uninstall": [], "_installed": None}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Layers by name: listing, globs, near matches, and the way into a layer's output.
 
 Example:
-    >>> from torch import nn
+    >>> from torch import Tensor, nn
     >>> net = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
     >>> match(net, "*"), str(parse("encoder.3#1[0]"))
     (['0', '1'], 'encoder.3#1[0]')
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import LayerNotFoundError
 
@@ -131,6 +131,8 @@ def resolve(model: nn.Module, pattern: "str | nn.Module | Ref") -> list[Ref]:
 def follow(value: Any, path: Path) -> Any:
     """The value at ``path`` inside nested tuples, lists, mappings and objects with attributes."""
     for key in path:
+        if isinstance(value, Tensor):
+            raise TypeError("there is a tensor, which has no parts")
         if isinstance(key, str) and not isinstance(value, dict) and hasattr(value, key):
             value = getattr(value, key)
         else:

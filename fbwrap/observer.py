@@ -72,7 +72,10 @@ class Observer:
             if taps or respond:
                 given = self._given(output, args, kwargs)
                 size = None if respond else self._size
-                with self._as_asked(how.critic_mode), sized(unwrap(self.net) if self.net else None, size, given):
+                with (
+                    self._as_asked(how.critic_mode),
+                    sized(unwrap(self.net) if self.net is not None else None, size, given),
+                ):
                     values, answer = read(
                         lambda: self._ask(given),
                         list(dict.fromkeys(taps.values())),

@@ -15,9 +15,10 @@ from typing import Any
 from torch import nn
 
 from .adapter import Adapter, CriticFamily, Family, GeneratorFamily, Network, Verdict
+from .critic import critic_input_of
 from .errors import SettingError
 from .links import Link
-from .naming import names
+from .naming import names, unwrap
 from .pairing import auto, best_source, targets_of
 from .plugins import adapters, broken, tried
 from .probe import Trace
@@ -72,13 +73,16 @@ def explain(generator: Any = None, discriminator: nn.Module | None = None) -> Ex
 
     Args:
         generator: as for :func:`fbwrap.attach`; None: only the discriminator is looked at.
-        discriminator: likewise.
+        discriminator: a module, or None.
 
     Returns:
         A report that prints, with what was recognised in ``.generator`` and ``.discriminator``.
     """
     net = held(generator)
-    return _asked(net if isinstance(net, nn.Module) else None, discriminator, adapters())
+    for what, network in (("generator", net), ("discriminator", discriminator)):
+        if not isinstance(network, nn.Module | None):
+            raise SettingError(f"{what}={network!r} is not a torch.nn.Module.")
+    return _asked(net, discriminator, adapters())
 
 
 def _asked(generator: nn.Module | None, critic: nn.Module | None, known: Sequence[Adapter]) -> Explanation:
@@ -140,17 +144,21 @@ class Recognised:
 
     def __init__(self, generator: nn.Module, critic: nn.Module | None, adapter: str | Adapter | None):
         self._generator, self._critic = generator, critic
+        self._adapter = adapter
         self.found = _asked(generator, critic, _chosen(adapter))
-        if adapter not in ("auto", None) and not (self.found.generator or self.found.discriminator):
-            raise SettingError(
-                f"The adapter {getattr(adapter, 'name', adapter)!r} does not know these networks:\n{self.found}\n"
-                "Pass adapter='auto', or name layers, example and critic_input yourself."
-            )
         made, asked = self.found.generator, self.found.discriminator
         family = made.family if made else None
         self._made = family if isinstance(family, GeneratorFamily) else GeneratorFamily("")
         family = asked.family if asked else None
         self._asked = family if isinstance(family, CriticFamily) else CriticFamily("")
+
+    def check(self) -> None:
+        """Refuse an adapter that was asked for and knows neither network."""
+        if self._adapter not in ("auto", None) and not (self.found.generator or self.found.discriminator):
+            raise SettingError(
+                f"The adapter {getattr(self._adapter, 'name', self._adapter)!r} does not know these networks:\n"
+                f"{self.found}\nPass adapter='auto', or name layers, example and critic_input yourself."
+            )
 
     @property
     def module(self) -> Any:
@@ -165,7 +173,10 @@ class Recognised:
     @property
     def method(self) -> str:
         """The method of G that generates."""
-        return self._made.method
+        match, name = self.found.generator, self._made.method
+        if match and not callable(getattr(unwrap(self._generator), name, None)):
+            return str(tried(match.adapter, "method", getattr, unwrap(self._generator), name) or "forward")
+        return name
 
     @property
     def response(self) -> str | None:
@@ -177,10 +188,11 @@ class Recognised:
         """The attribute of D that holds the only height that it takes."""
         return self._asked.size
 
-    @property
-    def value_range(self) -> tuple[float, float] | None:
-        """Of G's samples."""
-        return self._made.value_range or value_range(self._generator)
+    def value_range(self, made: Trace) -> tuple[float, float] | None:
+        """Of G's samples: as its last layer tells, else as its family is known to have it; None where neither does."""
+        ended = sorted((call for call in made.calls if call.done), key=lambda call: -call.end)
+        last = next((call for call in ended if not list(call.module.children())), None)
+        return _RANGES.get(type(last.module).__name__ if last else "") or self._made.value_range
 
     def example(self) -> Any:
         """Inputs of G; None where nobody knows."""
@@ -194,8 +206,8 @@ class Recognised:
         match, how = self.found.discriminator, self._asked.critic_input
         if match is None or isinstance(how, str) or self._critic is None:
             return how if isinstance(how, str) else "output"
-        answer = tried(match.adapter, "critic_input", how, Network(self._generator, made), Network(self._critic))
-        return answer if isinstance(answer, str) else "output"
+        pair = Network(self._generator, made), Network(self._critic)
+        return tried(match.adapter, "critic_input", lambda: critic_input_of(str(how(*pair)))[0]) or "output"
 
     def links(
         self, placement: str, made: Trace, asked: Trace | None, image_dims: int, source: tuple[str, ...] | None
@@ -222,32 +234,30 @@ class Recognised:
             wanted = self._made.placements[placement]
         if match is None or wanted is None:
             return []
-        net = Network(self._generator, made)
-        if callable(wanted):
-            wanted = tried(match.adapter, "targets", wanted, net) or ()
+        net, how = Network(self._generator, made), wanted
         called = {call.name for call in made.calls if call.done}
-        return [name for glob in wanted for name in net.find(glob) if name in called]
+
+        def targets() -> list[str]:
+            globs = how(net) if callable(how) else how
+            return [name for glob in globs for name in net.find(glob) if name in called]
+
+        return tried(match.adapter, "targets", targets) or []
 
     def _source(self, made: Trace, target: str, asked: Trace, image_dims: int) -> str:
         call = made.calls_of(names(made.model)[target])[0]
         form = form_of(next(iter(call.outputs.values())).shape, call.layout, image_dims)
         return str(best_source(form, asked, image_dims, self._asked.sources)[0])
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, ran: Trace) -> dict[str, Any]:
         """What a head says about the networks that it was made for."""
         made, asked = self.found.generator, self.found.discriminator
-        matches = [match for match in (made, asked) if match]
+        matches, span = [match for match in (made, asked) if match], self.value_range(ran)
         return {
             "generator": str(made) if made else None,
             "discriminator": str(asked) if asked else None,
-            "value_range": list(self.value_range) if self.value_range else None,
+            "value_range": list(span) if span else None,
             "citations": list(dict.fromkeys(match.adapter.citation for match in matches)),
         }
-
-
-def value_range(generator: nn.Module) -> tuple[float, float] | None:
-    """The range of a generator's samples, told by its last layer; None where that does not tell."""
-    return _RANGES.get(Network(generator).types.rpartition(" ")[2])
 
 
 def _chosen(adapter: str | Adapter | None) -> tuple[Adapter, ...]:
@@ -264,10 +274,11 @@ def _chosen(adapter: str | Adapter | None) -> tuple[Adapter, ...]:
     return named
 
 
-def build_critic(spec: str, span: tuple[float, float] | None) -> nn.Module:
+def build_critic(spec: str, span: tuple[float, float] | None, *, bare: bool = False) -> nn.Module:
     """A critic made by name: ``"timm:resnet18"``.
 
     Args:
+        bare: its weights will be loaded, and none need be fetched.
         span: the range of the samples that it will see; None: nobody knows.
 
     Raises:
@@ -286,4 +297,4 @@ def build_critic(spec: str, span: tuple[float, float] | None) -> nn.Module:
             f"discriminator={spec!r} needs to know the range of G's samples, and neither an adapter nor G's last "
             "layer tells it. Pass value_range=, for example value_range=(-1, 1)."
         )
-    return build(rest, span)
+    return build(rest, span, bare)

@@ -10,7 +10,7 @@ Example:
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -57,6 +57,28 @@ def usable(inputs: Any) -> Any:
 def is_compiled(module: nn.Module) -> bool:
     """Whether a module is, or wraps, compiled code."""
     return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
+_everywhere: list[ExitStack] = []  # one per block within eager_while; the first holds the stance
+_counting = threading.Lock()
+
+
+@contextmanager
+def eager_while() -> Iterator[None]:
+    """Within the block compiled code runs as it was written, in the whole process; blocks may end in any order."""
+    with _counting:
+        if not _everywhere:
+            _everywhere.append(ExitStack())
+            _everywhere[0].enter_context(torch.compiler.set_stance("force_eager"))
+        else:
+            _everywhere.append(ExitStack())
+    try:
+        yield
+    finally:
+        with _counting:
+            last = _everywhere.pop() if len(_everywhere) > 1 else None
+            if last is None:
+                _everywhere.pop().close()
 
 
 @contextmanager

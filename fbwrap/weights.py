@@ -95,6 +95,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None
     """
     net = unwrap(model)
     wanted = net.state_dict()
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]  # old files lack these counters
     candidates = [(keys, state) for keys, state in _dicts(read_weights(path)) if key is None or key in keys]
     if not candidates:
         what = f"under {key!r}" if key else "in it"
@@ -103,19 +104,15 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], key: str | None
     for keys, state in candidates:
         for prefix in _prefixes(state, wanted):
             mine = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            fits = sum(name in mine and mine[name].shape == value.shape for name, value in wanted.items())
+            fits = sum(name in mine and mine[name].shape == wanted[name].shape for name in needed)
             rank = (fits, any(each in _AVERAGES for each in keys))
             if best is None or rank > best[0]:
                 best = (rank, Found(keys, prefix), mine)
-    if best is None or best[0][0] < _needed(wanted):
+    if best is None or best[0][0] < len(needed):
         raise WeightsError(_unfit(net, path, wanted, best))
-    net.load_state_dict({name: value for name, value in best[2].items() if name in wanted}, strict=False)
+    fitting = {name: value for name, value in best[2].items() if name in wanted and value.shape == wanted[name].shape}
+    net.load_state_dict(fitting, strict=False)
     return best[1]
-
-
-def _needed(wanted: Mapping[str, Tensor]) -> int:
-    """All but the counters that old files lack."""
-    return sum(not name.endswith("num_batches_tracked") for name in wanted)
 
 
 def _dicts(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:

@@ -14,7 +14,7 @@ TRAITS = (
 HEAD = """# Supported networks
 
 Written by `pytest tests/test_adapters.py --support`, and compared with what the tests find whenever they run: a row
-is here because `fbwrap.attach(G, D)`, with nothing else said, passed every check on it.
+is here because `fbwrap.attach(G, D)`, with nothing more than what stands under *said*, passed every check on it.
 
 The checks: it is *recognised*, with the links below; a fresh loop is the *identity* (`torch.equal` to G); two steps
 of a head with random weights are *exactly* (`torch.equal`) those of a loop written by hand with torch's own hooks
@@ -56,6 +56,7 @@ def row_of(entry, loop):
     dims = len(loop.connections[0].form.spatial)
     return {
         "networks": entry.source or "look-alike",
+        "said": ", ".join(f"`{key}`" for key in entry.options),
         "generator": entry.generator or '(unknown: `layers="auto"`)',
         "discriminator": entry.critic or ("none" if loop.discriminator is None else "(unknown)"),
         "links": "<br>".join(f"`{c}`" for c in loop.connections),
@@ -68,7 +69,7 @@ def row_of(entry, loop):
 
 def render(results):
     """The page."""
-    columns = ("networks", "generator", "discriminator", "links", "dims", *TRAITS, "cost", "head")
+    columns = ("networks", "said", "generator", "discriminator", "links", "dims", *TRAITS, "cost", "head")
     lines = ["| pair | " + " | ".join(columns) + " | checks |", "|" + " --- |" * (len(columns) + 2)]
     for name, found in results.items():
         cells = [found[column] for column in columns]

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "naming", "trees", "dice", "locks", "keeping", "tape", "probe", "signals", "modules",
     "critic", "settings", "links", "pairing", "plan", "surroundings", "corrections", "fingerprint", "observer",
-    "proof", "rollout", "export", "loop", "table", "spec", "weights", "adapter", "plugins", "recognise", "resolve",
-    "attach", "example", "head",
+    "proof", "rollout", "export", "hosting", "loop", "table", "spec", "weights", "adapter", "plugins", "recognise",
+    "resolve", "attach", "example", "head",
 ]  # fmt: skip
 
 

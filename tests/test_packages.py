@@ -195,11 +195,21 @@ def test_only_heads_learn_in_a_recipe(timm):
     ("spec", "message"),
     [
         ("timm:nonsense_net", "timm cannot make 'nonsense_net'"),
-        ("timm:resnet10t(wrong=1)", "Options are pretrained, levels and width"),
+        ("timm:resnet10t(wrong=1)", "options are pretrained=, levels= and width="),
         ("timm:resnet10t(pretrained=open)", "cannot be read"),
         ("timm:hf_hub:someone/model", "not an address"),
+        ("timm:resnet10t(pretrained='http://somewhere')", "True or False"),
+        ("timm:resnet10t(width=2000000000)", "width 1 to 4096"),
+        ("timm:resnet10t(levels=[99])", "levels a list of numbers"),
     ],
 )
 def test_wrong_critic_names(timm, spec, message):
     with pytest.raises(SettingError, match=message):
         fbwrap.attach(translate.ResnetGenerator(), spec)
+
+
+def test_the_critic_serves_a_g_of_another_precision(timm):
+    for dtype in (torch.float64, torch.bfloat16):
+        G = latent.dcgan_g(size=32).to(dtype).eval()
+        loop = stir(fbwrap.attach(G, "timm:resnet10t(pretrained=False, levels=[2])"), 0.01)
+        assert loop(torch.randn(2, 8, 1, 1, dtype=dtype)).dtype == dtype

@@ -1,6 +1,8 @@
 """Recognition: adapters as plugins, what a broken one does, and everything that can be asked of them."""
 
+import copy
 import logging
+import pickle
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -226,6 +228,15 @@ def test_install_is_one_line_and_detach_undoes_it():
     loop.uninstall()
     assert torch.equal(G(z), plain)
     loop.install()
+    assert torch.equal(G(z), y), "installed again"
+    copied = copy.deepcopy(loop)
+    pickle.loads(pickle.dumps(loop))
+    assert torch.equal(copied(z), y)
+    with loop.installed():
+        loop.uninstall()
+        assert torch.equal(G(z), y), "the block still holds"
+        loop.install()
+    assert torch.equal(G(z), y)
     loop.detach()
     assert torch.equal(G(z), plain)
     assert "forward" not in vars(G)
@@ -386,3 +397,181 @@ def test_the_example_script_runs(capsys):
     printed = capsys.readouterr().out
     assert "activation#1 <- dual <- activation#0" in printed
     assert all(float(line.rsplit(" ", 1)[1]) > 0 for line in printed.splitlines() if "moved by" in line)
+
+
+def test_contributings_adapter_works_as_it_stands():
+    import re
+    from pathlib import Path
+
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    scope = {"nn": nn, "torch": torch}
+    for block in re.findall(r"<!-- test: \w+ -->\n```python\n(.*?)```", text, re.DOTALL):
+        exec(block, scope)
+    loop = fbwrap.attach(scope["Painter"](), scope["Judge"](), adapter=scope["ADAPTER"])
+    assert [str(c) for c in loop.connections] == ["stages.0 <- dual <- look.3", "stages.1 <- dual <- look.1"]
+    z, label = torch.randn(3, 64), torch.tensor([1, 2, 3])
+    assert loop.rollout(z, label).responses[0].shape == (3, 1)
+
+
+# -- what a review found ------------------------------------------------------------------------------
+def test_a_strangers_head_calls_no_method_of_its_choice(tmp_path):
+    import json
+
+    from fbwrap.errors import HeadError
+
+    net, D = Codec(), tiny_critic()
+    net.save_pretrained = lambda where: (tmp_path / "written").write_text("x")
+    loop = fbwrap.attach(net, D, [("mid", "1")], example=torch.randn(1, 4, 4, 4), method="decode")
+    loop.save_pretrained(tmp_path / "head")
+    path = tmp_path / "head" / "config.json"
+    with pytest.raises(HeadError, match=r"no adapter knows this G so.*method='decode'"):
+        fbwrap.from_pretrained(tmp_path / "head", net, D)
+    assert fbwrap.from_pretrained(tmp_path / "head", net, D, method="decode").method == "decode"
+    for name in ("save_pretrained", "double", "__init__", "requires_grad_"):
+        config = json.loads(path.read_text())
+        config |= {"method": name, "example": [[{"value": str(tmp_path)}], {"mapping": {}}]}
+        path.write_text(json.dumps(config))
+        before = [p.requires_grad for p in net.parameters()]
+        with pytest.raises(HeadError):
+            fbwrap.from_pretrained(tmp_path / "head", net, D)
+        assert [p.requires_grad for p in net.parameters()] == before
+        assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert not (tmp_path / "written").exists()
+    with pytest.raises(SettingError, match="belongs to every module"):
+        fbwrap.attach(net, D, example=torch.randn(1, 4, 4, 4), method="double")
+
+
+def test_a_response_path_ends_at_a_tensor():
+    from fbwrap.errors import CriticError
+
+    G, D = Tiny(), tiny_critic()
+    loop = fbwrap.attach(G, D, [("grow", "1")], example=torch.randn(2, 4, 1, 1), response="[0]")
+    with pytest.raises(CriticError, match="nothing at response"):
+        loop.respond(torch.zeros(2, 3, 8, 8), torch.randn(2, 4, 1, 1))
+
+
+def test_what_an_adapter_filled_in_is_in_the_head(tmp_path):
+    """Loading asks no adapter: what was known, or switched off, at attach holds."""
+    G, D = latent.dcgan_g(size=32), translate.NLayerDiscriminator()
+    z = torch.randn(2, 8, 1, 1)
+    loop = fbwrap.attach(G, D, [("main.5", "model.4")], example=z, adapter=None, response=lambda answer: answer)
+    loop.facts["own_response"] = False
+    loop.save_pretrained(tmp_path / "head")
+    assert fbwrap.from_pretrained(tmp_path / "head", G, D).facts["response"] is None
+
+
+def test_plain_networks_leave_torch_compile_alone():
+    G, D = latent.dcgan_g(size=32), latent.DcganD(size=32)
+    seen = []
+
+    def count(graph, inputs):
+        seen.append(1)
+        return graph.forward
+
+    with fbwrap.attach(G, D).installed():
+        torch.compile(lambda x: x * 2 + 1, backend=count)(torch.ones(2))
+    assert seen
+
+
+def test_compiled_generators_may_be_let_go_in_any_order():
+    from torch._dynamo import eval_frame
+
+    loops = []
+    for _ in range(2):
+        G = latent.dcgan_g(size=32).eval()
+        loops.append(fbwrap.attach(torch.compile(G, backend="eager"), latent.DcganD(size=32)))
+    first, second = (loop.install() for loop in loops)
+    first.detach()
+    assert eval_frame._stance.stance == "force_eager", "the second still needs it"
+    second.detach()
+    assert eval_frame._stance.stance == "default"
+
+
+@pytest.mark.parametrize(
+    ("last", "span"), [(nn.Tanh(), (-1.0, 1.0)), (nn.Sigmoid(), (0.0, 1.0)), (nn.Identity(), None)]
+)
+def test_the_range_is_that_of_the_layer_that_ran_last(last, span):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.up, self.last = nn.Linear(8, 128), nn.ConvTranspose2d(8, 3, 4, 2, 1), last
+            self.gate = nn.Sigmoid()  # defined last, runs in the midst
+
+        def forward(self, z):
+            return self.last(self.up(self.gate(self.fc(z)).view(-1, 8, 4, 4)))
+
+    loop = fbwrap.attach(Gated(), tiny_critic(), [("fc", "1")], example=torch.randn(1, 8))
+    found = loop.facts["adapter"]["value_range"]
+    assert (tuple(found) if found else None) == span
+
+
+def test_a_malformed_adapter_is_refused_where_it_is_made():
+    family = GeneratorFamily("x", layers={"grow": ""})
+    with pytest.raises(TypeError, match="generators must be a tuple of GeneratorFamily"):
+        Adapter("x", "", generators=family)
+    for targets in (3, ("grow", 3)):
+        adapter = Adapter("x", "", (GeneratorFamily("x", layers={"grow": ""}, targets=targets),))
+        assert len(fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=adapter)) >= 1
+    wrong = Adapter("x", "", critics=(CriticFamily("c", layers={"0": ""}, critic_input=lambda g, d: "nonsense"),))
+    loop = fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=wrong)
+    assert loop.facts["critic_input"] == "output"
+    absent = Adapter("x", "", (GeneratorFamily("x", layers={"grow": ""}, method="nowhere"),))
+    assert fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=absent).method == "forward"
+
+
+def test_train_with_on_frozen_networks_other_groups_and_other_optimizers():
+    G, D = latent.dcgan_g(size=32), latent.DcganD(size=32)
+    other = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(
+        [{"params": list(other.named_parameters()), "lr": 1e-9}, {"params": list(G.named_parameters()), "lr": 1e-3}]
+    )
+    G.requires_grad_(False)
+    G.train()
+    before = G.main[1].running_mean.clone()
+    loop = fbwrap.attach(G, D).install().train_with(optimizer)
+    held = {id(p) for p in optimizer.param_groups[1]["params"]}
+    assert held == {id(p) for p in loop.parameters()}, "in the group that held G"
+    optimizer.state_dict()
+    G(torch.randn(4, 8, 1, 1))
+    assert torch.equal(G.main[1].running_mean, before), "frozen beforehand, and still run in eval mode"
+    norm = next(m for m in loop.modules() if isinstance(m, nn.BatchNorm2d))
+    kept = norm.running_mean.clone()
+    G.eval()(torch.randn(4, 8, 1, 1))
+    assert torch.equal(norm.running_mean, kept), "sampling moves no statistics of the head"
+    G.train()(torch.randn(4, 8, 1, 1))
+    assert not torch.equal(norm.running_mean, kept)
+    loop.detach()
+    with pytest.raises(fbwrap.errors.DetachedError):
+        loop.train_with(torch.optim.Adam(G.parameters()))
+    with pytest.raises(SettingError, match="LBFGS"):
+        fbwrap.attach(G, D).train_with(torch.optim.LBFGS(G.parameters()))
+
+
+def test_two_threads_may_look_at_a_d_of_one_size():
+    pytest.importorskip("basicsr")
+    import threading
+
+    from families import basicsr
+
+    D, G = basicsr("vgg").eval(), basicsr("rrdb").eval()
+    loop = fbwrap.attach(G, D)
+    failed = []
+
+    def run(work):
+        try:
+            for _ in range(4):
+                work()
+        except Exception as error:
+            failed.append(error)
+
+    works = [lambda: loop(torch.rand(1, 3, 12, 12)), lambda: fbwrap.attach(basicsr("rrdb"), D)]
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not failed
+    assert D.input_size == 128
+
+
+def test_explain_takes_modules_and_says_so():
+    with pytest.raises(SettingError, match="discriminator='timm:x' is not a"):
+        fbwrap.explain(Tiny(), "timm:x")

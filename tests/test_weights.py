@@ -116,3 +116,15 @@ def test_what_does_not_fit_is_said_and_nothing_is_changed(tmp_path, make, messag
     with pytest.raises(WeightsError, match=message):
         fbwrap.load_weights(model, tmp_path / "w.pth")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_no_missing_weight_hides_behind_a_counter(tmp_path):
+    model = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))))
+    part = {key: value for key, value in state(model).items() if key not in ("0.weight", "2.weight")}
+    torch.save(part, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"it lacks 0\.weight, 2\.weight"):
+        fbwrap.load_weights(model, tmp_path / "w.pth")
+    whole = {**state(model), "1.num_batches_tracked": torch.zeros(4), "0.weight": torch.zeros(3, 3, 1, 1)}
+    torch.save(whole, tmp_path / "w.pth")
+    fbwrap.load_weights(model, tmp_path / "w.pth")
+    assert not model[0].weight.any()

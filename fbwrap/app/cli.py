@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fbwrap import __version__
+from fbwrap import __version__, explain
 from fbwrap.errors import FbwrapError
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -62,6 +62,10 @@ def inspect(
         list[str] | None, typer.Option("--link", "-l", help="G_LAYER or G_LAYER=D_LAYER; may be repeated.")
     ] = None,
     module: Annotated[str | None, typer.Option(help="Kind of feedback module.")] = None,
+    placement: Annotated[str | None, typer.Option(help="Another placement that the adapter knows, by name.")] = None,
+    value_range: Annotated[
+        tuple[float, float] | None, typer.Option(help="Of G's samples, for timm critics: -1 1.")
+    ] = None,
     critic_input: Annotated[str | None, typer.Option(help="Preset: how D is called.")] = None,
     response: Annotated[str | None, typer.Option(help="Path to D's response, such as [0][-1].")] = None,
     method: Annotated[str | None, typer.Option(help="G's method, if it is not called: decode.")] = None,
@@ -80,14 +84,17 @@ def inspect(
         if discriminator is not None and not discriminator.startswith("timm:"):
             critic = load_model(discriminator, critic_weights)
         pairs = [tuple(item.split("=", 1)) if "=" in item else item for item in link or []]
+        network = load_model(generator, weights)
+        if why:  # also where attaching fails
+            typer.echo(f"{explain(network, critic if not isinstance(critic, str) else None)}\n")
         text = report(
-            load_model(generator, weights),
+            network,
             critic,
             example=example_of(example),
-            links=pairs or "auto",
+            links=pairs or (f"auto:{placement}" if placement else "auto"),
+            value_range=value_range,
             module=module,
             layers=layers,
-            why=why,
             critic_input=critic_input,
             response=response,
             method=method,

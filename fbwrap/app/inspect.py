@@ -23,7 +23,6 @@ def report(
     *,
     links: Any = "auto",
     layers: bool = True,
-    why: bool = False,
     **options: Any,
 ) -> str:
     """What is recognised, every layer with its shapes, the links, and what steps of feedback cost.
@@ -31,11 +30,10 @@ def report(
     Args:
         links, options: as :func:`fbwrap.attach` takes them.
         layers: whether to list every layer.
-        why: whether to say of every adapter why it did or did not match.
     """
     loop = attach(generator, discriminator, links, **options)
     seen = explain(generator, loop.discriminator)
-    parts = [str(seen) if why else "\n".join(str(seen).splitlines()[:2])]
+    parts = ["\n".join(str(seen).splitlines()[:2])]
     parts += ["\n".join(loop.facts["adapter"]["citations"])] * bool(loop.facts["adapter"]["citations"])
     for what, trace in zip(("generator", "discriminator"), loop.traces, strict=True):
         if layers and trace is not None:
