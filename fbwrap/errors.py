@@ -54,5 +54,9 @@ class WeightsError(FbwrapError, ValueError):
     """A weights file is missing, damaged, holds code, or belongs to another network."""
 
 
+class DataError(FbwrapError, ValueError):
+    """Training data is missing or cannot be read."""
+
+
 class TrainingError(FbwrapError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint of another run."""

@@ -64,7 +64,7 @@ class AFL:
             )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
-        self.loop, self.options = loop, Options(**options)
+        self.loop, self.options = loop, Options.of(options)
         self._perceptual, self._trackers = perceptual, trackers
         self._critic = Critic(copied(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
 

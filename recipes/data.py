@@ -1,4 +1,4 @@
-"""Batches from what the user has: tensors, a function, or any iterable.
+"""Batches from what the user has: tensors, a dataset, a function, or any iterable.
 
 Example:
     >>> import torch
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from fbwrap.attach import inputs_of
 from fbwrap.errors import SettingError
@@ -26,9 +27,9 @@ class Batches:
     """An endless stream of batches.
 
     Args:
-        source: a tensor, or a tuple or dict of tensors of equal length, one sample a row; a function
-            ``f(n)`` that returns a batch of n; or any other iterable of batches (a list, a DataLoader),
-            started again at its end.
+        source: a tensor, or a tuple or dict of tensors of equal length, one sample a row; a dataset (it has a
+            length and gives item i; :mod:`fbwrap.recipes.sources`); a function ``f(n)`` that returns a batch of n; or
+            any other iterable of batches (a list, a DataLoader), started again at its end.
         seed: of the order of rows.
         device: where batches go.
     """
@@ -39,6 +40,7 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._function: Callable[[int], Any] | None = None
         self._iterator: Iterator[Any] | None = None
+        self._dataset: Any = None
         self._rows = 0
         rows = isinstance(source, Tensor | tuple | dict)
         held = [tensor for _, tensor in tensors(source)] if rows else []
@@ -49,6 +51,10 @@ class Batches:
                     f"The data's tensors have {[len(tensor) for tensor in held]} rows. Pass tensors of "
                     "one length, a sample a row."
                 )
+        elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, list):
+            self._dataset, self._rows = source, len(source)
+            if not self._rows:
+                raise SettingError("The data is empty: its dataset has no item.")
         elif callable(source):
             self._function = source
         elif not isinstance(source, Iterable):
@@ -61,6 +67,9 @@ class Batches:
         """The next batch, on the device: n samples (an iterable decides by itself how many)."""
         if self._rows:
             rows = self._next_rows(n)
+        if self._dataset is not None:
+            batch = default_collate([self._dataset[int(row)] for row in rows])
+        elif self._rows:
             batch = map_tensors(lambda tensor: tensor[rows.to(tensor.device)], self._source)
         elif self._function is not None:
             batch = self._function(n)

@@ -56,7 +56,7 @@ class GAN:
         **options: Any,
     ):
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
-        self.options = Options(**options)
+        self.options = Options.of(options)
         self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response, auxiliary)
         self._mode, self._perceptual, self._trackers = generator_mode, perceptual, trackers
 
@@ -115,7 +115,7 @@ def train_discriminator(
     with ExitStack() as stack:
         stack.enter_context(modes(list(net.modules()), False))
         stack.enter_context(frozen(net))
-        return Trainer(None, critic, Options(**options)).fit(
+        return Trainer(None, critic, Options.of(options)).fit(
             real_data,
             latents,
             steps,

@@ -5,7 +5,10 @@ Example:
     0.0004
 """
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from fbwrap.errors import SettingError
 
@@ -41,6 +44,16 @@ class Options:
     save_every: int = 500  #                 steps between checkpoints and sample grids, with out=
     keep: int = 2  #                         checkpoints that are kept, the newest
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Options":
+        """Options by name; a name that is none is said."""
+        known = [each.name for each in fields(cls)]
+        if wrong := [name for name in given if name not in known]:
+            near = difflib.get_close_matches(wrong[0], known, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise SettingError(f"There is no option {wrong[0]!r}.{hint} There are {', '.join(known)}.")
+        return cls(**given)
 
     def __post_init__(self) -> None:
         choices = {

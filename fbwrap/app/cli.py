@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fbwrap import __version__, explain
-from fbwrap.errors import FbwrapError
+from fbwrap.errors import FbwrapError, SettingError
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -100,6 +100,40 @@ def inspect(
             method=method,
         )
         typer.echo(text)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="An experiment; without a match, the names are listed.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, pictures and the head.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: steps=100, width=32, head.lr=1e-4; may be repeated.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option(help="A run in seconds, to see that all is in place.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda …")] = "cpu",
+    tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
+) -> None:
+    """Run one of the papers' experiments.
+
+    Example: fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
+    """
+    from fbwrap.recipes.experiments import EXPERIMENTS, run
+
+    with _in_one_sentence():
+        if name not in EXPERIMENTS:
+            known = "\n".join(f"  {key:<16} {value.about}" for key, value in EXPERIMENTS.items())
+            raise SettingError(f"There is no experiment {name!r}. There are:\n{known}")
+        pairs = [item.partition("=") for item in settings or []]
+        if wrong := [key for key, sign, _ in pairs if not sign]:
+            raise SettingError(f"--set {wrong[0]}: write KEY=VALUE.")
+        config = EXPERIMENTS[name]
+        config = (config.small() if smoke else config).changed({key: value for key, _, value in pairs})
+        folder = out or Path("runs") / name
+        _, fit = run(config, data, folder, resume=not fresh, trackers=tracker, device=device, seed=seed)
+        typer.echo(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}")
 
 
 @contextmanager

@@ -1,0 +1,314 @@
+"""The papers' experiments as small configs, run by ``fbwrap train NAME --data DIR``.
+
+Example:
+    >>> config = EXPERIMENTS["cifar10_dcgan"]
+    >>> config.head["lr"], config.changed({"head.lr": "1e-3", "width": "8"}).width
+    (0.0002, 8)
+
+Numbers are the papers' where known; a comment says where they are not. AFL's have two phases: G and D are trained
+(``base``), then the head with G frozen (``head``). FAL's have one, in which G, D and the head learn together. Every one
+has a smoke size, which runs in seconds.
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fbwrap
+from fbwrap.errors import SettingError
+
+from . import sources
+from .afl import AFL
+from .data import Pairs
+from .fal import FAL
+from .gan import GAN
+from .networks import dcgan, residual, voxel
+from .trainer import Fit
+
+Parts = tuple[nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of the papers.
+
+    Args:
+        about: where it is from.
+        recipe: ``"AFL"`` or ``"FAL"``.
+        networks: ``f(config)`` gives G and D.
+        data: ``f(folder, config)`` gives real data, or :class:`~fbwrap.recipes.data.Pairs`.
+        example: ``f(config)`` gives G's inputs for one sample; and, where data is not paired, its latents' shape.
+        layers, module, feedback_steps: as ``layers``, ``module`` and ``steps`` of :func:`fbwrap.attach`.
+        critic_input: as there.
+        size, z, width, blocks: of the networks.
+        base_steps, steps: optimizer steps of both phases.
+        base, head: options of both phases.
+        smoke: what a run in seconds changes.
+    """
+
+    about: str
+    recipe: str
+    networks: Callable[["Experiment"], Parts]
+    data: Callable[[Path | None, "Experiment"], Any]
+    latent: Callable[["Experiment"], tuple[int, ...]] | None = None
+    example: Callable[["Experiment"], Tensor] | None = None
+    layers: Any = "auto"
+    module: Any = "dual"
+    feedback_steps: int = 1
+    critic_input: str | None = None
+    size: int | tuple[int, int] = 32
+    z: int = 128
+    width: int = 64
+    blocks: int = 9
+    base_steps: int = 0
+    steps: int = 100_000
+    base: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, settings: Mapping[str, Any]) -> "Experiment":
+        """With other settings: ``{"steps": 10, "head.lr": "1e-3"}``; text is read as a literal.
+
+        Raises:
+            SettingError: there is no such setting.
+        """
+        new: Experiment = self
+        for key, value in settings.items():
+            group, dot, name = key.partition(".")
+            given = _literal(value)
+            if dot and group in ("base", "head"):
+                new = replace(new, **{group: {**getattr(new, group), name: given}})
+            elif not dot and key in ("size", "z", "width", "blocks", "base_steps", "steps", "layers", "module",
+                                     "feedback_steps"):  # fmt: skip
+                new = replace(new, **{key: given})
+            else:
+                raise SettingError(
+                    f"There is no setting {key!r}. There are size, z, width, blocks, base_steps, steps, layers, "
+                    "module, feedback_steps, and the options of both phases: base.lr, head.batch, …"
+                )
+        return new
+
+    def small(self) -> "Experiment":
+        """The smoke size."""
+        return self.changed({"base_steps": min(self.base_steps, 2), "steps": 2, "head.recalibrate": 1, **self.smoke})
+
+
+def _literal(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return value
+
+
+def run(
+    config: Experiment,
+    data: str | Path | None,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    progress: bool = True,
+    trackers: Any = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> tuple[fbwrap.FeedbackLoop, Fit]:
+    """Run an experiment: phase 1 where there is one, then the head; checkpoints, pictures and the head go to ``out``.
+
+    Args:
+        data: the folder or file of its data; the Swiss roll needs none.
+        resume: go on from what is in ``out``.
+    """
+    torch.manual_seed(seed)
+    G, D = (net.to(device) for net in config.networks(config))
+    folder, real = Path(out), config.data(Path(data) if data else None, config)
+    paired = isinstance(real, Pairs)
+    shape = config.latent(config) if config.latent else ()
+    latents = None if paired else lambda n: torch.randn(n, *shape, device=device)
+    common = {"seed": seed}
+    if config.base_steps:
+        GAN(G, D, critic_input=config.critic_input, trackers=trackers, **{**common, **config.base}).fit(
+            real, latents, config.base_steps, out=folder / "base", resume=resume, progress=progress
+        )
+    G.eval()
+    D.eval()
+    example = config.example(config).to(device) if config.example else torch.randn(2, *shape, device=device)
+    torch.manual_seed(seed)
+    loop = fbwrap.attach(
+        *(G, D, config.layers),
+        module=config.module,
+        example=example,
+        critic_input=config.critic_input,
+        steps=config.feedback_steps,
+    )
+    recipe = {"AFL": AFL, "FAL": FAL}[config.recipe]
+    fit = recipe(loop, trackers=trackers, **{**common, **config.head}).fit(
+        real, latents, config.steps, out=folder, resume=resume, progress=progress
+    )
+    return loop, fit
+
+
+# -- the parts ----------------------------------------------------------------------------------------
+
+
+def roll(n: int) -> Tensor:
+    """Points of the Swiss roll of the WGAN-GP authors, (n, 2)."""
+    t = 1.5 * torch.pi * (1 + 2 * torch.rand(n))
+    return (torch.stack((t * t.cos(), t * t.sin()), 1) + 0.25 * torch.randn(n, 2)) / 7.5
+
+
+def _mlp(config: Experiment) -> Parts:
+    def net(outside: int) -> nn.Sequential:
+        width = config.width
+        hidden = [
+            nn.Linear(2, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        ]
+        return nn.Sequential(*hidden, nn.Linear(width, outside))
+
+    return net(2), net(1)
+
+
+def _dcgan(norm: str) -> Callable[[Experiment], Parts]:
+    def networks(config: Experiment) -> Parts:
+        size = config.size if isinstance(config.size, int) else config.size[0]
+        return dcgan.Generator(config.z, config.width, size), dcgan.Discriminator(config.width, size, norm)
+
+    return networks
+
+
+def _images(folder: Path | None, config: Experiment) -> Any:
+    return sources.Images(_given(folder), config.size, flip=True)
+
+
+def _given(folder: Path | None) -> Path:
+    if folder is None:
+        raise SettingError("This experiment needs data: --data FOLDER.")
+    return folder
+
+
+def _side(config: Experiment) -> int:
+    return config.size if isinstance(config.size, int) else config.size[0]
+
+
+_CIFAR = {
+    "lr": 2e-4,
+    "critic_lr": 2e-4,
+    "betas": (0.0, 0.9),
+    "batch": 64,
+    "critic_steps": 5,
+    "critic_mode": "train",
+    "r1": 0.0,
+}
+_MAP = {"latent": lambda config: (config.z, 1, 1), "data": _images}
+_CIFAR_ABOUT = "AFL §4.2, Table 1: CIFAR-10, one dual module at 8x8"  # 50 epochs are a guess: the paper gives none
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "swiss_roll": Experiment(
+        "AFL §4.1, Fig. 4: four fully connected layers, a module at the last's input; WGAN-GP, 8000 + 8000 steps",
+        "AFL", _mlp, lambda folder, config: roll, lambda config: (2,),
+        layers=[("5", ["1", "3", "5"])], module={"kind": "dual", "norm": "none", "convs": 3}, width=128,
+        base_steps=8000, steps=8000,
+        # batch, width and rates are not given in the paper
+        base={"loss": "wasserstein_gp", "gradient_penalty": 0.1, "critic_steps": 5, "r1": 0.0, "lr": 1e-4,
+              "critic_lr": 1e-4, "betas": (0.5, 0.9), "batch": 256, "decay": "none", "critic_mode": "train"},
+        head={"loss": "wasserstein_gp", "gradient_penalty": 0.1, "critic_steps": 5, "r1": 0.0, "lr": 1e-3,
+              "critic_lr": 1e-3, "betas": (0.5, 0.9), "batch": 256, "critic_mode": "train", "critic_ema": 0.0},
+        smoke={"width": 8, "base.batch": 8, "head.batch": 8},
+    ),
+    "cifar10_dcgan": Experiment(
+        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, base_steps=39_000, steps=39_000,
+        base={**_CIFAR, "loss": "bce"}, head={**_CIFAR, "loss": "bce"},
+        smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
+    ),
+    "cifar10_wgangp": Experiment(
+        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, base_steps=39_000, steps=39_000,
+        base={**_CIFAR, "loss": "wasserstein_gp"}, head={**_CIFAR, "loss": "wasserstein_gp"},
+        smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
+    ),
+    "cifar10_sngan": Experiment(
+        _CIFAR_ABOUT, "AFL",
+        lambda config: (residual.Generator(config.z, 4 * config.width, 32), residual.Discriminator(2 * config.width)),
+        _images, lambda config: (config.z,), layers=[("blocks.0", "blocks")], base_steps=39_000, steps=39_000,
+        base={**_CIFAR, "loss": "hinge"}, head={**_CIFAR, "loss": "hinge"},
+        smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
+    ),
+    "celeba_dcgan": Experiment(
+        "AFL §4.3, Table 2: faces of 64x64, four dual modules at 4x4 to 32x32, 20 + 20 epochs of 202 599 faces",
+        "AFL", _dcgan("batch"), **_MAP, size=64, z=100, width=128, base_steps=31_660, steps=31_660,
+        base={"loss": "bce", "lr": 2e-4, "critic_lr": 2e-4, "batch": 128, "critic_mode": "train", "r1": 0.0},
+        head={"loss": "bce", "lr": 2e-4, "critic_lr": 2e-4, "batch": 128, "critic_mode": "train", "r1": 0.0},
+        smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
+    ),
+    "esrgan_x4": Experiment(
+        "AFL §4.4, Table 3: ESRGAN x4, four dual modules of three convolutions without norm, α = 1; DIV2K",
+        "AFL",
+        lambda config: (residual.RRDBNet(config.width, config.blocks, config.width // 2),
+                        dcgan.Discriminator(config.width, _side(config))),
+        lambda folder, config: Pairs(sources.SuperResolution(_given(folder), 4, _side(config))),
+        example=lambda config: torch.rand(1, 3, _side(config) // 4, _side(config) // 4),
+        layers="auto", module={"kind": "dual", "norm": "none", "convs": 3}, size=128, width=64, blocks=23,
+        base_steps=400_000, steps=100_000,
+        # ESRGAN's weights: L1 1e-2, adversarial 5e-3; its perceptual loss needs a VGG: fit(..., perceptual=)
+        base={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1.0, "lr": 1e-4, "critic_lr": 1e-4,
+              "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
+        head={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1e-2, "lr": 1e-4, "critic_lr": 1e-4,
+              "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
+        smoke={"width": 4, "blocks": 4, "size": 32, "base.batch": 2, "head.batch": 2},
+    ),
+    "celeba_fal": Experiment(
+        "FAL §5, Table 1: faces of 128x128, half-deep BigGAN, 64 filters, instance norm, hinge, response 8x8, T = 3",
+        "FAL",
+        lambda config: (residual.Generator(config.z, config.width, _side(config), "instance", growth=True),
+                        residual.Discriminator(config.width, _side(config), _side(config) // 16, growth=True)),
+        _images, lambda config: (config.z,), layers=["blocks.1"], module="ast", feedback_steps=3, size=128, width=64,
+        # steps and rates are in an appendix that is not to be had
+        head={"loss": "hinge", "lr": 1e-4, "critic_lr": 4e-4, "betas": (0.0, 0.999), "batch": 16, "r1": 0.0,
+              "critic_mode": "train"},
+        smoke={"width": 4, "z": 8, "size": 32, "head.batch": 2},
+    ),
+    "cityscapes_fal": Experiment(
+        "FAL §5, Table 2: label maps to photographs at 256x512, nine blocks, LSGAN, reconstruction x 10, T = 3",
+        "FAL",
+        lambda config: (residual.Translator(3, 3, config.width, config.blocks),
+                        residual.PatchDiscriminator(6, config.width)),
+        lambda folder, config: Pairs(sources.cityscapes(_given(folder), config.size)),  # type: ignore[arg-type]
+        example=lambda config: torch.zeros(1, 3, *config.size),  # type: ignore[misc]
+        layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=(256, 512),
+        head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
+              "critic_mode": "train"},
+        smoke={"width": 4, "blocks": 2, "size": (32, 64), "head.batch": 2},
+    ),
+    "nyu_fal": Experiment(
+        "FAL §5, Table 3: depth to photographs at 240x320, as on Cityscapes",
+        "FAL",
+        lambda config: (residual.Translator(1, 3, config.width, config.blocks),
+                        residual.PatchDiscriminator(4, config.width)),
+        lambda folder, config: Pairs(sources.nyu(_given(folder), config.size)),  # type: ignore[arg-type]
+        example=lambda config: torch.zeros(1, 1, *config.size),  # type: ignore[misc]
+        layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=(240, 320),
+        head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
+              "critic_mode": "train"},
+        smoke={"width": 4, "blocks": 2, "size": (30, 42), "head.batch": 2},
+    ),
+    "shapenet_fal": Experiment(
+        "FAL §5, Table 4: voxels of 64x64x64, z 100, WGAN-GP, response 4x4x4, AST at 16x16x16, T = 3",
+        "FAL",
+        lambda config: (voxel.Generator(config.z, config.width, _side(config)),
+                        voxel.Discriminator(config.width, _side(config))),
+        lambda folder, config: sources.Voxels(_given(folder)), lambda config: (config.z,),
+        layers=["up.1"], module="ast", feedback_steps=3, size=64, z=100, width=32,
+        head={"loss": "wasserstein_gp", "lr": 1e-4, "critic_lr": 1e-4, "betas": (0.5, 0.9), "batch": 16,
+              "critic_steps": 5, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
+        smoke={"width": 2, "z": 8, "size": 32, "head.batch": 2},
+    ),
+}  # fmt: skip

@@ -1,0 +1,390 @@
+"""Data on disk as datasets: images, pairs of images, super-resolution patches, voxels, other people's datasets.
+
+Example:
+    >>> photos = Images("photos", size=64)                                             # doctest: +SKIP
+    >>> fbwrap.recipes.AFL(loop).fit(photos, latents, steps=5000)                      # doctest: +SKIP
+    >>> facades = SideBySide("facades/train", inputs="right")                          # doctest: +SKIP
+    >>> fbwrap.recipes.FAL(loop).fit(Pairs(facades), steps=5000)                       # doctest: +SKIP
+
+Every dataset has a length and gives item i; recipes draw items in a seeded order that resumes exactly. Images are
+float tensors (C, H, W) in ``value_range``. A file that cannot be read stops the run with its name, or is passed over
+with a warning (``on_error="skip"``).
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbwrap.errors import DataError
+
+logger = logging.getLogger("fbwrap")
+
+OnError = Literal["stop", "skip"]
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Source:
+    """Base: a list of keys, and how an item is read; what happens when it cannot be."""
+
+    def __init__(self, keys: Sequence[Any], on_error: OnError = "stop"):
+        if on_error not in ("stop", "skip"):
+            raise DataError(f"on_error={on_error!r}: pass 'stop' or 'skip'.")
+        self.keys, self._on_error = list(keys), on_error
+        self._bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Any:
+        for place in range(len(self.keys)):
+            at = (index + place) % len(self.keys)
+            if at in self._bad:
+                continue
+            try:
+                return self.read(self.keys[at])
+            except Exception as error:
+                message = f"{self.keys[at]} cannot be read: {type(error).__name__}: {error}"
+                if self._on_error == "stop":
+                    raise DataError(f"{message}. Mend or remove it, or pass on_error='skip'.") from error
+                logger.warning("%s; the next one takes its place.", message)
+                self._bad.add(at)
+        raise DataError("None of the data can be read.")
+
+    def read(self, key: Any) -> Any:
+        """The item of a key."""
+        raise NotImplementedError
+
+
+def _files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}.")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise DataError(f"{root} holds no file of the kinds {', '.join(suffixes)}.")
+    return found
+
+
+def picture(path: Path, channels: int = 3) -> Tensor:
+    """A picture as (C, H, W) in [0, 1]; 16-bit ones are scaled by their own range."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.mode in ("I", "I;16", "F"):
+            pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
+            pixels = pixels / 65535 if image.mode != "F" else pixels
+            return pixels.expand(channels, -1, -1).contiguous()
+        array = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    tensor = torch.from_numpy(array.copy()).float() / 255
+    return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
+
+
+def resized(image: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    """The middle of an image, as large as its shorter side lets it be, at a size; bicubic with antialiasing."""
+    if size is None:
+        return image
+    height, width = (size, size) if isinstance(size, int) else size
+    scale = max(height / image.shape[1], width / image.shape[2])
+    if scale != 1:
+        target = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
+        image = bicubic(image, target)
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """MATLAB's imresize: bicubic with antialiasing, within [0, 1]."""
+    return F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+def spanned(image: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """[0, 1] brought to a range."""
+    low, high = value_range
+    return low + (high - low) * image
+
+
+class Images(Source):
+    """A folder of images, its subfolders too.
+
+    Args:
+        size: each is scaled and cropped in the middle to it; None: as it is (all must be of one size).
+        flip: whether half of them are mirrored at random.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        size: int | tuple[int, int] | None = None,
+        *,
+        channels: int = 3,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        flip: bool = False,
+        on_error: OnError = "stop",
+    ):
+        super().__init__(_files(folder, _PICTURES), on_error)
+        self._size, self._channels, self._range, self._flip = size, channels, value_range, flip
+
+    def read(self, key: Path) -> Tensor:
+        """The image at a path."""
+        image = spanned(resized(picture(key, self._channels), self._size), self._range)
+        return image.flip(2) if self._flip and torch.rand(()) < 0.5 else image
+
+
+class PairedFolders(Source):
+    """Two folders whose files go together by name: ``inputs/a.png`` and ``targets/a.jpg``; items (input, target).
+
+    Args:
+        match: what of a file's name counts: a regular expression with one group; None: its stem.
+        channels: of the input and of the target.
+    """
+
+    def __init__(
+        self,
+        inputs: str | Path,
+        targets: str | Path,
+        size: int | tuple[int, int] | None = None,
+        *,
+        match: str | None = None,
+        channels: tuple[int, int] = (3, 3),
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        on_error: OnError = "stop",
+    ):
+        sides = [{_key(path, match): path for path in _files(folder, _PICTURES)} for folder in (inputs, targets)]
+        both = sorted(sides[0].keys() & sides[1].keys())
+        if not both:
+            raise DataError(f"No file of {inputs} has one of the same name in {targets}.")
+        if alone := len(sides[0].keys() ^ sides[1].keys()):
+            logger.warning("%d files of %s and %s have no partner and are left out.", alone, inputs, targets)
+        super().__init__([(sides[0][key], sides[1][key]) for key in both], on_error)
+        self._size, self._channels, self._range = size, channels, value_range
+
+    def read(self, key: tuple[Path, Path]) -> tuple[Tensor, Tensor]:
+        """The pair at two paths."""
+        first, second = (
+            spanned(resized(picture(path, channels), self._size), self._range)
+            for path, channels in zip(key, self._channels, strict=True)
+        )
+        return first, second
+
+
+def _key(path: Path, match: str | None) -> str:
+    found = re.search(match, path.name) if match else None
+    return found.group(1) if found else path.stem
+
+
+class SideBySide(Source):
+    """pix2pix's layout: one file holds both images, left and right; items (input, target).
+
+    Args:
+        inputs: which half is the input: ``"left"`` or ``"right"``.
+        jitter: pix2pix's augmentation: scaled up by an eighth, cropped at random, mirrored at random.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        size: int | tuple[int, int] | None = None,
+        *,
+        inputs: Literal["left", "right"] = "right",
+        jitter: bool = False,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        on_error: OnError = "stop",
+    ):
+        if inputs not in ("left", "right"):
+            raise DataError(f"inputs={inputs!r}: pass 'left' or 'right'.")
+        super().__init__(_files(folder, _PICTURES), on_error)
+        self._size, self._right, self._jitter, self._range = size, inputs == "right", jitter, value_range
+
+    def read(self, key: Path) -> tuple[Tensor, Tensor]:
+        """The halves of the image at a path."""
+        image = picture(key)
+        half = image.shape[2] // 2
+        pair = torch.stack((image[:, :, half : 2 * half], image[:, :, :half])[:: 1 if self._right else -1])
+        pair = torch.stack([resized(side, self._size) for side in pair])
+        if self._jitter:
+            pair = _jittered(pair)
+        first, second = spanned(pair, self._range)
+        return first, second
+
+
+def _jittered(pair: Tensor) -> Tensor:
+    height, width = pair.shape[2:]
+    larger = torch.stack([bicubic(side, (height * 9 // 8, width * 9 // 8)) for side in pair])
+    top = int(torch.randint(larger.shape[2] - height + 1, ()))
+    left = int(torch.randint(larger.shape[3] - width + 1, ()))
+    pair = larger[:, :, top : top + height, left : left + width]
+    return pair.flip(3) if torch.rand(()) < 0.5 else pair
+
+
+class SuperResolution(Source):
+    """DIV2K's layout, a folder of high-resolution images: items (low resolution, high resolution), the low one made by
+    bicubic downscaling.
+
+    Args:
+        patch: side of the random crop of the high-resolution image, a multiple of ``scale``; None: all of it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        scale: int = 4,
+        patch: int | None = 128,
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        flip: bool = True,
+        on_error: OnError = "stop",
+    ):
+        if patch is not None and patch % scale:
+            raise DataError(f"patch={patch} is no multiple of scale={scale}.")
+        super().__init__(_files(folder, _PICTURES), on_error)
+        self._scale, self._patch, self._range, self._flip = scale, patch, value_range, flip
+
+    def read(self, key: Path) -> tuple[Tensor, Tensor]:
+        """A patch of the image at a path, small and large."""
+        image = picture(key)
+        height, width = (side // self._scale * self._scale for side in image.shape[1:])
+        if self._patch is not None:
+            if min(height, width) < self._patch:
+                raise ValueError(f"it is {width}x{height}, smaller than the patch of {self._patch}")
+            top = int(torch.randint(height - self._patch + 1, ()))
+            left = int(torch.randint(width - self._patch + 1, ()))
+            image = image[:, top : top + self._patch, left : left + self._patch]
+            if self._flip:
+                image = image.flip(2) if torch.rand(()) < 0.5 else image
+                image = image.transpose(1, 2) if torch.rand(()) < 0.5 else image
+        else:
+            image = image[:, :height, :width]
+        small = bicubic(image, (image.shape[1] // self._scale, image.shape[2] // self._scale))
+        return spanned(small, self._range), spanned(image, self._range)
+
+
+def cityscapes(
+    root: str | Path, size: tuple[int, int] = (256, 512), split: str = "train", **options: Any
+) -> PairedFolders:
+    """Cityscapes' folders: colour label maps (inputs) and photographs, by the frame's name."""
+    rule = r"^(.+?)_(?:gtFine_color|leftImg8bit)\."
+    labels = _only(Path(root) / "gtFine" / split, "*_gtFine_color.png")
+    return _linked(PairedFolders, labels, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
+
+
+def nyu(root: str | Path, size: tuple[int, int] = (240, 320), split: str = "train", **options: Any) -> PairedFolders:
+    """NYU depth: ``root/split/rgb`` and ``root/split/depth`` (16-bit); FAL generates images from depth."""
+    base = Path(root) / split
+    return PairedFolders(base / "depth", base / "rgb", size, channels=(1, 3), **options)
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
+    if not any(folder.rglob(pattern)):
+        raise DataError(f"{folder} holds no {pattern}.")
+    return folder
+
+
+def _linked(kind: type[PairedFolders], inputs: Path, targets: Path, size: Any, **options: Any) -> PairedFolders:
+    """Paired folders where only names that the rule knows count."""
+    found = kind(inputs, targets, size, **options)
+    rule = re.compile(options["match"])
+    found.keys = [pair for pair in found.keys if all(rule.search(path.name) for path in pair)]
+    return found
+
+
+class Voxels(Source):
+    """Cubes of voxels (1, D, H, W) in [0, 1]: a ``.npz`` or ``.npy`` array (N, D, H, W), a ``.mat`` of one cube, a
+    ``.binvox``, or a folder of these.
+
+    Args:
+        array: the array's name in an ``.npz`` or ``.mat``; None: the only one with three dimensions or more.
+        packed: whether its last axis holds eight voxels a byte (``numpy.packbits``).
+    """
+
+    def __init__(self, path: str | Path, *, array: str | None = None, packed: bool = False, on_error: OnError = "stop"):
+        root = Path(path)
+        paths = _files(root, (".npz", ".npy", ".mat", ".binvox")) if root.is_dir() else [root]
+        if not paths[0].exists():
+            raise DataError(f"There is no {root}.")
+        self._array, self._packed = array, packed
+        held = [(path, len(self._cubes(path))) for path in paths if path.suffix in (".npz", ".npy")]
+        many = [(path, row) for path, rows in held for row in range(rows)]
+        super().__init__([*many, *((path, None) for path in paths if path.suffix in (".mat", ".binvox"))], on_error)
+
+    def read(self, key: tuple[Path, int | None]) -> Tensor:
+        """The cube of a file, or of a row of its array."""
+        path, row = key
+        if row is not None:
+            cube = self._cubes(path)[row]
+            if self._packed:
+                import numpy as np
+
+                cube = np.unpackbits(cube, axis=-1)
+        else:
+            cube = binvox(path) if path.suffix == ".binvox" else self._cubes(path)
+        return torch.as_tensor(cube).float()[None]
+
+    def _cubes(self, path: Path) -> Any:
+        held = self.__dict__.setdefault("_held", {})
+        if path not in held:
+            held[path] = _array(path, self._array)
+        return held[path]
+
+
+def _array(path: Path, name: str | None) -> Any:
+    import numpy as np
+
+    try:
+        if path.suffix == ".npy":
+            return np.load(path)
+        if path.suffix == ".mat":
+            from scipy.io import loadmat
+
+            arrays = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
+        else:
+            with np.load(path) as file:
+                arrays = dict(file)
+    except Exception as error:
+        raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}.") from error
+    names = [name] if name else [key for key, value in arrays.items() if value.ndim >= 3]
+    if len(names) != 1 or names[0] not in arrays:
+        raise DataError(f"{path} holds the arrays {', '.join(arrays)}. Pass array=, the name of the voxels'.")
+    return arrays[names[0]]
+
+
+def binvox(path: Path) -> Any:
+    """A ``.binvox`` cube: run-length coded, x z y order, as Patrick Min's format has it."""
+    import numpy as np
+
+    data = path.read_bytes()
+    head, _, body = data.partition(b"data\n")
+    dims = re.search(rb"dim (\d+) (\d+) (\d+)", head)
+    if not head.startswith(b"#binvox") or dims is None:
+        raise ValueError("it is no binvox file")
+    runs = np.frombuffer(body, dtype=np.uint8)
+    values = np.repeat(runs[::2], runs[1::2])
+    side = [int(number) for number in dims.groups()]
+    return values.reshape(side[0], side[2], side[1]).transpose(0, 2, 1)
+
+
+class Mapped:
+    """Another dataset (torchvision's, Hugging Face's) seen through a function of its items.
+
+    Example:
+        >>> digits = Mapped([{"image": 1.0}, {"image": 2.0}], lambda item: item["image"] * 2)
+        >>> digits[1]
+        4.0
+    """
+
+    def __init__(self, dataset: Any, function: Callable[[Any], Any]):
+        self._dataset, self._function = dataset, function
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._function(self._dataset[index])

@@ -1,0 +1,93 @@
+"""Each of the papers' experiments in its smoke size, from the command line, on data made here."""
+
+import numpy as np
+import pytest
+import torch
+from fbwrap.recipes.experiments import EXPERIMENTS, run
+from PIL import Image
+
+import fbwrap
+from fbwrap.errors import SettingError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """One folder with every layout in it."""
+    root = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+
+    def save(path, *shape):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(path)
+
+    for i in range(6):
+        save(root / "images" / f"{i}.png", 64, 72, 3)
+        frame = root / "cityscapes" / "{}" / "train" / "aachen"
+        save(frame.parents[2] / "gtFine" / "train" / "aachen" / f"aachen_{i}_gtFine_color.png", 32, 64, 3)
+        save(frame.parents[2] / "leftImg8bit" / "train" / "aachen" / f"aachen_{i}_leftImg8bit.png", 32, 64, 3)
+        save(root / "nyu" / "train" / "rgb" / f"{i}.png", 32, 44, 3)
+        save(root / "nyu" / "train" / "depth" / f"{i}.png", 32, 44)
+    np.savez(root / "voxels.npz", x=random.integers(0, 2, (6, 32, 32, 32), dtype=np.uint8))
+    return root
+
+
+WHERE = {"swiss_roll": None, "cityscapes_fal": "cityscapes", "nyu_fal": "nyu", "shapenet_fal": "voxels.npz"}
+
+
+def invoke(*arguments):
+    from typer.testing import CliRunner
+
+    from fbwrap.app.cli import app
+
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_smoke(name, data, tmp_path):
+    where = WHERE.get(name, "images")
+    given = ["--data", data / where] if where else []
+    done = invoke(name, *given, "--out", tmp_path, "--smoke")
+    assert done.exit_code == 0, done.output
+    assert "2 steps" in done.output
+    config = EXPERIMENTS[name].small()
+    torch.manual_seed(0)
+    G, D = config.networks(config)
+    loop = fbwrap.from_pretrained(tmp_path / "head", G, D, strict=False)
+    assert loop.steps == config.feedback_steps
+    assert loop.facts["trained_on"]["recipe"] == config.recipe
+    assert len(loop) == {"celeba_dcgan": 4, "esrgan_x4": 4}.get(name, 1), "as many modules as in the paper"
+    for start, size in {"cifar10": (8, 8), "shapenet": (16, 16, 16)}.items():
+        if name.startswith(start):
+            assert loop.connections[0].form.spatial == size
+    again = invoke(name, *given, "--out", tmp_path, "--smoke")
+    assert again.exit_code == 0, "a finished run is resumed at its end"
+
+
+def test_fal_answers_with_maps_of_the_papers_sizes():
+    for name, response in (("celeba_fal", (8, 8)), ("shapenet_fal", (4, 4, 4))):
+        config = EXPERIMENTS[name].changed({"width": 2})
+        G, D = config.networks(config)
+        with torch.no_grad():
+            made = G.eval()(torch.randn(1, *config.latent(config)))
+            assert D.eval()(made).shape == (1, 1, *response)
+
+
+def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
+    config = EXPERIMENTS["swiss_roll"].small().changed({"head.lr": "0.5", "steps": "3", "layers": "[('3', '3')]"})
+    loop, fit = run(config, None, tmp_path, progress=False)
+    assert fit.steps == 3
+    assert loop.facts["trained_on"]["options"]["lr"] == 0.5
+    assert [str(c) for c in loop.connections] == ["3 <- dual <- 3"]
+    with pytest.raises(SettingError, match="There is no setting 'nonsense'"):
+        config.changed({"nonsense": 1})
+    for words, sentence in (
+        (["nothing"], "There are:"),
+        (["cifar10_dcgan", "--smoke"], "needs data"),
+        (["cifar10_dcgan", "--data", "nowhere"], "There is no folder nowhere"),
+        (["swiss_roll", "--set", "steps"], "write KEY=VALUE"),
+        (["swiss_roll", "--set", "head.nonsense=1", "--smoke", "--out", str(tmp_path / "x")], "nonsense"),
+    ):
+        done = invoke(*words)
+        assert done.exit_code == 1
+        assert done.output.startswith("Error: ")
+        assert sentence in done.output
