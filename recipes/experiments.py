@@ -81,11 +81,13 @@ class Experiment:
         for key, value in settings.items():
             group, dot, name = key.partition(".")
             given = _literal(value)
+            change: dict[str, Any] = {key: given}
             if dot and group in ("base", "head"):
-                new = replace(new, **{group: {**getattr(new, group), name: given}})
+                change = {group: {**getattr(new, group), name: given}}
+                new = replace(new, **change)
             elif not dot and key in ("size", "z", "width", "blocks", "base_steps", "steps", "layers", "module",
                                      "feedback_steps"):  # fmt: skip
-                new = replace(new, **{key: given})
+                new = replace(new, **change)
             else:
                 raise SettingError(
                     f"There is no setting {key!r}. There are size, z, width, blocks, base_steps, steps, layers, "
@@ -200,7 +202,7 @@ def _side(config: Experiment) -> int:
     return config.size if isinstance(config.size, int) else config.size[0]
 
 
-_CIFAR = {
+_CIFAR: dict[str, Any] = {
     "lr": 2e-4,
     "critic_lr": 2e-4,
     "betas": (0.0, 0.9),
@@ -209,7 +211,7 @@ _CIFAR = {
     "critic_mode": "train",
     "r1": 0.0,
 }
-_MAP = {"latent": lambda config: (config.z, 1, 1), "data": _images}
+_MAP: dict[str, Any] = {"latent": lambda config: (config.z, 1, 1), "data": _images}
 _CIFAR_ABOUT = "AFL §4.2, Table 1: CIFAR-10, one dual module at 8x8"  # 50 epochs are a guess: the paper gives none
 
 EXPERIMENTS: dict[str, Experiment] = {

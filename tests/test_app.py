@@ -163,3 +163,58 @@ def test_inspect_says_what_is_wrong_in_one_sentence(nets, arguments, sentence):
 
 def test_inspect_without_a_model_is_wrong_usage():
     assert inspect().exit_code == 2
+
+
+# -- study, eval --------------------------------------------------------------------------------------
+def command(*arguments):
+    from typer.testing import CliRunner
+
+    from fbwrap.app.cli import app
+
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture
+def head(nets, tmp_path):
+    from conftest import stir
+
+    from fbwrap.app.models import load_model
+
+    torch.manual_seed(0)
+    G, D = load_model(nets + "G"), load_model(nets + "D")
+    torch.save(G.state_dict(), tmp_path / "g.pth")
+    torch.save(D.state_dict(), tmp_path / "d.pth")
+    stir(fbwrap.attach(G, D)).save_pretrained(tmp_path / "head")
+    return [tmp_path / "head", "-g", nets + "G", "-d", nets + "D", "--weights", tmp_path / "g.pth",
+            "--critic-weights", tmp_path / "d.pth", "--latent", "8x1x1", "--samples", "12"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["strength", "modules", "controls", "switching", "variance", "beyond", "fooling", "eval"]
+)
+def test_studies_from_the_command_line(head, name, tmp_path):
+    done = command(*(["eval"] if name == "eval" else ["study", name]), *head)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "head" / "studies" / f"{name}.csv").stat().st_size > 20
+    assert (tmp_path / "head" / "studies" / f"{name}.png").exists()
+
+
+def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
+    from PIL import Image
+
+    for i in range(5):
+        (tmp_path / "real").mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (i * 40, 0, 90)).save(tmp_path / "real" / f"{i}.png")
+    space = ["--features", "torch.nn:Flatten()", "--real", tmp_path / "real", "--size", "8"]
+    done = command("eval", *head, *space)
+    assert done.exit_code == 0, done.output
+    assert "frechet[torch.nn:Flatten()]" in done.output
+    for words, sentence in (
+        (["study", "nonsense", *head], "There is no study 'nonsense'"),
+        (["eval", *head, "--features", "torch.nn:Flatten()"], "go together"),
+        (["eval", *head[:-3], "8xx", "--samples", "4"], "--latent '8xx'"),
+        (["eval", tmp_path / "nowhere", *head[1:]], "There is no head at"),
+    ):
+        done = command(*words)
+        assert done.exit_code == 1, done.output
+        assert sentence in done.output

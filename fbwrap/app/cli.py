@@ -136,6 +136,77 @@ def train(
         typer.echo(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}")
 
 
+_Spec = Annotated[str, typer.Option("--generator", "-g", help="package.module:Class(args), file.py:Class(args).")]
+_Head = Annotated[Path, typer.Argument(help="Folder of the head.")]
+_Latent = Annotated[str, typer.Option(help="Shape of one latent: 100x1x1.")]
+
+
+def _measured(study: str, head: Path, **given: Any) -> None:
+    from fbwrap import from_pretrained
+
+    from .models import load_model
+    from .study import STUDIES, evaluated, latents_of, measure_of
+
+    with _in_one_sentence():
+        if study not in (*STUDIES, "eval"):
+            raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+        critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
+        loop = from_pretrained(head, load_model(given["generator"], given["weights"]), critic)
+        features = load_model(given["features"], given["features_weights"]) if given["features"] else None
+        measure = measure_of(features, given["features"] or "", given["real"], given["size"], given["samples"])
+        z = latents_of(given["latent"], given["samples"], given["seed"])
+        found = {**STUDIES, "eval": evaluated}[study](loop, z, measure)
+        path = found.save(given["out"] or Path(head) / "studies")
+        typer.echo(f"{found}\n\n{path}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="strength, modules, controls, switching, variance, beyond, fooling.")],
+    head: _Head,
+    generator: _Spec,
+    latent: _Latent,
+    discriminator: Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="G's weights.")] = None,
+    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
+    features: Annotated[str | None, typer.Option(help="A model whose output is the feature space.")] = None,
+    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    real: Annotated[Path | None, typer.Option(help="Folder of real images.")] = None,
+    size: Annotated[int, typer.Option(help="Their side.")] = 64,
+    samples: Annotated[int, typer.Option(help="How many.", min=2)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")] = None,
+) -> None:
+    """One of the papers' studies of a head: a table, a CSV and a plot.
+
+    Example: fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1
+    """
+    _measured(**{**locals(), "study": name, "name": None})
+
+
+@app.command(name="eval")
+def evaluate(
+    head: _Head,
+    generator: _Spec,
+    latent: _Latent,
+    discriminator: Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="G's weights.")] = None,
+    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
+    features: Annotated[str | None, typer.Option(help="A model whose output is the feature space.")] = None,
+    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    real: Annotated[Path | None, typer.Option(help="Folder of real images.")] = None,
+    size: Annotated[int, typer.Option(help="Their side.")] = 64,
+    samples: Annotated[int, typer.Option(help="How many.", min=2)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")] = None,
+) -> None:
+    """Measure the base and each step of a head.
+
+    Example: fbwrap eval head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
+    """
+    _measured(**{**locals(), "study": "eval"})
+
+
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
     """Failures as one clear sentence and exit code 1; Ctrl-C as 130. ``FBWRAP_DEBUG=1``: the traceback."""

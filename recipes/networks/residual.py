@@ -9,6 +9,7 @@ Example:
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,10 @@ class Block(nn.Module):
     def __init__(self, inside: int, outside: int, scale: str = "", norm: str = "none", sn: bool = False):
         super().__init__()
         wrap = spectral_norm if sn else (lambda layer: layer)
-        kinds = {"batch": nn.BatchNorm2d, "instance": lambda n: nn.InstanceNorm2d(n, affine=True)}
+        kinds: dict[str, Callable[[int], nn.Module]] = {
+            "batch": nn.BatchNorm2d,
+            "instance": lambda n: nn.InstanceNorm2d(n, affine=True),
+        }
         make = kinds.get(norm, lambda n: nn.Identity())
         self.norm1, self.norm2 = make(inside), make(outside)
         self.conv1, self.conv2 = wrap(nn.Conv2d(inside, outside, 3, 1, 1)), wrap(nn.Conv2d(outside, outside, 3, 1, 1))
@@ -146,6 +150,8 @@ class RRDBNet(nn.Module):
 
     class Dense(nn.Module):
         """Five convolutions, each of all before it."""
+
+        conv5: nn.Module
 
         def __init__(self, width: int, grow: int):
             super().__init__()

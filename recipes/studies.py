@@ -1,0 +1,226 @@
+"""The papers' studies of a trained head, each one call: numbers as rows, CSV and a plot as the papers draw it.
+
+Example:
+    >>> study = strength_sweep(loop, inputs, measure)                       # doctest: +SKIP
+    >>> study.save("studies")           # studies/strength.csv and .png     # doctest: +SKIP
+
+``inputs`` are positional inputs of G for as many samples as are to be measured (they are run in batches);
+``measure(samples)`` returns named numbers, for example ``lambda y: space.distances(y, real)`` with a
+:class:`~fbwrap.recipes.metrics.Space`. Every study measures the base (no feedback) with the same inputs.
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbwrap.critic import image_of
+from fbwrap.errors import SettingError
+from fbwrap.loop import FeedbackLoop
+from fbwrap.tape import wrapped
+from fbwrap.trees import map_tensors
+
+Measure = Callable[[Tensor], Mapping[str, float]]
+Inputs = Tensor | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows of one study.
+
+    Attributes:
+        name: of the study and its files.
+        axis: the column that the plot has along its axis.
+        rows: settings and measured numbers.
+    """
+
+    name: str
+    axis: str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def measured(self) -> list[str]:
+        """Columns that hold measured numbers."""
+        return [key for key, value in self.rows[-1].items() if isinstance(value, float) and key != self.axis]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``NAME.csv`` and ``NAME.png``."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with open(target / f"{self.name}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        figure = self.plot()
+        figure.savefig(target / f"{self.name}.png", dpi=100)
+        return target / f"{self.name}.csv"
+
+    def plot(self) -> Any:
+        """A matplotlib figure: each measured number over the axis; bars where that is text."""
+        from matplotlib.figure import Figure
+
+        names = self.measured
+        figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+        for place, name in enumerate(names):
+            axes = figure.add_subplot(1, len(names), place + 1)
+            rows = [row for row in self.rows if name in row]
+            if all(isinstance(row[self.axis], int | float) for row in rows):
+                others = [key for key in rows[0] if key not in (self.axis, *names)]
+                groups: dict[Any, list[dict[str, Any]]] = {}
+                for row in rows:
+                    groups.setdefault(tuple(row.get(key) for key in others), []).append(row)
+                for group, mine in groups.items():
+                    label = ", ".join(f"{key} {value}" for key, value in zip(others, group, strict=True))
+                    axes.plot([r[self.axis] for r in mine], [r[name] for r in mine], marker="o", label=label or None)
+                if others:
+                    axes.legend(fontsize=7)
+            else:
+                axes.barh([str(row[self.axis]) for row in rows][::-1], [row[name] for row in rows][::-1])
+            axes.set_xlabel(self.axis if all(isinstance(row[self.axis], int | float) for row in rows) else name)
+            axes.set_title(name, fontsize=9)
+        return figure
+
+    def __str__(self) -> str:
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        cells = [[_shown(row.get(column, "")) for column in columns] for row in self.rows]
+        widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+        return "\n".join(
+            "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)) for line in [columns, *cells]
+        )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@torch.no_grad()
+def generated(loop: FeedbackLoop, inputs: Inputs, batch: int = 100, **how: Any) -> list[Tensor]:
+    """y_0 … y_T of all inputs, on the CPU; ``how`` as :meth:`FeedbackLoop.rollout` takes it."""
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    rows = next(len(value) for value in given if isinstance(value, Tensor))
+    parts: list[list[Tensor]] = []
+    for begin in range(0, rows, batch):
+        part = map_tensors(lambda t, begin=begin: t[begin : begin + batch] if len(t) == rows else t, given)
+        mine = dict(how)
+        if isinstance(mine.get("reference"), Tensor) and len(mine["reference"]) == rows:
+            mine["reference"] = mine["reference"][begin : begin + batch]
+        parts.append([image_of(y).cpu() for y in loop.rollout(*part, **mine).outputs])
+    return [torch.cat(step) for step in zip(*parts, strict=True)]
+
+
+def strength_sweep(
+    loop: FeedbackLoop,
+    inputs: Inputs,
+    measure: Measure,
+    strengths: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    steps: Sequence[int] = (1, 2, 3),
+) -> Study:
+    """AFL Fig. 6: quality over the test strength α, for several numbers of steps."""
+    rows = []
+    for alpha in strengths:
+        outputs = generated(loop, inputs, steps=max(steps), strength=float(alpha))
+        rows += [{"strength": float(alpha), "steps": str(t), **measure(outputs[t])} for t in steps]
+    return Study("strength", "strength", tuple(rows))
+
+
+def one_at_a_time(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study:
+    """AFL Fig. 8: each feedback module alone, all, and none."""
+    count = len(loop)
+
+    def row(name: str, alphas: Mapping[str | int, float]) -> dict[str, Any]:
+        return {"modules": name, **measure(generated(loop, inputs, strength=alphas)[-1])}
+
+    rows = [row("none", dict.fromkeys(range(count), 0.0))]
+    for chosen, connection in enumerate(loop.connections):
+        alone = {i: loop[i].strength if i == chosen else 0.0 for i in range(count)}
+        rows.append(row(f"{chosen}: {connection.target}", alone))  # type: ignore[arg-type]
+    return Study("modules", "modules", (*rows, row("all", {})))
+
+
+def controls(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study:
+    """AFL's sanity checks: the same head fed noise, a constant, or what D sees in another sample."""
+    rows = [{"fed": "no feedback", **measure(generated(loop, inputs, steps=0)[-1])}]
+    rows.append({"fed": "what D sees", **measure(generated(loop, inputs)[-1])})
+    for kind in ("another sample", "noise", "a constant"):
+        with fed(loop, kind):
+            rows.append({"fed": kind, **measure(generated(loop, inputs)[-1])})
+    return Study("controls", "fed", tuple(rows))
+
+
+def switching(loop: FeedbackLoop, inputs: Inputs, reference: Tensor, measure: Measure) -> Study:
+    """AFL Fig. 9-10: D looks at a reference image in place of the sample."""
+    rows = [
+        {"D looks at": "the sample", **measure(generated(loop, inputs)[-1])},
+        {"D looks at": "the reference", **measure(generated(loop, inputs, reference=reference)[-1])},
+    ]
+    return Study("switching", "D looks at", tuple(rows))
+
+
+def latent_variance(
+    loop: FeedbackLoop, latents: Tensor, measure: Measure, variances: Sequence[float] = (1.0, 2.0, 5.0)
+) -> Study:
+    """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
+    rows = []
+    for variance in variances:
+        outputs = generated(loop, latents * variance**0.5)
+        for name, y in (("base", outputs[0]), ("feedback", outputs[-1])):
+            rows.append({"variance": float(variance), "model": name, **measure(y)})
+    return Study("variance", "variance", tuple(rows))
+
+
+def beyond(loop: FeedbackLoop, inputs: Inputs, measure: Measure, steps: int = 8) -> Study:
+    """FAL §5.5: more steps than in training."""
+    outputs = generated(loop, inputs, steps=steps)
+    begin = 1 if loop.plan.first == "zeros" else 0
+    return Study("beyond", "step", tuple({"step": t, **measure(outputs[t])} for t in range(begin, steps + 1)))
+
+
+@torch.no_grad()
+def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100) -> Study:
+    """FAL Fig. 7: how probable D finds it that y_t is real, sigmoid of its mean response, step by step.
+
+    For a D that answers with logits (BCE, hinge); with other losses the order counts, not the number.
+    """
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    rows = next(len(value) for value in given if isinstance(value, Tensor))
+    found: dict[int, list[Tensor]] = {}
+    for begin in range(0, rows, batch):
+        part = map_tensors(lambda t, begin=begin: t[begin : begin + batch] if len(t) == rows else t, given)
+        rollout = loop.rollout(*part, steps=steps)
+        for t, response in enumerate(rollout.responses):
+            found.setdefault(t, []).append(response.flatten(1).mean(1).cpu())
+    first = 1 if loop.plan.first == "zeros" else 0
+    values = {t: torch.cat(parts) for t, parts in found.items() if t >= first}
+    return Study(
+        "fooling",
+        "step",
+        tuple(
+            {"step": t, "probability": float(v.sigmoid().mean()), "response": float(v.mean())}
+            for t, v in values.items()
+        ),
+    )
+
+
+@contextmanager
+def fed(loop: FeedbackLoop, kind: str) -> Iterator[None]:
+    """Within the block the modules are fed ``"another sample"``, ``"noise"`` or ``"a constant"`` in place of what D
+    sees."""
+    changes: dict[str, Callable[[Tensor], Tensor]] = {
+        "another sample": lambda signal: signal.roll(1, 0),
+        "noise": lambda signal: torch.randn_like(signal) * signal.std() + signal.mean(),
+        "a constant": lambda signal: signal.mean().expand_as(signal),
+    }
+    if kind not in changes:
+        raise SettingError(f"fed(loop, {kind!r}): pass one of {', '.join(map(repr, changes))}.")
+
+    def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return forward(args[0], *(changes[kind](signal) for signal in args[1:]))
+
+    with wrapped(dict.fromkeys(loop.feedback, around)):
+        yield

@@ -1,0 +1,132 @@
+"""The papers' studies on a small loop: what each row is, by hand; files; and the metrics against other libraries."""
+
+import csv
+
+import pytest
+import torch
+from conftest import Deconv, patch, stir
+from fbwrap.recipes import studies as S
+from fbwrap.recipes.metrics import Space, accuracy, image_quality, kernel_distance
+from torch import nn
+
+import fbwrap
+from fbwrap.errors import SettingError
+
+
+@pytest.fixture
+def loop():
+    torch.manual_seed(0)
+    G, D = Deconv().eval(), patch().eval()
+    loop = stir(fbwrap.attach(G, D, [("main.2", "3"), ("main.5", "1")], example=torch.randn(2, 6, 1, 1)))
+    loop[0].strength = 0.7
+    return loop
+
+
+Z = torch.randn(7, 6, 1, 1, generator=torch.Generator().manual_seed(1))
+measure = lambda y: {"mean": float(y.mean()), "std": float(y.std())}
+
+
+def test_generated_in_batches_is_the_rollout(loop):
+    with torch.no_grad():
+        whole = loop.rollout(Z, steps=2).outputs
+    for a, b in zip(S.generated(loop, Z, batch=3, steps=2), whole, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_strength_sweep(loop):
+    study = S.strength_sweep(loop, Z, measure, (0.0, 0.5), (1, 2))
+    assert [(row["strength"], row["steps"]) for row in study.rows] == [(0.0, "1"), (0.0, "2"), (0.5, "1"), (0.5, "2")]
+    with torch.no_grad(), loop.settings(strength=0.5, steps=2):
+        assert study.rows[3]["mean"] == pytest.approx(float(loop(Z).mean()), abs=1e-6)
+        assert study.rows[0]["mean"] == pytest.approx(float(loop.generator(Z).mean()), abs=1e-6)
+
+
+def test_one_module_at_a_time(loop):
+    study = S.one_at_a_time(loop, Z, measure)
+    assert [row["modules"] for row in study.rows] == ["none", "0: main.2", "1: main.5", "all"]
+    with torch.no_grad():
+        assert study.rows[0]["mean"] == pytest.approx(float(loop.generator(Z).mean()), abs=1e-6)
+        assert study.rows[3]["mean"] == pytest.approx(float(loop(Z).mean()), abs=1e-6)
+        with loop.settings(strength={1: 0.0}):
+            assert study.rows[1]["mean"] == pytest.approx(float(loop(Z).mean()), abs=1e-6)
+    assert loop[0].strength == 0.7
+
+
+def test_controls_and_switching(loop):
+    study = S.controls(loop, Z, measure)
+    numbers = [row["mean"] for row in study.rows]
+    assert len(set(numbers)) == 5
+    with torch.no_grad():
+        assert numbers[1] == pytest.approx(float(loop(Z).mean()), abs=1e-6)
+        rolled = loop.rollout(Z, reference=loop.generator(Z).roll(1, 0)).output
+        assert numbers[2] == pytest.approx(float(rolled.mean()), abs=1e-6), "the features of another sample, by hand"
+        image = torch.rand(7, 3, 16, 16)
+        wanted = loop.rollout(Z, reference=image).output.mean()
+    switched = S.switching(loop, Z, image, measure)
+    assert switched.rows[1]["mean"] == pytest.approx(float(wanted), abs=1e-6)
+    assert not any(module._forward_pre_hooks for module in loop.feedback)
+    with pytest.raises(SettingError, match="pass one of"), S.fed(loop, "nonsense"):
+        pass
+
+
+def test_variance_beyond_and_fooling(loop):
+    study = S.latent_variance(loop, Z, measure, (1.0, 4.0))
+    with torch.no_grad():
+        assert study.rows[2]["mean"] == pytest.approx(float(loop.generator(Z * 2).mean()), abs=1e-6)
+        assert study.rows[3]["mean"] == pytest.approx(float(loop(Z * 2).mean()), abs=1e-6)
+    assert [row["step"] for row in S.beyond(loop, Z, measure, 4).rows] == [0, 1, 2, 3, 4]
+    study = S.fooling(loop, Z, 2, batch=3)
+    with torch.no_grad():
+        responses = loop.rollout(Z, steps=2).responses
+    for row, response in zip(study.rows, responses, strict=True):
+        assert row["probability"] == pytest.approx(float(response.flatten(1).mean(1).sigmoid().mean()), abs=1e-5)
+
+
+def test_files(loop, tmp_path):
+    for study in (S.strength_sweep(loop, Z, measure, (0.0, 1.0), (1,)), S.controls(loop, Z, measure)):
+        study.save(tmp_path)
+        with open(tmp_path / f"{study.name}.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [float(row["mean"]) for row in rows] == [row["mean"] for row in study.rows]
+        assert (tmp_path / f"{study.name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert study.axis in str(study)
+
+
+def test_distances_equal_those_of_torchmetrics():
+    torchmetrics = pytest.importorskip("torchmetrics")
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    class Flat(nn.Module):
+        num_features = 12
+
+        def forward(self, x):
+            return x.float().flatten(1)
+
+    torch.manual_seed(0)
+    a, b = torch.rand(80, 3, 2, 2), torch.rand(90, 3, 2, 2) ** 2
+    fid = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(3, 2, 2))
+    kid = KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=80, normalize=True)
+    for metric in (fid, kid):
+        metric.update(a, real=False)
+        metric.update(b[:80] if metric is kid else b, real=True)
+    assert Space("pixels", Flat()).distances(a, b)["frechet[pixels]"] == pytest.approx(float(fid.compute()), rel=1e-3)
+    assert kernel_distance(a.flatten(1), b[:80].flatten(1)) == pytest.approx(float(kid.compute()[0]), rel=1e-3)
+    assert torchmetrics
+
+
+def test_image_quality_by_hand():
+    pytest.importorskip("torchmetrics")
+    torch.manual_seed(0)
+    x = torch.rand(3, 3, 32, 32)
+    y = (x + 0.1).clamp(0, 1)
+    found = image_quality(2 * y - 1, 2 * x - 1, (-1.0, 1.0))
+    mse = (x - y).square().flatten(1).mean(1)
+    assert found["rmse"] == pytest.approx(float(mse.sqrt().mean() * 255), rel=1e-4)
+    assert found["psnr"] == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-4)
+    assert image_quality(x, x)["ssim"] == pytest.approx(1.0)
+
+
+def test_accuracy():
+    samples = torch.eye(4)
+    assert accuracy(lambda x: x, samples, 2) == 0.25
