@@ -85,7 +85,7 @@ def image_quality(output: Tensor, target: Tensor, value_range: tuple[float, floa
     return {
         "rmse": float(each.sqrt().mean() * 255),
         "psnr": float(psnr),
-        "ssim": float(structural_similarity_index_measure(made, wanted, data_range=1.0)),
+        "ssim": float(structural_similarity_index_measure(made, wanted, data_range=1.0)),  # type: ignore[arg-type]
     }
 
 

@@ -106,12 +106,21 @@ def generated(loop: FeedbackLoop, inputs: Inputs, batch: int = 100, **how: Any) 
     rows = next(len(value) for value in given if isinstance(value, Tensor))
     parts: list[list[Tensor]] = []
     for begin in range(0, rows, batch):
-        part = map_tensors(lambda t, begin=begin: t[begin : begin + batch] if len(t) == rows else t, given)
+        part = _part(given, rows, begin, batch)
         mine = dict(how)
         if isinstance(mine.get("reference"), Tensor) and len(mine["reference"]) == rows:
             mine["reference"] = mine["reference"][begin : begin + batch]
         parts.append([image_of(y).cpu() for y in loop.rollout(*part, **mine).outputs])
     return [torch.cat(step) for step in zip(*parts, strict=True)]
+
+
+def _part(given: Any, rows: int, begin: int, batch: int) -> Any:
+    """Some samples of all inputs that hold one row a sample."""
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[begin : begin + batch] if tensor.dim() and len(tensor) == rows else tensor
+
+    return map_tensors(cut, given)
 
 
 def strength_sweep(
@@ -191,7 +200,7 @@ def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100
     rows = next(len(value) for value in given if isinstance(value, Tensor))
     found: dict[int, list[Tensor]] = {}
     for begin in range(0, rows, batch):
-        part = map_tensors(lambda t, begin=begin: t[begin : begin + batch] if len(t) == rows else t, given)
+        part = _part(given, rows, begin, batch)
         rollout = loop.rollout(*part, steps=steps)
         for t, response in enumerate(rollout.responses):
             found.setdefault(t, []).append(response.flatten(1).mean(1).cpu())
