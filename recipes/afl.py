@@ -105,7 +105,7 @@ class AFL:
         trainer = Trainer(player, critic, options, perceptual=self._perceptual, trackers=self._trackers)
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
-        given = real_data.inputs if isinstance(real_data, Pairs) and real_data.targets is not None else latents
+        given = _inputs_of(real_data, latents)
         shown = self._shown(given) if folder else None
 
         def preview(step: int, average: EMA | None) -> None:
@@ -122,6 +122,7 @@ class AFL:
                 resume=resume,
                 progress=progress,
                 preview=preview,
+                base=self._base(),
             )
             if options.recalibrate and options.ema:
                 self._recalibrate(given)
@@ -138,6 +139,10 @@ class AFL:
 
     def _player(self) -> Player:
         return Head(self.loop)
+
+    def _base(self) -> nn.Module | None:
+        """What does not learn: the frozen G."""
+        return unwrap(self.loop.generator)
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
@@ -188,13 +193,22 @@ class AFL:
             if average is not None and isinstance(average.module, nn.ModuleList):
                 loop.feedback = average.module  # type: ignore[assignment]
             loop.eval()
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), modes(list(unwrap(loop.generator).modules()), False):
                 outputs = [image_of(y) for y in loop.rollout(*args, **kwargs).outputs]
         finally:
             loop.feedback = learning
             loop.train()
         if is_picture(outputs[0]):
             save_grid(outputs, path, self.options.value_range)
+
+
+def _inputs_of(real_data: Any, latents: Any) -> Any:
+    """A source of G's inputs for grids and statistics."""
+    if not isinstance(real_data, Pairs) or real_data.targets is not None:
+        return real_data.inputs if isinstance(real_data, Pairs) else latents
+    if hasattr(real_data.inputs, "__getitem__") and not isinstance(real_data.inputs, list):
+        return lambda n: Batches(real_data.inputs, 0).next(n)[0]
+    return real_data.inputs
 
 
 def _again(latents: Any) -> bool:

@@ -9,6 +9,7 @@ Example:
     (['checkpoint-00000002.pt', 'checkpoint-00000003.pt'], {'step': 3})
 """
 
+import itertools
 import logging
 import os
 from pathlib import Path
@@ -23,7 +24,16 @@ logger = logging.getLogger("fbwrap")
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the oldest first."""
-    return sorted(folder.glob("checkpoint-*.pt"))
+    return sorted(folder.glob("checkpoint-" + "[0-9]" * 8 + ".pt"))
+
+
+def set_aside(folder: Path) -> None:
+    """Move an earlier run's checkpoints to ``previous-N``: a new run in its folder neither resumes nor prunes them."""
+    if old := found(folder):
+        number = next(n for n in itertools.count(1) if not (folder / f"previous-{n}").exists())
+        (folder / f"previous-{number}").mkdir()
+        for path in old:
+            path.rename(folder / f"previous-{number}" / path.name)
 
 
 def save(state: dict[str, Any], folder: Path, step: int, keep: int) -> Path:

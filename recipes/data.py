@@ -69,6 +69,7 @@ class Batches:
             rows = self._next_rows(n)
         if self._dataset is not None:
             batch = default_collate([self._dataset[int(row)] for row in rows])
+            batch = tuple(batch) if isinstance(batch, list) else batch
         elif self._rows:
             batch = map_tensors(lambda tensor: tensor[rows.to(tensor.device)], self._source)
         elif self._function is not None:

@@ -119,12 +119,14 @@ def run(
     trackers: Any = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    perceptual: nn.Module | None = None,
 ) -> tuple[fbwrap.FeedbackLoop, Fit]:
     """Run an experiment: phase 1 where there is one, then the head; checkpoints, pictures and the head go to ``out``.
 
     Args:
         data: the folder or file of its data; the Swiss roll needs none.
         resume: go on from what is in ``out``.
+        perceptual: see :class:`AFL`; ESRGAN's wants a VGG.
     """
     torch.manual_seed(seed)
     G, D = (net.to(device) for net in config.networks(config))
@@ -134,9 +136,14 @@ def run(
     latents = None if paired else lambda n: torch.randn(n, *shape, device=device)
     common = {"seed": seed}
     if config.base_steps:
-        GAN(G, D, critic_input=config.critic_input, trackers=trackers, **{**common, **config.base}).fit(
-            real, latents, config.base_steps, out=folder / "base", resume=resume, progress=progress
-        )
+        GAN(
+            G,
+            D,
+            critic_input=config.critic_input,
+            trackers=trackers,
+            perceptual=perceptual,
+            **{**common, **config.base},
+        ).fit(real, latents, config.base_steps, out=folder / "base", resume=resume, progress=progress)
     G.eval()
     D.eval()
     example = config.example(config).to(device) if config.example else torch.randn(2, *shape, device=device)
@@ -149,7 +156,7 @@ def run(
         steps=config.feedback_steps,
     )
     recipe = {"AFL": AFL, "FAL": FAL}[config.recipe]
-    fit = recipe(loop, trackers=trackers, **{**common, **config.head}).fit(
+    fit = recipe(loop, trackers=trackers, perceptual=perceptual, **{**common, **config.head}).fit(
         real, latents, config.steps, out=folder, resume=resume, progress=progress
     )
     return loop, fit
@@ -212,7 +219,7 @@ _CIFAR: dict[str, Any] = {
     "r1": 0.0,
 }
 _MAP: dict[str, Any] = {"latent": lambda config: (config.z, 1, 1), "data": _images}
-_CIFAR_ABOUT = "AFL §4.2, Table 1: CIFAR-10, one dual module at 8x8"  # 50 epochs are a guess: the paper gives none
+_CIFAR_ABOUT = "AFL §4.2, Fig. 5: CIFAR-10, one module at 8x8"  # 50 epochs are a guess: the paper gives none
 
 EXPERIMENTS: dict[str, Experiment] = {
     "swiss_roll": Experiment(
@@ -228,12 +235,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         smoke={"width": 8, "base.batch": 8, "head.batch": 8},
     ),
     "cifar10_dcgan": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, base_steps=39_000, steps=39_000,
+        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, module="basic", base_steps=39_000, steps=39_000,
         base={**_CIFAR, "loss": "bce"}, head={**_CIFAR, "loss": "bce"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "cifar10_wgangp": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, base_steps=39_000, steps=39_000,
+        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, module="basic", base_steps=39_000, steps=39_000,
         base={**_CIFAR, "loss": "wasserstein_gp"}, head={**_CIFAR, "loss": "wasserstein_gp"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
@@ -245,14 +252,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "celeba_dcgan": Experiment(
-        "AFL §4.3, Table 2: faces of 64x64, four dual modules at 4x4 to 32x32, 20 + 20 epochs of 202 599 faces",
+        "AFL §4.3, Figs. 6-8: faces of 64x64, four dual modules at 4x4 to 32x32, 20 + 20 epochs of 202 599 faces",
         "AFL", _dcgan("batch"), **_MAP, size=64, z=100, width=128, base_steps=31_660, steps=31_660,
         base={"loss": "bce", "lr": 2e-4, "critic_lr": 2e-4, "batch": 128, "critic_mode": "train", "r1": 0.0},
         head={"loss": "bce", "lr": 2e-4, "critic_lr": 2e-4, "batch": 128, "critic_mode": "train", "r1": 0.0},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "esrgan_x4": Experiment(
-        "AFL §4.4, Table 3: ESRGAN x4, four dual modules of three convolutions without norm, α = 1; DIV2K",
+        "AFL §4.4, Table 1: ESRGAN x4, four dual modules of three convolutions without norm, α = 1; DIV2K",
         "AFL",
         lambda config: (residual.RRDBNet(config.width, config.blocks, config.width // 2),
                         dcgan.Discriminator(config.width, _side(config))),
@@ -260,7 +267,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         example=lambda config: torch.rand(1, 3, _side(config) // 4, _side(config) // 4),
         layers="auto", module={"kind": "dual", "norm": "none", "convs": 3}, size=128, width=64, blocks=23,
         base_steps=400_000, steps=100_000,
-        # ESRGAN's weights: L1 1e-2, adversarial 5e-3; its perceptual loss needs a VGG: fit(..., perceptual=)
+        # ESRGAN's weights: L1 1e-2, adversarial 5e-3. Its perceptual loss needs a VGG's weights: pass run(perceptual=)
         base={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1.0, "lr": 1e-4, "critic_lr": 1e-4,
               "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
         head={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1e-2, "lr": 1e-4, "critic_lr": 1e-4,

@@ -8,6 +8,7 @@ h_0 = G_e(x) is carried and transformed at each step, y_0 and r_0 are zeros (Eq.
 the T steps. As published G, D and the head learn together; ``train_generator=False`` keeps a pretrained G.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, TrainingError
 from fbwrap.fingerprint import fingerprint
 from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
@@ -38,7 +39,9 @@ class FAL(AFL):
 
     As :class:`AFL`, but G learns too (in place, in train mode; afterwards it holds its averaged weights), unless
     ``train_generator`` is False. D's feedback comes from D itself (``critic_ema=0``). The head fits the G that was
-    trained with it: with ``out``, its weights are beside the head, in ``generator.safetensors``.
+    trained with it: with ``out``, its weights are beside the head, in ``generator.safetensors``. A G with batch norm
+    keeps the statistics of the first of the T passes, which are not those of later ones: instance or group norm is
+    safer.
 
     Args:
         train_generator: whether G learns.
@@ -57,6 +60,9 @@ class FAL(AFL):
     def _player(self) -> Player:
         return _Both(self.loop) if self._train_generator else Head(self.loop)
 
+    def _base(self) -> nn.Module | None:
+        return None if self._train_generator else super()._base()
+
     @contextmanager
     def _learning(self) -> Iterator[None]:
         if not self._train_generator:
@@ -73,8 +79,19 @@ class FAL(AFL):
             self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
 
     def _save(self, folder: Path) -> None:
-        from safetensors.torch import save_model
-
-        super()._save(folder)
         if self._train_generator:
-            save_model(unwrap(self.loop.generator), str(folder / "head" / "generator.safetensors"))
+            from safetensors.torch import save_model
+
+            target = folder / "head" / "generator.safetensors"
+            temporary = target.with_name(".generator.part")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                save_model(unwrap(self.loop.generator), str(temporary))
+                os.replace(temporary, target)
+            except Exception as error:
+                temporary.unlink(missing_ok=True)
+                raise TrainingError(
+                    f"G's weights could not be written to {target}: {error}. The checkpoints are unharmed; make room "
+                    "and resume."
+                ) from error
+        super()._save(folder)

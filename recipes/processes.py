@@ -7,7 +7,8 @@ Example:
 
 Every process holds the same weights and draws the same global batch; each learns from its share of it, and the
 gradients are averaged before each optimizer step. So any number of processes trains to the same head as one with
-the same batch, but for the order of sums, and for batch norm, whose statistics are those of a share.
+the same batch, but for the order of sums, and for what is a mean over the batch within the network or the loss: batch
+norm's statistics and the relativistic loss's means are those of a share.
 """
 
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from torch import Tensor
 from fbwrap.errors import SettingError
 from fbwrap.trees import map_tensors
 
-from .steps import Passes
+from .steps import Passes, finite
 
 
 class Processes(Passes):
@@ -73,12 +74,23 @@ class Processes(Passes):
         return context
 
     def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One optimizer step down the loss of all processes."""
+        """One optimizer step down the loss of all processes; see :meth:`Passes.learn`."""
+        finite(loss, "loss")
         optimizer.zero_grad(set_to_none=True)
         self._accelerator.backward(loss)
         if self.count > 1:
             _average([p for group in optimizer.param_groups for p in group["params"]])
+        if self._accelerator.scaler is None:  # a scaled gradient may overflow: the scaler passes the step over
+            self.check(optimizer)
         optimizer.step()
+
+    @torch.no_grad()
+    def same(self, *networks: torch.nn.Module | None) -> None:
+        """Give every process the first one's weights and statistics."""
+        if self.count > 1:
+            for net in networks:
+                for tensor in net.state_dict().values() if net is not None else ():
+                    dist.broadcast(tensor, 0)
 
     def random(self, n: int, device: torch.device) -> Tensor:
         """n of the global batch's uniform random numbers: those of this process's samples."""

@@ -42,6 +42,8 @@ class Source:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Any:
+        if not -len(self.keys) <= index < len(self.keys):
+            raise IndexError(f"There is no item {index}: the data has {len(self.keys)}.")
         for place in range(len(self.keys)):
             at = (index + place) % len(self.keys)
             if at in self._bad:
@@ -74,10 +76,11 @@ def _files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
 def picture(path: Path, channels: int = 3) -> Tensor:
     """A picture as (C, H, W) in [0, 1]; 16-bit ones are scaled by their own range."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
-        if image.mode in ("I", "I;16", "F"):
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
             pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
             pixels = pixels / 65535 if image.mode != "F" else pixels
             return pixels.expand(channels, -1, -1).contiguous()
@@ -156,7 +159,7 @@ class PairedFolders(Source):
         value_range: tuple[float, float] = (-1.0, 1.0),
         on_error: OnError = "stop",
     ):
-        sides = [{_key(path, match): path for path in _files(folder, _PICTURES)} for folder in (inputs, targets)]
+        sides = [_by_name(folder, match) for folder in (inputs, targets)]
         both = sorted(sides[0].keys() & sides[1].keys())
         if not both:
             raise DataError(f"No file of {inputs} has one of the same name in {targets}.")
@@ -174,9 +177,19 @@ class PairedFolders(Source):
         return first, second
 
 
-def _key(path: Path, match: str | None) -> str:
-    found = re.search(match, path.name) if match else None
-    return found.group(1) if found else path.stem
+def _by_name(folder: str | Path, match: str | None) -> dict[str, Path]:
+    """Files by what names them: their path within the folder without its ending, or what a rule finds in the name;
+    files that the rule does not know are left out."""
+    named: dict[str, Path] = {}
+    for path in _files(folder, _PICTURES):
+        found = re.search(match, path.name) if match else None
+        if match and found is None:
+            continue
+        key = found.group(1) if found else path.relative_to(folder).with_suffix("").as_posix()
+        if key in named:
+            raise DataError(f"{named[key]} and {path} go by one name, {key!r}: which is meant?")
+        named[key] = path
+    return named
 
 
 class SideBySide(Source):
@@ -270,30 +283,13 @@ def cityscapes(
 ) -> PairedFolders:
     """Cityscapes' folders: colour label maps (inputs) and photographs, by the frame's name."""
     rule = r"^(.+?)_(?:gtFine_color|leftImg8bit)\."
-    labels = _only(Path(root) / "gtFine" / split, "*_gtFine_color.png")
-    return _linked(PairedFolders, labels, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
+    return PairedFolders(Path(root) / "gtFine" / split, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
 
 
 def nyu(root: str | Path, size: tuple[int, int] = (240, 320), split: str = "train", **options: Any) -> PairedFolders:
     """NYU depth: ``root/split/rgb`` and ``root/split/depth`` (16-bit); FAL generates images from depth."""
     base = Path(root) / split
     return PairedFolders(base / "depth", base / "rgb", size, channels=(1, 3), **options)
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
-    if not any(folder.rglob(pattern)):
-        raise DataError(f"{folder} holds no {pattern}.")
-    return folder
-
-
-def _linked(kind: type[PairedFolders], inputs: Path, targets: Path, size: Any, **options: Any) -> PairedFolders:
-    """Paired folders where only names that the rule knows count."""
-    found = kind(inputs, targets, size, **options)
-    rule = re.compile(options["match"])
-    found.keys = [pair for pair in found.keys if all(rule.search(path.name) for path in pair)]
-    return found
 
 
 class Voxels(Source):

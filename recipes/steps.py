@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fbwrap.attach import inputs_of
 from fbwrap.critic import CriticInput, call, image_of, response_of
+from fbwrap.errors import SettingError, TrainingError
 from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.trees import map_tensors, put, tensors
@@ -83,6 +84,16 @@ class Critic:
         return self.critic_input(output, *args, **kwargs)
 
 
+class NotFiniteError(TrainingError):
+    """A loss or a gradient is not finite; nothing has moved."""
+
+
+def finite(value: Tensor, what: str) -> None:
+    """Refuse a value that is not finite."""
+    if not bool(torch.isfinite(value)):
+        raise NotFiniteError(f"The {what} is not finite.")
+
+
 class Passes:
     """How a step's passes run: here plainly; :class:`~fbwrap.recipes.processes.Processes` adds mixed precision and
     several processes."""
@@ -96,10 +107,22 @@ class Passes:
         return torch.rand(n, device=device)
 
     def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One optimizer step down a loss."""
+        """One optimizer step down a loss.
+
+        Raises:
+            NotFiniteError: the loss, or its gradient, is not finite; nothing has moved then.
+        """
+        finite(loss, "loss")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.check(optimizer)
         optimizer.step()
+
+    def check(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse gradients that are not finite."""
+        held = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if held:
+            finite(torch.stack([gradient.sum() for gradient in held]).sum(), "gradient")
 
 
 PLAIN = Passes()
@@ -134,7 +157,7 @@ def critic_step(
 ) -> float:
     """One step of D: real data against generated samples (what D is called with, without a graph)."""
     loss_of = LOSSES[options.loss][0]
-    with modes(list(critic.net.modules()), options.critic_mode == "train"):
+    with critic_modes(critic.net, options.critic_mode == "train"):
         with passes.autocast():
             answer = critic.answer(real)
             loss = loss_of(critic.read(answer).float(), critic(fake).float())
@@ -146,7 +169,8 @@ def critic_step(
             total = total + weight * r1(lambda x: critic(with_image(real, x)), image_in(real))
         if options.loss == "wasserstein_gp":
             between = passes.random(len(image_in(real)), image_in(real).device)
-            penalty = gradient_penalty(lambda x: critic(with_image(real, x)), image_in(real), image_in(fake), between)
+            mixed = _one_each(image_in(fake), len(image_in(real)), step)
+            penalty = gradient_penalty(lambda x: critic(with_image(real, x)), image_in(real), mixed, between)
             total = total + options.gradient_penalty * penalty
         passes.learn(total, optimizer)
     return float(loss.detach())
@@ -172,7 +196,7 @@ def player_step(
         perceptual: ``f(output, target)``: see :class:`~fbwrap.recipes.losses.Perceptual`.
 
     Returns:
-        The loss, and what D is called with for these outputs (a share of each), without a graph.
+        The loss, and what D is called with for all these outputs, without a graph.
     """
     loss_of = LOSSES[options.loss][1]
     args, kwargs = as_inputs(inputs)
@@ -180,7 +204,7 @@ def player_step(
         with passes.autocast():
             outputs = player.outputs(*args, **kwargs)
             shown = [critic.on_output(y, args, kwargs) for y in outputs]
-            with modes(list(critic.net.modules()), options.critic_mode == "train"):
+            with critic_modes(critic.net, options.critic_mode == "train"):
                 against = critic(real).detach().float() if options.loss == "relativistic" else None
                 losses = [options.adversarial * loss_of(critic(given).float(), against) for given in shown]
             if target is not None:
@@ -190,7 +214,7 @@ def player_step(
                 ]
         loss = torch.stack(losses).mean()
         passes.learn(loss, optimizer)
-    return float(loss.detach()), share_of(shown)
+    return float(loss.detach()), all_of(shown)
 
 
 def afl_step(
@@ -238,7 +262,7 @@ def fal_step(
     As :func:`afl_step`; as published G learns too: in train mode, its parameters in ``optimizer`` with the head's.
     """
     if loop.plan.first != "zeros":
-        raise ValueError("FAL starts from zeros: attach with first='zeros', or with AST modules alone.")
+        raise SettingError("FAL starts from zeros: attach with first='zeros', or with AST modules alone.")
     return afl_step(loop, critic, inputs, real, optimizer, critic_optimizer, options, step, **more)
 
 
@@ -253,11 +277,26 @@ def with_image(given: Any, image: Tensor) -> Any:
     return map_tensors(lambda tensor: image if tensor is first else tensor, given)
 
 
-def share_of(shown: list[Any]) -> Any:
-    """Of what D was shown at each step, every k-th sample: one batch, without a graph."""
-    many, parts = len(shown), [dict(tensors(given)) for given in shown]
-    mixed = shown[0]
+def all_of(shown: list[Any]) -> Any:
+    """What D was shown at all steps, in one batch, without a graph: its mean is the mean over the steps."""
+    parts = [dict(tensors(given)) for given in shown]
+    whole = shown[0]
     for path in parts[0]:
-        rows = [part[path].detach()[place::many] for place, part in enumerate(parts)]
-        mixed = put(mixed, path, torch.cat(rows))
-    return mixed
+        whole = put(whole, path, torch.cat([part[path].detach() for part in parts]))
+    return whole
+
+
+def _one_each(images: Tensor, many: int, step: int) -> Tensor:
+    """Of what D was shown at T steps, one for each of ``many`` real samples; which step's changes with ``step``."""
+    if len(images) <= many:
+        return images
+    order = torch.arange(many, device=images.device)
+    return images[(order + step) % (len(images) // many) * many + order]
+
+
+@contextmanager
+def critic_modes(net: nn.Module, training: bool) -> Iterator[None]:
+    """D in the mode asked for; spectral norm goes on in eval mode too, for its weights move."""
+    norms = [module for module in net.modules() if type(module).__name__ == "_SpectralNorm"]
+    with modes(list(net.modules()), training), modes(norms, True):
+        yield

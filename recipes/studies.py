@@ -114,6 +114,10 @@ def generated(loop: FeedbackLoop, inputs: Inputs, batch: int = 100, **how: Any) 
     return [torch.cat(step) for step in zip(*parts, strict=True)]
 
 
+def _noise_like(signal: Tensor, dice: torch.Generator) -> Tensor:
+    return torch.randn(signal.shape, generator=dice).to(signal)
+
+
 def _part(given: Any, rows: int, begin: int, batch: int) -> Any:
     """Some samples of all inputs that hold one row a sample."""
 
@@ -177,8 +181,8 @@ def latent_variance(
     """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
     rows = []
     for variance in variances:
-        outputs = generated(loop, latents * variance**0.5)
-        for name, y in (("base", outputs[0]), ("feedback", outputs[-1])):
+        z = latents * variance**0.5
+        for name, y in (("base", generated(loop, z, steps=0)[0]), ("feedback", generated(loop, z)[-1])):
             rows.append({"variance": float(variance), "model": name, **measure(y)})
     return Study("variance", "variance", tuple(rows))
 
@@ -220,9 +224,10 @@ def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100
 def fed(loop: FeedbackLoop, kind: str) -> Iterator[None]:
     """Within the block the modules are fed ``"another sample"``, ``"noise"`` or ``"a constant"`` in place of what D
     sees."""
+    dice = torch.Generator().manual_seed(0)
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "another sample": lambda signal: signal.roll(1, 0),
-        "noise": lambda signal: torch.randn_like(signal) * signal.std() + signal.mean(),
+        "noise": lambda signal: _noise_like(signal, dice) * signal.std() + signal.mean(),
         "a constant": lambda signal: signal.mean().expand_as(signal),
     }
     if kind not in changes:

@@ -25,15 +25,15 @@ import torch
 from torch import nn
 
 from fbwrap.dice import Dice
-from fbwrap.errors import TrainingError
-from fbwrap.trees import map_tensors
+from fbwrap.errors import SettingError, TrainingError
+from fbwrap.fingerprint import fingerprint
 
 from . import checkpoint
 from .data import Stream
 from .ema import EMA
 from .options import Options
 from .processes import Processes
-from .steps import Critic, Player, as_inputs, critic_step, image_in, player_step
+from .steps import Critic, NotFiniteError, Player, all_of, as_inputs, critic_step, player_step
 
 logger = logging.getLogger("fbwrap")
 
@@ -87,20 +87,30 @@ class Trainer:
         resume: bool,
         progress: bool,
         preview: Callable[[int, EMA | None], None] | None = None,
+        base: nn.Module | None = None,
     ) -> Fit:
-        """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are."""
+        """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are.
+
+        Args:
+            base: a network that does not learn and must be the same when the run is resumed.
+        """
         options = self.options
         self._device = next(self.critic.net.parameters()).device
         folder = Path(out) if out is not None else None
         self._processes = Processes(self._device, options.mixed_precision, self._trackers, folder)
         self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
+        self._base = fingerprint(base)["weights"] if base is not None else None
+        learner = self.player.learner if self.player is not None else None
+        self._processes.same(self.critic.net, learner, base)
         self._optimizers()
-        fit, main = Fit(), self._processes.main
+        fit, main, path = Fit(), self._processes.main, None
         with ExitStack() as stack:
             stop = stack.enter_context(interrupt_between_steps())
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(options.seed)
             total, begin = options.warmup + steps, 0
+            if folder and main and not resume:
+                checkpoint.set_aside(folder)
             state = checkpoint.newest(folder) if folder and resume else None
             if state is not None:
                 begin = self._restore(state, fit)
@@ -109,7 +119,7 @@ class Trainer:
             bar = stack.enter_context(_bar(begin, total, progress and main))
             started = time.monotonic() - fit.seconds
             for step in range(begin, total):
-                losses = self._processes.mean(self._step(step, total, generate, fit), self._device)
+                losses = self._processes.mean(self._whole_step(step, total, generate, fit), self._device)
                 fit.seconds = time.monotonic() - started
                 self._log(fit, step, losses, bar)
                 done, ending = step + 1, self._processes.agreed(stop.is_set(), self._device)
@@ -118,10 +128,12 @@ class Trainer:
                     if preview and done < total and not ending:
                         preview(done, self.average)
                 if ending:
-                    logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if folder else "")
+                    if main:
+                        logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
                     raise KeyboardInterrupt
         if self.player is not None and self.average is not None:
             self.player.learner.load_state_dict(self.average.module.state_dict())
+        self._processes.same(self.critic.net, learner)
         return fit
 
     def _optimizers(self) -> None:
@@ -133,6 +145,15 @@ class Trainer:
             learner = self.player.learner
             self.optimizer = prepare(torch.optim.Adam(learner.parameters(), options.lr, options.betas))
             self.average = EMA(learner, options.ema)
+
+    def _whole_step(self, step: int, total: int, generate: Any, fit: Fit) -> dict[str, float]:
+        try:
+            return self._step(step, total, generate, fit)
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"A loss or gradient is not finite at step {step}: training has diverged. The last checkpoint is "
+                "intact. Lower lr or critic_lr, or raise r1, and start or resume from it."
+            ) from error
 
     def _step(self, step: int, total: int, generate: Any, fit: Fit) -> dict[str, float]:
         options, losses, processes = self.options, {}, self._processes
@@ -158,11 +179,10 @@ class Trainer:
                 if fake is None or repeat:
                     args, kwargs = as_inputs(inputs)
                     with torch.no_grad(), processes.autocast():
-                        fake = self.critic.on_output(generate(*args, **kwargs), args, kwargs)
-                many = min(len(image_in(real)), len(image_in(fake)))
+                        made = self.player.outputs(*args, **kwargs) if self.player else [generate(*args, **kwargs)]
+                        fake = all_of([self.critic.on_output(y, args, kwargs) for y in made])
                 losses["critic"] = critic_step(
-                    *(self.critic, _rows(real, many), _rows(fake, many), self.critic_optimizer, options, step),
-                    passes=processes,
+                    *(self.critic, real, fake, self.critic_optimizer, options, step), passes=processes
                 )
             if self.critic.average is not None:
                 self.critic.average.update(self.critic.net)
@@ -176,12 +196,6 @@ class Trainer:
                 group["lr"] = rate * shape[options.decay]
 
     def _log(self, fit: Fit, step: int, losses: dict[str, float], bar: Any) -> None:
-        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-        if wrong:
-            raise TrainingError(
-                f"The loss of the {wrong[0]} is not finite at step {step}: training has diverged. The last "
-                "checkpoint is intact. Lower lr or critic_lr, or raise r1, and start or resume from it."
-            )
         fit.history.append({"step": step, "seconds": fit.seconds, **losses})
         self._processes.log(losses, step)
         bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
@@ -195,6 +209,7 @@ class Trainer:
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "positions": self._stream.state(),
             "random": self._dice().get(),
+            "base": self._base,
             "fit": asdict(fit),
         }
         if self.critic.average is not None:
@@ -217,6 +232,11 @@ class Trainer:
             raise TrainingError(
                 f"The checkpoint is of a run with other options: {differ} (was, is). Resume with the same "
                 "ones, or choose another out=."
+            )
+        if state.get("base") != self._base:
+            raise TrainingError(
+                "The checkpoint's run began with a G of other weights: its head would not fit this one. Choose another "
+                "out=, or resume=False."
             )
         try:
             self.critic.net.load_state_dict(state["critic"])
@@ -271,11 +291,12 @@ def _bar(begin: int, total: int, progress: bool) -> Iterator[Any]:
 
 def _learning(net: nn.Module) -> list[nn.Parameter]:
     """Parameters that may learn: a frozen backbone's may not."""
-    return [p for p in net.parameters() if p.requires_grad]
-
-
-def _rows(given: Any, many: int) -> Any:
-    return map_tensors(lambda tensor: tensor[:many], given)
+    found = [p for p in net.parameters() if p.requires_grad]
+    if not found:
+        raise SettingError(
+            "None of D's parameters may learn (requires_grad is False). Let them: D is a copy, yours does not change."
+        )
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     fit(AFL(loop, batch=4), 2, out=tmp_path)
     before = (tmp_path / "checkpoint-00000002.pt").read_bytes()
     with pytest.raises(TrainingError, match="not finite at step"):
-        AFL(loop, batch=4).fit(DATA * torch.inf, latents, 4, out=tmp_path, progress=False)
+        AFL(loop, batch=4).fit(DATA * torch.inf, latents, 4, out=tmp_path, resume=True, progress=False)
     assert (tmp_path / "checkpoint-00000002.pt").read_bytes() == before
     assert not loop.training
     assert G.main[0].weight.requires_grad

@@ -147,3 +147,28 @@ def test_datasets_are_drawn_in_an_order_that_resumes():
     assert torch.equal(two.next(4)[0], drawn[3][0])
     with pytest.raises(SettingError, match="has no item"):
         Batches(S.Mapped([], None))
+
+
+def test_names_are_paths_within_the_folders_and_ends_are_ends(tmp_path):
+    for name in ("a/1", "b/1", "b/2"):
+        save(tmp_path / "in" / f"{name}.png", noise(4, 4, 3, seed=len(name)))
+        save(tmp_path / "out" / f"{name}.png", noise(4, 4, 3))
+    pairs = S.PairedFolders(tmp_path / "in", tmp_path / "out")
+    assert len(pairs) == 3
+    assert all(a.relative_to(tmp_path / "in") == b.relative_to(tmp_path / "out") for a, b in pairs.keys)
+    with pytest.raises(DataError, match="go by one name, '1'"):
+        S.PairedFolders(tmp_path / "in", tmp_path / "out", match=r"^(\d)")
+    assert len(list(pairs)) == 3, "iterating ends"
+
+
+def test_photographs_stand_upright_and_sixteen_bits_are_read(tmp_path):
+    image = Image.fromarray(noise(4, 6, 3))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save(tmp_path / "a.png", exif=exif)
+    assert S.picture(tmp_path / "a.png").shape == (3, 6, 4)
+
+
+def test_items_of_several_parts_reach_d_as_arguments():
+    data = S.Mapped(list(range(4)), lambda i: (torch.zeros(2), i))
+    assert isinstance(Batches(data).next(2), tuple)

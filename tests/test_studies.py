@@ -93,7 +93,7 @@ def test_files(loop, tmp_path):
 
 
 def test_distances_equal_those_of_torchmetrics():
-    torchmetrics = pytest.importorskip("torchmetrics")
+    pytest.importorskip("torchmetrics")
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -112,7 +112,6 @@ def test_distances_equal_those_of_torchmetrics():
         metric.update(b[:80] if metric is kid else b, real=True)
     assert Space("pixels", Flat()).distances(a, b)["frechet[pixels]"] == pytest.approx(float(fid.compute()), rel=1e-3)
     assert kernel_distance(a.flatten(1), b[:80].flatten(1)) == pytest.approx(float(kid.compute()[0]), rel=1e-3)
-    assert torchmetrics
 
 
 def test_image_quality_by_hand():
@@ -130,3 +129,18 @@ def test_image_quality_by_hand():
 def test_accuracy():
     samples = torch.eye(4)
     assert accuracy(lambda x: x, samples, 2) == 0.25
+
+
+def test_the_base_of_a_fal_loop_is_g_and_not_zeros():
+    from conftest import Residual
+
+    torch.manual_seed(0)
+    loop = stir(fbwrap.attach(Residual(), patch(), ["body.1"], module="ast", example=torch.zeros(1, 3, 8, 8)), 0.1)
+    x = torch.rand(4, 3, 8, 8)
+    rows = S.latent_variance(loop, x, measure, (1.0,)).rows
+    with torch.no_grad():
+        assert rows[0]["mean"] == pytest.approx(float(loop.generator(x).mean()), abs=1e-6)
+    with S.fed(loop, "noise"):
+        once = S.generated(loop, x)[-1]
+    with S.fed(loop, "noise"):
+        assert torch.equal(once, S.generated(loop, x)[-1]), "the same noise each time"

@@ -96,7 +96,6 @@ def test_fal_trains_g_d_and_the_head_together(tmp_path):
     assert all(not torch.equal(value, before[name]) for name, value in G.state_dict().items() if "weight" in name)
     assert any(not torch.equal(value, head[name]) for name, value in loop.state_dict().items())
     assert same(d_before, state(D)), "the user's D stays"
-    assert not G.training or G.training is True
     fresh = Residual()
     from safetensors.torch import load_file
 
@@ -170,7 +169,7 @@ def test_a_step_in_a_loop_of_ones_own():
     assert set(losses) == {"player", "critic"}
     assert any(not torch.equal(v, head[k]) for k, v in loop.state_dict().items())
     assert any(not torch.equal(v, d[k]) for k, v in D.state_dict().items())
-    with pytest.raises(ValueError, match="starts from zeros"):
+    with pytest.raises(SettingError, match="starts from zeros"):
         fal_step(loop, critic, latents(4), images(4), *optimizers)
 
 
@@ -340,3 +339,105 @@ def test_losses_go_to_any_tracker(tmp_path):
     pytest.importorskip("tensorboard")
     AFL(loop, batch=4, trackers="tensorboard").fit(images(), latents, 2, out=tmp_path, progress=False)
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+# -- what a review found ------------------------------------------------------------------------------
+@pytest.mark.parametrize("critic_steps", [1, 3])
+def test_d_sees_the_outputs_of_every_step(critic_steps):
+    loop = fal_loop()
+    seen = []
+    critic_input = loop.critic_input
+    recipe = FAL(loop, batch=1, critic_steps=critic_steps, r1=0.0, lr=0.0, critic_lr=0.0, ema=0.0)
+    recipe._critic.net.register_forward_pre_hook(lambda m, args: seen.append(args[0].detach().clone()))
+    x = images(1, 8)
+    recipe.fit(Pairs(x, images(1)), steps=1, progress=False)
+    with torch.no_grad():
+        wanted = loop.rollout(x).outputs[1:]
+    fakes = [given for given in seen if len(given) == 3]
+    assert len(fakes) == critic_steps, "each of D's steps looks at all T outputs"
+    for fake in fakes:
+        torch.testing.assert_close(fake, torch.cat(wanted), atol=1e-4, rtol=1e-3)
+    assert critic_input is loop.critic_input
+
+
+def test_a_fresh_run_neither_resumes_nor_prunes_an_earlier_one(tmp_path):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, **more.pop("o", {})).fit(
+        images(), latents, steps, out=tmp_path, progress=False, **more
+    )
+    fit(5)
+    old = {p.name: p.read_bytes() for p in C.found(tmp_path)}
+    fit(2)
+    assert {p.name: p.read_bytes() for p in C.found(tmp_path / "previous-1")} == old
+    assert [p.name[11:19] for p in C.found(tmp_path)] == ["00000001", "00000002"]
+
+
+def test_a_head_is_not_resumed_on_another_g(tmp_path):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    AFL(loop, batch=4).fit(images(), latents, 2, out=tmp_path, progress=False)
+    torch.manual_seed(9)
+    other = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    with pytest.raises(TrainingError, match="G of other weights"):
+        AFL(other, batch=4).fit(images(), latents, 4, out=tmp_path, resume=True, progress=False)
+
+
+def test_a_penalty_that_is_not_finite_moves_nothing():
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    recipe = AFL(loop, batch=4, auxiliary=lambda answer, real: answer.mean() * torch.nan)
+    before = copy.deepcopy(recipe._critic.net.state_dict())
+    with pytest.raises(TrainingError, match="not finite at step 0"):
+        recipe.fit(images(), latents, 3, progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in recipe._critic.net.state_dict().items())
+
+
+def test_previews_change_nothing_in_fal(tmp_path):
+    class Normed(nn.Sequential):
+        def __init__(self):
+            super().__init__(
+                nn.Conv2d(3, 6, 3, 1, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 3, 4, 2, 1), nn.Tanh()
+            )
+
+    states = []
+    for every in (1, 100):
+        torch.manual_seed(0)
+        loop = fbwrap.attach(Normed(), patch(), ["0"], module="ast", steps=2, example=torch.zeros(2, 3, 8, 8))
+        FAL(loop, batch=4, save_every=every).fit(
+            Pairs(images(8, 8), images(8)), steps=4, out=tmp_path / str(every), progress=False
+        )
+        states.append({**loop.generator.state_dict(), **loop.state_dict()})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert list((tmp_path / "1").glob("samples_*.png"))
+
+
+def test_fal_on_a_dataset_resumes_to_the_same_numbers(tmp_path):
+    from fbwrap.recipes.sources import Mapped
+
+    data = Mapped(list(range(9)), lambda i: (images(1, 8, i)[0] + 0.1 * torch.rand(()), images(1, 16, i)[0]))
+    states = []
+    for name, parts in (("whole", [6]), ("parts", [3, 6])):
+        for steps in parts:
+            loop = fal_loop(2)
+            FAL(loop, batch=3, save_every=3, decay="none").fit(
+                Pairs(data), steps=steps, out=tmp_path / name, resume=True, progress=False
+            )
+        states.append({**loop.generator.state_dict(), **loop.state_dict()})
+    assert list((tmp_path / "whole").glob("samples_*.png")), "grids of paired datasets too"
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_spectral_norm_goes_on_where_d_is_in_eval_mode():
+    sn = torch.nn.utils.parametrizations.spectral_norm
+    torch.manual_seed(0)
+    D = nn.Sequential(sn(nn.Conv2d(3, 8, 4, 2, 1)), nn.LeakyReLU(0.2), sn(nn.Conv2d(8, 1, 8)))
+    loop = fbwrap.attach(Deconv(), D.eval(), [("main.5", "1")], example=latents(2))
+    recipe = AFL(loop, batch=4, critic_lr=1e-2, decay="none")
+    recipe.fit(images(), latents, 60, progress=False)
+    for layer in (recipe._critic.net[0], recipe._critic.net[2]):
+        sigma = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
+        assert float(sigma) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_d_that_may_not_learn_is_said():
+    loop = fbwrap.attach(Deconv(), patch().requires_grad_(False), ["main.5"], example=latents(2))
+    with pytest.raises(SettingError, match="requires_grad is False"):
+        AFL(loop, batch=4).fit(images(), latents, 1, progress=False)

@@ -217,6 +217,11 @@ def _in_one_sentence() -> Iterator[None]:
             raise
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        if os.environ.get("FBWRAP_DEBUG"):
+            raise
+        typer.echo(f"Error: {type(error).__name__}: {error} (FBWRAP_DEBUG=1 shows where)", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on where it was.", err=True)
         raise typer.Exit(130) from None

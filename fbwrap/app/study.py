@@ -21,7 +21,7 @@ STUDIES: dict[str, Callable[[FeedbackLoop, Tensor, studies.Measure], studies.Stu
     "strength": studies.strength_sweep,
     "modules": studies.one_at_a_time,
     "controls": studies.controls,
-    "switching": lambda loop, z, measure: studies.switching(loop, z, studies.generated(loop, z)[0].roll(1, 0), measure),
+    "switching": lambda loop, z, measure: studies.switching(loop, z, _base(loop, z).roll(1, 0), measure),
     "variance": studies.latent_variance,
     "beyond": studies.beyond,
     "fooling": lambda loop, z, measure: studies.fooling(loop, z),
@@ -51,7 +51,10 @@ def measure_of(features: Any, name: str, real: Path | None, size: int, samples: 
 
 def evaluated(loop: FeedbackLoop, z: Tensor, measure: studies.Measure) -> studies.Study:
     """The base and each step of the head, as it is."""
-    outputs = studies.generated(loop, z)
-    first = 1 if loop.plan.first == "zeros" else 0
-    rows = ({"step": t, **measure(y)} for t, y in enumerate(outputs) if t >= first)
-    return studies.Study("eval", "step", tuple(rows))
+    outputs = [_base(loop, z), *studies.generated(loop, z)[1:]]
+    return studies.Study("eval", "step", tuple({"step": t, **measure(y)} for t, y in enumerate(outputs)))
+
+
+def _base(loop: FeedbackLoop, z: Tensor) -> Tensor:
+    """G without feedback (y_0 of a FAL loop is zeros)."""
+    return studies.generated(loop, z, steps=0)[0]

@@ -6,8 +6,9 @@ Example:
     >>> voxels.shape, Discriminator(2, 32)(voxels).shape
     (torch.Size([2, 1, 32, 32, 32]), torch.Size([2, 1, 4, 4, 4]))
 
-FAL: z 100, seven transposed convolutions to 64³, six convolutions to a response of 4³. The stages that double the size
-are four (to 64³ from 4³); the other layers keep it: two before, at 4³ and 8³, and the last, to one channel.
+FAL: z 100, seven transposed convolutions to 64³, six convolutions to a response of 4³. Here the two that keep the size
+(at 4³, and the last, to one channel) are plain convolutions, and the norm is instance norm: batch norm would keep the
+statistics of the first of the T passes.
 """
 
 import itertools
@@ -25,7 +26,7 @@ class Generator(nn.Module):
         widths = [width * 2 ** (stages - i) for i in range(stages + 1)]
 
         def block(conv: nn.Module, outside: int) -> nn.Sequential:
-            return nn.Sequential(conv, nn.BatchNorm3d(outside), nn.ReLU(inplace=True))
+            return nn.Sequential(conv, nn.InstanceNorm3d(outside, affine=True), nn.ReLU(inplace=True))
 
         self.lift = block(nn.ConvTranspose3d(z, widths[0], 4), widths[0])
         self.mix = block(nn.Conv3d(widths[0], widths[0], 3, 1, 1), widths[0])
