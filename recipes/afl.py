@@ -44,7 +44,8 @@ class AFL:
         loop: an attached loop with a discriminator.
         auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``.
         perceptual: with paired data, a distance ``f(output, target)``: :class:`~fbwrap.recipes.losses.Perceptual`.
-        trackers: where losses go: ``"tensorboard"``, or anything that accelerate's ``log_with`` takes.
+        trackers: where losses go: anything that accelerate's ``log_with`` takes; None: TensorBoard, where it is
+            installed and ``out`` is given; ``"none"``: nowhere.
         options: fields of :class:`Options`, by name.
     """
 

@@ -29,7 +29,8 @@ class Batches:
     Args:
         source: a tensor, or a tuple or dict of tensors of equal length, one sample a row; a dataset (it has a
             length and gives item i; :mod:`fbwrap.recipes.sources`); a function ``f(n)`` that returns a batch of n; or
-            any other iterable of batches (a list, a DataLoader), started again at its end.
+            any other iterable of batches (a list, a DataLoader), started again at its end. A DataLoader that shuffles
+            by itself resumes with other batches than it would have given: pass its dataset.
         seed: of the order of rows.
         device: where batches go.
     """

@@ -137,9 +137,9 @@ class Processes(Passes):
             self._accelerator.log(values, step=step)
 
     def end(self) -> None:
-        """Close the trackers; files are whole."""
-        if self._tracked:
-            self._accelerator.end_training()
+        """Close the trackers: files are whole. The processes go on: accelerate's end_training would end them."""
+        for tracker in self._accelerator.trackers if self._tracked else ():
+            tracker.finish()
 
 
 def _average(parameters: list[Tensor]) -> None:

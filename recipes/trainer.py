@@ -9,6 +9,7 @@ One step is D's and then the player's (:mod:`fbwrap.recipes.steps`). Between ste
 writes checkpoints and sample grids, and tells trackers its losses.
 """
 
+import importlib.util
 import logging
 import math
 import os
@@ -61,7 +62,8 @@ class Trainer:
     Args:
         player: what learns; None: D alone does.
         perceptual: a distance of output and target, with paired data.
-        trackers: see :class:`~fbwrap.recipes.processes.Processes`.
+        trackers: see :class:`~fbwrap.recipes.processes.Processes`; None: TensorBoard, where it is installed and there
+            is a folder; ``"none"``: none.
     """
 
     def __init__(
@@ -97,7 +99,11 @@ class Trainer:
         options = self.options
         self._device = next(self.critic.net.parameters()).device
         folder = Path(out) if out is not None else None
-        self._processes = Processes(self._device, options.mixed_precision, self._trackers, folder)
+        trackers = self._trackers
+        if trackers is None and folder and importlib.util.find_spec("tensorboard"):
+            trackers = "tensorboard"
+        trackers = None if trackers == "none" else trackers
+        self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
         self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
         self._base = fingerprint(base)["weights"] if base is not None else None
         learner = self.player.learner if self.player is not None else None

@@ -337,8 +337,10 @@ def test_losses_go_to_any_tracker(tmp_path):
     assert mine.seen == [(0, {"player", "critic"}), (1, {"player", "critic"})]
     assert mine.config["lr"] == 5e-4
     pytest.importorskip("tensorboard")
-    AFL(loop, batch=4, trackers="tensorboard").fit(images(), latents, 2, out=tmp_path, progress=False)
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    AFL(loop, batch=4).fit(images(), latents, 2, out=tmp_path / "usual", progress=False)
+    assert list((tmp_path / "usual").rglob("events.out.tfevents.*"))
+    AFL(loop, batch=4, trackers="none").fit(images(), latents, 2, out=tmp_path / "none", progress=False)
+    assert not list((tmp_path / "none").rglob("events.out.tfevents.*"))
 
 
 # -- what a review found ------------------------------------------------------------------------------
