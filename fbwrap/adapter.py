@@ -101,7 +101,7 @@ class Network:
         return {
             call.name: call.outputs[()].shape[2:]
             for call in self.ran().calls
-            if call.done and () in call.outputs and len(self.ran().calls_of(call.module)) == 1
+            if call.done and call.alone and () in call.outputs
         }
 
     def output_sides(self) -> tuple[int, ...]:

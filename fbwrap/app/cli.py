@@ -139,6 +139,16 @@ def train(
 _Spec = Annotated[str, typer.Option("--generator", "-g", help="package.module:Class(args), file.py:Class(args).")]
 _Head = Annotated[Path, typer.Argument(help="Folder of the head.")]
 _Latent = Annotated[str, typer.Option(help="Shape of one latent: 100x1x1.")]
+_Discriminator = Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")]
+_Weights = Annotated[Path | None, typer.Option(help="G's weights.")]
+_CriticWeights = Annotated[Path | None, typer.Option(help="D's weights.")]
+_Features = Annotated[str | None, typer.Option(help="A model whose output is the feature space.")]
+_FeaturesWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
+_Real = Annotated[Path | None, typer.Option(help="Folder of real images.")]
+_Size = Annotated[int, typer.Option(help="Their side.")]
+_Samples = Annotated[int, typer.Option(help="How many.", min=2)]
+_Seed = Annotated[int, typer.Option(help="Of the latents.")]
+_Out = Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")]
 
 
 def _measured(study: str, head: Path, **given: Any) -> None:
@@ -166,22 +176,23 @@ def study(
     head: _Head,
     generator: _Spec,
     latent: _Latent,
-    discriminator: Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="G's weights.")] = None,
-    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
-    features: Annotated[str | None, typer.Option(help="A model whose output is the feature space.")] = None,
-    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    real: Annotated[Path | None, typer.Option(help="Folder of real images.")] = None,
-    size: Annotated[int, typer.Option(help="Their side.")] = 64,
-    samples: Annotated[int, typer.Option(help="How many.", min=2)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")] = None,
+    discriminator: _Discriminator = None,
+    weights: _Weights = None,
+    critic_weights: _CriticWeights = None,
+    features: _Features = None,
+    features_weights: _FeaturesWeights = None,
+    real: _Real = None,
+    size: _Size = 64,
+    samples: _Samples = 1000,
+    seed: _Seed = 0,
+    out: _Out = None,
 ) -> None:
     """One of the papers' studies of a head: a table, a CSV and a plot.
 
     Example: fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1
     """
-    _measured(**{**locals(), "study": name, "name": None})
+    given = locals()
+    _measured(given.pop("name"), **given)
 
 
 @app.command(name="eval")
@@ -189,22 +200,22 @@ def evaluate(
     head: _Head,
     generator: _Spec,
     latent: _Latent,
-    discriminator: Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="G's weights.")] = None,
-    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
-    features: Annotated[str | None, typer.Option(help="A model whose output is the feature space.")] = None,
-    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
-    real: Annotated[Path | None, typer.Option(help="Folder of real images.")] = None,
-    size: Annotated[int, typer.Option(help="Their side.")] = 64,
-    samples: Annotated[int, typer.Option(help="How many.", min=2)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")] = None,
+    discriminator: _Discriminator = None,
+    weights: _Weights = None,
+    critic_weights: _CriticWeights = None,
+    features: _Features = None,
+    features_weights: _FeaturesWeights = None,
+    real: _Real = None,
+    size: _Size = 64,
+    samples: _Samples = 1000,
+    seed: _Seed = 0,
+    out: _Out = None,
 ) -> None:
     """Measure the base and each step of a head.
 
     Example: fbwrap eval head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
     """
-    _measured(**{**locals(), "study": "eval"})
+    _measured("eval", **locals())
 
 
 @contextmanager
