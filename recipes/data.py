@@ -113,6 +113,22 @@ class Batches:
         raise SettingError("The data is empty: its iterable yields no batch.")
 
 
+def part_of(batch: Any, index: int, count: int) -> Any:
+    """The rows of one of ``count`` equal parts of a batch, in every tensor of it."""
+    if count == 1:
+        return batch
+
+    def rows(tensor: Tensor) -> Tensor:
+        if len(tensor) % count:
+            raise SettingError(
+                f"A batch of {len(tensor)} does not divide into {count} equal parts. Set batch to a multiple of the "
+                "number of processes times accumulate."
+            )
+        return tensor.chunk(count)[index]
+
+    return map_tensors(rows, batch)
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Paired data: G's inputs, and what G should make of them.

@@ -120,6 +120,7 @@ def run(
     device: str | torch.device = "cpu",
     seed: int = 0,
     perceptual: nn.Module | None = None,
+    base: str | Path | None = None,
 ) -> tuple[fbwrap.FeedbackLoop, Fit]:
     """Run an experiment: phase 1 where there is one, then the head; checkpoints, pictures and the head go to ``out``.
 
@@ -127,26 +128,19 @@ def run(
         data: the folder or file of its data; the Swiss roll needs none.
         resume: go on from what is in ``out``.
         perceptual: see :class:`AFL`; ESRGAN's wants a VGG.
+        base: where phase 1 is kept; None: in ``out``.
     """
     torch.manual_seed(seed)
-    G, D = (net.to(device) for net in config.networks(config))
-    folder, real = Path(out), config.data(Path(data) if data else None, config)
-    paired = isinstance(real, Pairs)
-    shape = config.latent(config) if config.latent else ()
-    latents = None if paired else lambda n: torch.randn(n, *shape, device=device)
-    common = {"seed": seed}
+    G, D, example = networks_of(config, device)
+    real, latents = _data_of(config, data, device)
+    common = {"resume": resume, "progress": progress}
+    shared: dict[str, Any] = {"trackers": trackers, "perceptual": perceptual, "seed": seed}
     if config.base_steps:
-        GAN(
-            G,
-            D,
-            critic_input=config.critic_input,
-            trackers=trackers,
-            perceptual=perceptual,
-            **{**common, **config.base},
-        ).fit(real, latents, config.base_steps, out=folder / "base", resume=resume, progress=progress)
+        GAN(G, D, critic_input=config.critic_input, **{**shared, **config.base}).fit(
+            real, latents, config.base_steps, out=base or Path(out) / "base", **common
+        )
     G.eval()
     D.eval()
-    example = config.example(config).to(device) if config.example else torch.randn(2, *shape, device=device)
     torch.manual_seed(seed)
     loop = fbwrap.attach(
         *(G, D, config.layers),
@@ -156,10 +150,50 @@ def run(
         steps=config.feedback_steps,
     )
     recipe = {"AFL": AFL, "FAL": FAL}[config.recipe]
-    fit = recipe(loop, trackers=trackers, perceptual=perceptual, **{**common, **config.head}).fit(
-        real, latents, config.steps, out=folder, resume=resume, progress=progress
-    )
+    fit = recipe(loop, **{**shared, **config.head}).fit(real, latents, config.steps, out=out, **common)
     return loop, fit
+
+
+def train_without(
+    config: Experiment,
+    data: str | Path | None,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    progress: bool = True,
+    trackers: Any = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    perceptual: nn.Module | None = None,
+) -> nn.Module:
+    """The same G without feedback: of an AFL experiment its phase 1 (shared with :func:`run` by ``base=out / "base"``),
+    of a FAL one G trained for as many steps with the same options."""
+    torch.manual_seed(seed)
+    G, D, _ = networks_of(config, device)
+    real, latents = _data_of(config, data, device)
+    options, steps, name = config.base, config.base_steps, "base"
+    if config.recipe == "FAL":
+        options, steps, name = {"critic_mode": "train", **config.head}, config.steps, "no_feedback"
+    shared: dict[str, Any] = {"trackers": trackers, "perceptual": perceptual, "seed": seed}
+    GAN(G, D, critic_input=config.critic_input, **{**shared, **options}).fit(
+        real, latents, steps, out=Path(out) / name, resume=resume, progress=progress
+    )
+    return G.eval()
+
+
+def networks_of(config: Experiment, device: str | torch.device = "cpu") -> tuple[nn.Module, nn.Module, Tensor]:
+    """G, D, and an example of G's inputs."""
+    G, D = (net.to(device) for net in config.networks(config))
+    if config.example:
+        return G, D, config.example(config).to(device)
+    return G, D, torch.randn(2, *(config.latent(config) if config.latent else ()), device=device)
+
+
+def _data_of(config: Experiment, data: str | Path | None, device: str | torch.device) -> tuple[Any, Any]:
+    """Real data, and latents where it is not paired."""
+    real = config.data(Path(data) if data else None, config)
+    shape = config.latent(config) if config.latent else ()
+    return real, None if isinstance(real, Pairs) else lambda n: torch.randn(n, *shape, device=device)
 
 
 # -- the parts ----------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Distances between sets of samples, in a feature space that is named, and of images to what they should be.
+"""Sets of samples against sets of real ones, in a feature space that is named. (:mod:`fbwrap.recipes.quality` is about
+one sample and what it should be.)
 
 Example:
     >>> import torch
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from fbwrap.errors import SettingError
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -41,7 +44,7 @@ class Space:
         >>> space = Space("pixels", lambda x: x)
         >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
         >>> sorted(space.distances(x, x)), round(space.distances(x, x)["frechet[pixels]"], 6)
-        (['frechet[pixels]', 'kid[pixels]'], 0.0)
+        (['frechet[pixels]', 'kid[pixels]', 'precision[pixels]', 'recall[pixels]'], 0.0)
 
     Args:
         name: of the extractor, as it will stand in tables.
@@ -54,9 +57,12 @@ class Space:
             net.eval()
 
     def distances(self, samples: Tensor, real: Tensor) -> dict[str, float]:
-        """The Fréchet distance, and the kernel distance (KID's cubic kernel, unbiased)."""
+        """The Fréchet distance, the kernel distance (KID's cubic kernel, unbiased), precision and recall."""
         a, b = features(self._net, samples), features(self._net, real)
-        return {f"frechet[{self.name}]": frechet_distance(a, b), f"kid[{self.name}]": kernel_distance(a, b)}
+        precision, recall = precision_and_recall(a, b)
+        found = {"frechet": frechet_distance(a, b), "kid": kernel_distance(a, b)}
+        found |= {"precision": precision, "recall": recall}
+        return {f"{key}[{self.name}]": value for key, value in found.items()}
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
@@ -74,19 +80,56 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return float(apart(a) + apart(b) - 2 * kernel(a, b).mean())
 
 
-def image_quality(output: Tensor, target: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> dict[str, float]:
-    """RMSE (of 255 grey levels, as AFL's Table 1 has it), PSNR and SSIM of images, means over the batch."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+def precision_and_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """The shares of samples within the real manifold and of real ones within the samples': the union of balls around
+    each that reach to its k-th neighbour (Kynkäänniemi et al. 2019).
 
-    low, span = value_range[0], value_range[1] - value_range[0]
-    made, wanted = ((image.clamp(*value_range) - low) / span for image in (output, target))
-    each = (made - wanted).square().flatten(1).mean(1)
-    psnr = peak_signal_noise_ratio(made, wanted, data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3))
-    return {
-        "rmse": float(each.sqrt().mean() * 255),
-        "psnr": float(psnr),
-        "ssim": float(structural_similarity_index_measure(made, wanted, data_range=1.0)),  # type: ignore[arg-type]
-    }
+    Args:
+        samples, real: features, a row a sample; compare only numbers of as many of each.
+    """
+
+    def within(x: Tensor, manifold: Tensor) -> float:
+        radii = torch.cat([
+            torch.cdist(part, manifold).topk(min(k + 1, len(manifold)), largest=False).values[:, -1]
+            for part in manifold.split(1000)
+        ])  # fmt: skip
+        inside = [(torch.cdist(part, manifold) <= radii).any(1) for part in x.split(1000)]
+        return float(torch.cat(inside).double().mean())
+
+    a, b = samples.double(), real.double()
+    return within(a, b), within(b, a)
+
+
+def inception_score(logits: Tensor) -> float:
+    """exp E KL(p(c|y) ‖ p(c)) (Salimans et al. 2016), of any classifier's logits, of all samples at once. With another
+    classifier than Inception it is not the published score: name it wherever the number is."""
+    odds = logits.double().log_softmax(1)
+    mean = odds.exp().mean(0).clamp(min=1e-300).log()
+    return float((odds.exp() * (odds - mean)).sum(1).mean().exp())
+
+
+def inception() -> Space:
+    """The space of the published FID and KID: Inception-v3's 2048 features, through torch-fidelity.
+
+    Raises:
+        SettingError: torch-fidelity is not installed, or its weights can be neither found nor downloaded.
+    """
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        net = FeatureExtractorInceptionV3("inception", ["2048"])
+    except Exception as error:
+        raise SettingError(
+            f"Inception cannot be had: {type(error).__name__}: {error}. It needs torch-fidelity, and its weights once "
+            "from the net. Or name another module as the feature space; its numbers are then no FID."
+        ) from error
+
+    def seen(samples: Tensor) -> Tensor:
+        pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        found: Tensor = net(pixels.expand(-1, 3, -1, -1))[0]
+        return found
+
+    return Space("Inception-v3", seen)
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ class Options:
     decay: str = "cosine"  #                 of both rates over the run: "cosine" or "linear" to zero, or "none"
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam, for both
     batch: int = 64  #                       samples per step, real and fake each; of all processes together
+    accumulate: int = 1  #                   parts of a batch, one after the other: memory for one, gradients of all
     critic_steps: int = 1  #                 D's steps for each of the other's
     warmup: int = 0  #                       steps in which D learns alone, before the first
     train_critic: bool = True  #             False: D stays as it is
@@ -66,9 +67,11 @@ class Options:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise SettingError(f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}.")
-        for name in ("batch", "critic_steps", "r1_every", "save_every", "keep"):
+        for name in ("batch", "accumulate", "critic_steps", "r1_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
+        if self.batch % self.accumulate:
+            raise SettingError(f"A batch of {self.batch} does not divide into accumulate={self.accumulate} parts.")
         for name in ("ema", "critic_ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass a decay from 0 (none) to below 1.")

@@ -20,9 +20,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fbwrap.errors import SettingError
-from fbwrap.trees import map_tensors
 
-from .steps import Passes, finite
+from .data import part_of
+from .steps import Passes
 
 
 class Processes(Passes):
@@ -73,11 +73,12 @@ class Processes(Passes):
         context: AbstractContextManager[Any] = self._accelerator.autocast()
         return context
 
-    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One optimizer step down the loss of all processes; see :meth:`Passes.learn`."""
-        finite(loss, "loss")
-        optimizer.zero_grad(set_to_none=True)
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradient, scaled where the precision wants it."""
         self._accelerator.backward(loss)
+
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Step down the gradients of all processes."""
         if self.count > 1:
             _average([p for group in optimizer.param_groups for p in group["params"]])
         if self._accelerator.scaler is None:  # a scaled gradient may overflow: the scaler passes the step over
@@ -99,15 +100,7 @@ class Processes(Passes):
 
     def share(self, batch: Any) -> Any:
         """This process's rows of a global batch."""
-        if self.count == 1:
-            return batch
-
-        def rows(tensor: Tensor) -> Tensor:
-            if len(tensor) % self.count:
-                raise SettingError(f"A batch of {len(tensor)} does not divide among {self.count} processes.")
-            return tensor.chunk(self.count)[self.rank]
-
-        return map_tensors(rows, batch)
+        return part_of(batch, self.rank, self.count)
 
     def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
         """Each value's mean over the processes."""

@@ -8,9 +8,10 @@ Example:
 FAL's (§4.3): the loss is taken at each of the T steps and averaged, and G may learn with the head.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,7 @@ from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.trees import map_tensors, put, tensors
 
+from .data import part_of
 from .ema import EMA
 from .losses import LOSSES, content_loss, gradient_penalty, r1
 from .options import Options
@@ -106,15 +108,24 @@ class Passes:
         """n uniform random numbers, one per sample."""
         return torch.rand(n, device=device)
 
-    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One optimizer step down a loss.
+    def learn(self, losses: Iterable[Tensor], optimizer: torch.optim.Optimizer, parts: int = 1) -> None:
+        """One optimizer step down the mean of the losses of a batch's parts, each made when the one before is done.
 
         Raises:
-            NotFiniteError: the loss, or its gradient, is not finite; nothing has moved then.
+            NotFiniteError: a loss, or the gradient, is not finite; nothing has moved then.
         """
-        finite(loss, "loss")
         optimizer.zero_grad(set_to_none=True)
+        for loss in losses:
+            finite(loss, "loss")
+            self.backward(loss / parts)
+        self.update(optimizer)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradient."""
         loss.backward()
+
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Step down the gradients that were added up."""
         self.check(optimizer)
         optimizer.step()
 
@@ -156,24 +167,38 @@ def critic_step(
     passes: Passes = PLAIN,
 ) -> float:
     """One step of D: real data against generated samples (what D is called with, without a graph)."""
-    loss_of = LOSSES[options.loss][0]
+    loss_of, many = LOSSES[options.loss][0], options.accumulate
+    told: list[Tensor] = []
+    penalised = options.loss == "wasserstein_gp"
+    if penalised:
+        between = passes.random(len(image_in(real)), image_in(real).device)
+        mixed = _one_each(image_in(fake), len(image_in(real)), step)
+
+    def losses() -> Iterator[Tensor]:
+        for i in range(many):
+            true, made = part_of(real, i, many), part_of(fake, i, many)
+            with passes.autocast():
+                answer = critic.answer(true)
+                loss = loss_of(critic.read(answer).float(), critic(made).float())
+                total = loss
+                if critic.auxiliary is not None:
+                    total = total + critic.auxiliary(answer, true)
+            told.append(loss.detach())
+            images, on_real = image_in(true), partial(_with_sample, critic, true)
+            if options.r1 and step % options.r1_every == 0:
+                total = total + options.r1 * options.r1_every * r1(on_real, images)
+            if penalised:
+                points = part_of(mixed, i, many), part_of(between, i, many)
+                total = total + options.gradient_penalty * gradient_penalty(on_real, images, *points)
+            yield total
+
     with critic_modes(critic.net, options.critic_mode == "train"):
-        with passes.autocast():
-            answer = critic.answer(real)
-            loss = loss_of(critic.read(answer).float(), critic(fake).float())
-            total = loss
-            if critic.auxiliary is not None:
-                total = total + critic.auxiliary(answer, real)
-        if options.r1 and step % options.r1_every == 0:
-            weight = options.r1 * options.r1_every
-            total = total + weight * r1(lambda x: critic(with_image(real, x)), image_in(real))
-        if options.loss == "wasserstein_gp":
-            between = passes.random(len(image_in(real)), image_in(real).device)
-            mixed = _one_each(image_in(fake), len(image_in(real)), step)
-            penalty = gradient_penalty(lambda x: critic(with_image(real, x)), image_in(real), mixed, between)
-            total = total + options.gradient_penalty * penalty
-        passes.learn(total, optimizer)
-    return float(loss.detach())
+        passes.learn(losses(), optimizer, many)
+    return float(torch.stack(told).mean())
+
+
+def _with_sample(critic: Critic, given: Any, sample: Tensor) -> Tensor:
+    return critic(with_image(given, sample))
 
 
 def player_step(
@@ -198,23 +223,35 @@ def player_step(
     Returns:
         The loss, and what D is called with for all these outputs, without a graph.
     """
-    loss_of = LOSSES[options.loss][1]
-    args, kwargs = as_inputs(inputs)
+    loss_of, many = LOSSES[options.loss][1], options.accumulate
+    told: list[Tensor] = []
+    shown: list[list[Any]] = []
+
+    def losses() -> Iterator[Tensor]:
+        for i in range(many):
+            args, kwargs = as_inputs(part_of(inputs, i, many))
+            wanted = part_of(target, i, many)
+            with passes.autocast():
+                outputs = player.outputs(*args, **kwargs)
+                shown.append([critic.on_output(y, args, kwargs) for y in outputs])
+                with critic_modes(critic.net, options.critic_mode == "train"):
+                    against = None
+                    if options.loss == "relativistic":
+                        against = critic(part_of(real, i, many)).detach().float()
+                    each = [options.adversarial * loss_of(critic(given).float(), against) for given in shown[-1]]
+                if wanted is not None:
+                    each = [
+                        loss + content_loss(image_of(y).float(), wanted, options, perceptual)
+                        for loss, y in zip(each, outputs, strict=True)
+                    ]
+            shown[-1] = [all_of([given]) for given in shown[-1]]
+            told.append(torch.stack(each).mean())
+            yield told[-1]
+            told[-1] = told[-1].detach()
+
     with frozen(critic.net):
-        with passes.autocast():
-            outputs = player.outputs(*args, **kwargs)
-            shown = [critic.on_output(y, args, kwargs) for y in outputs]
-            with critic_modes(critic.net, options.critic_mode == "train"):
-                against = critic(real).detach().float() if options.loss == "relativistic" else None
-                losses = [options.adversarial * loss_of(critic(given).float(), against) for given in shown]
-            if target is not None:
-                losses = [
-                    loss + content_loss(image_of(y).float(), target, options, perceptual)
-                    for loss, y in zip(losses, outputs, strict=True)
-                ]
-        loss = torch.stack(losses).mean()
-        passes.learn(loss, optimizer)
-    return float(loss.detach()), all_of(shown)
+        passes.learn(losses(), optimizer, many)
+    return float(torch.stack(told).mean()), all_of([all_of(list(step)) for step in zip(*shown, strict=True)])
 
 
 def afl_step(

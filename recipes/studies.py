@@ -102,16 +102,32 @@ def _shown(value: Any) -> str:
 @torch.no_grad()
 def generated(loop: FeedbackLoop, inputs: Inputs, batch: int = 100, **how: Any) -> list[Tensor]:
     """y_0 … y_T of all inputs, on the CPU; ``how`` as :meth:`FeedbackLoop.rollout` takes it."""
+    reference = how.pop("reference", None)
+    whole = inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def outputs(*given: Any) -> Sequence[Any]:
+        return loop.rollout(*given[:-1], reference=given[-1], **how).outputs
+
+    return in_batches(outputs, (*whole, reference), batch)
+
+
+@torch.no_grad()
+def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: int = 100) -> list[Tensor]:
+    """What ``generate(*inputs)`` gives (one output or several), of all inputs, on the CPU."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     rows = next(len(value) for value in given if isinstance(value, Tensor))
-    parts: list[list[Tensor]] = []
-    for begin in range(0, rows, batch):
-        part = _part(given, rows, begin, batch)
-        mine = dict(how)
-        if isinstance(mine.get("reference"), Tensor) and len(mine["reference"]) == rows:
-            mine["reference"] = mine["reference"][begin : begin + batch]
-        parts.append([image_of(y).cpu() for y in loop.rollout(*part, **mine).outputs])
+    parts = [
+        [image_of(y).cpu() for y in generate(*_part(given, rows, begin, batch))] for begin in range(0, rows, batch)
+    ]
     return [torch.cat(step) for step in zip(*parts, strict=True)]
+
+
+def first(inputs: Inputs, many: int) -> Inputs:
+    """The first samples of the inputs."""
+    whole = inputs if isinstance(inputs, tuple) else (inputs,)
+    rows = next(len(value) for value in whole if isinstance(value, Tensor))
+    part = _part(whole, rows, 0, many)
+    return part if isinstance(inputs, tuple) else part[0]
 
 
 def _noise_like(signal: Tensor, dice: torch.Generator) -> Tensor:
@@ -176,9 +192,11 @@ def switching(loop: FeedbackLoop, inputs: Inputs, reference: Tensor, measure: Me
 
 
 def latent_variance(
-    loop: FeedbackLoop, latents: Tensor, measure: Measure, variances: Sequence[float] = (1.0, 2.0, 5.0)
+    loop: FeedbackLoop, latents: Inputs, measure: Measure, variances: Sequence[float] = (1.0, 2.0, 5.0)
 ) -> Study:
     """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
+    if not isinstance(latents, Tensor):
+        raise SettingError("This study scales G's latents: it wants one tensor of them.")
     rows = []
     for variance in variances:
         z = latents * variance**0.5
@@ -200,16 +218,13 @@ def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100
 
     For a D that answers with logits (BCE, hinge); with other losses the order counts, not the number.
     """
-    given = inputs if isinstance(inputs, tuple) else (inputs,)
-    rows = next(len(value) for value in given if isinstance(value, Tensor))
-    found: dict[int, list[Tensor]] = {}
-    for begin in range(0, rows, batch):
-        part = _part(given, rows, begin, batch)
-        rollout = loop.rollout(*part, steps=steps)
-        for t, response in enumerate(rollout.responses):
-            found.setdefault(t, []).append(response.flatten(1).mean(1).cpu())
+
+    def responses(*given: Any) -> list[Tensor]:
+        return [r.flatten(1).mean(1, keepdim=True) for r in loop.rollout(*given, steps=steps).responses]
+
+    found = in_batches(responses, inputs, batch)
     first = 1 if loop.plan.first == "zeros" else 0
-    values = {t: torch.cat(parts) for t, parts in found.items() if t >= first}
+    values = {t: value for t, value in enumerate(found) if t >= first}
     return Study(
         "fooling",
         "step",

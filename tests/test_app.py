@@ -218,3 +218,85 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
         done = command(*words)
         assert done.exit_code == 1, done.output
         assert sentence in done.output
+
+
+def test_eval_of_pairs_voxels_and_readers(tmp_path):
+    """Image to image: nearness to the targets and what networks read; voxels: a distance and a classifier."""
+    import numpy as np
+    from conftest import stir
+    from PIL import Image
+
+    (tmp_path / "translate.py").write_text(
+        "from torch import nn\n"
+        "class G(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Conv2d(3, 4, 3, 1, 1), nn.ReLU(), nn.Conv2d(4, 3, 3, 1, 1))\n"
+        "class D(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Conv2d(3, 4, 4, 2, 1), nn.ReLU(), nn.Conv2d(4, 1, 3, 1, 1))\n"
+        "class Classes(nn.Conv2d):\n"
+        "    def __init__(self): super().__init__(3, 5, 3, 1, 1)\n"
+        "class Depth(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Conv2d(3, 1, 3, 1, 1), nn.Softplus())\n"
+        "class VG(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.ConvTranspose3d(4, 4, 4), nn.ReLU(), nn.Conv3d(4, 1, 3, 1, 1))\n"
+        "class VD(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Conv3d(1, 2, 3, 1, 1), nn.ReLU(), nn.Conv3d(2, 1, 4))\n"
+        "class Kinds(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+    spec = f"{tmp_path / 'translate.py'}:"
+    from fbwrap.app.models import load_model
+
+    dice = np.random.default_rng(0)
+    (tmp_path / "val").mkdir()
+    for i in range(4):
+        pixels = dice.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "val" / f"{i}.png")
+    np.save(tmp_path / "cubes.npy", dice.integers(0, 2, (9, 4, 4, 4), dtype=np.uint8))
+    torch.manual_seed(0)
+    heads = {}
+    for name, g, d, link, example in (
+        ("image", "G()", "D()", ("1", "1"), torch.zeros(1, 3, 32, 32)),
+        ("voxel", "VG()", "VD()", ("1", "1"), torch.zeros(2, 4, 1, 1, 1)),
+    ):
+        G, D = load_model(spec + g), load_model(spec + d)
+        torch.save(G.state_dict(), tmp_path / f"{name}_g.pth")
+        torch.save(D.state_dict(), tmp_path / f"{name}_d.pth")
+        stir(fbwrap.attach(G, D, [link], example=example)).save_pretrained(tmp_path / name)
+        heads[name] = [tmp_path / name, "-g", spec + g, "-d", spec + d, "--weights", tmp_path / f"{name}_g.pth",
+                       "--critic-weights", tmp_path / f"{name}_d.pth"]  # fmt: skip
+    pairs = ["--pairs", f"right:{tmp_path / 'val'}", "--size", "32"]
+    readers = ["--segmenter", spec + "Classes()", "--depth", spec + "Depth()"]
+    done = command("eval", *heads["image"], *pairs, *readers)
+    assert done.exit_code == 0, done.output
+    for column in ("rmse", "ssim", f"IoU[{spec}Classes()]", f"δ1[{spec}Depth()]"):
+        assert column in done.output
+    done = command("study", "response", *heads["image"], *pairs)
+    assert done.exit_code == 0, done.output
+    cubes = ["--latent", "4x1x1x1", "--samples", "8", "--real", tmp_path / "cubes.npy"]
+    flat = ["--features", "torch.nn:Flatten()", "--classifier", spec + "Kinds()", "--label", "1"]
+    done = command("eval", *heads["voxel"], *cubes, *flat)
+    assert done.exit_code == 0, done.output
+    for column in ("frechet[torch.nn:Flatten()]", f"accuracy[{spec}Kinds()]"):
+        assert column in done.output
+    for words, sentence in (
+        (["eval", *heads["image"]], "Pass --latent SHAPE or --pairs"),
+        (["eval", *heads["image"], "--pairs", "up:x"], "KIND one of left"),
+        (["eval", *heads["image"], "--pairs", "folders:x"], "write two folders"),
+        (["eval", *heads["voxel"], *cubes[:4], *readers[:2]], "--segmenter wants --pairs"),
+        (["eval", *heads["voxel"], *cubes[:4], *flat[2:4]], "--classifier wants --label"),
+        (["study", "response", *heads["voxel"], *cubes[:4]], "there is no map to show"),
+    ):
+        done = command(*words)
+        assert done.exit_code == 1, done.output
+        assert sentence in done.output, done.output
+
+
+def test_ablate_from_the_command_line(tmp_path):
+    words = ["ablate", "swiss_roll", "--smoke", "--samples", "8", "--out", tmp_path, "--variant", "no feedback"]
+    done = command(*words, "--variant", "basic", "--variant", "image only")
+    assert done.exit_code == 0, done.output
+    assert "no feedback" in done.output
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == 4
+    done = command("ablate", "nothing")
+    assert done.exit_code == 1
+    assert "There is no experiment 'nothing'" in done.output

@@ -91,3 +91,46 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
         assert done.exit_code == 1
         assert done.output.startswith("Error: ")
         assert sentence in done.output
+
+
+# -- ablations ----------------------------------------------------------------------------------------
+def test_ablations_train_each_variant_once_and_measure_the_same_inputs(data, tmp_path):
+    from fbwrap.recipes.ablation import NAMES, ablation
+
+    config = EXPERIMENTS["celeba_fal"].small()
+    z = torch.randn(5, *config.latent(config), generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def measure(samples):
+        seen.append(samples)
+        return {"mean": float(samples.mean())}
+
+    study = ablation(config, data / "images", tmp_path, z, measure, progress=False)
+    assert [row["variant"] for row in study.rows] == list(NAMES["FAL"])
+    assert all(y.shape == (5, 3, 32, 32) for y in seen)
+    assert len({round(row["mean"], 7) for row in study.rows}) == len(study.rows), "each is another model"
+    again = ablation(config, data / "images", tmp_path, z, measure, ["film", "no feedback"], progress=False)
+    by_name = {row["variant"]: row["mean"] for row in study.rows}
+    for row in again.rows:
+        assert row["mean"] == pytest.approx(by_name[row["variant"]], abs=1e-6)
+    assert again.rows[0]["variant"] == "film"
+    with pytest.raises(SettingError, match="There is no variant 'nonsense'"):
+        ablation(config, data / "images", tmp_path, z, measure, ["nonsense"])
+
+
+def test_afls_variants_share_one_base(data, tmp_path):
+    from fbwrap.recipes.ablation import ablation, varied
+
+    config = EXPERIMENTS["cifar10_dcgan"].small()
+    z = torch.randn(4, *config.latent(config))
+    measure = lambda y: {"mean": float(y.mean())}
+    study = ablation(config, data / "images", tmp_path, z, measure, progress=False)
+    assert study.rows[0]["variant"] == "no feedback"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir())[0] == "base"
+    assert not list(tmp_path.glob("*/base")), "phase 1 is trained once"
+    only = varied(config, "image only").layers
+    assert [(link.target, link.source) for link in only] == [("main.1", ("image",))]
+    loop, _ = run(
+        varied(config, "response only"), data / "images", tmp_path / "x", base=tmp_path / "base", progress=False
+    )
+    assert [source.name for source in loop.connections[0].sources] == ["response"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Deconv, patch, stir
 from fbwrap.recipes import studies as S
-from fbwrap.recipes.metrics import Space, accuracy, image_quality, kernel_distance
+from fbwrap.recipes.metrics import Space, accuracy, kernel_distance
 from torch import nn
 
 import fbwrap
@@ -114,18 +114,6 @@ def test_distances_equal_those_of_torchmetrics():
     assert kernel_distance(a.flatten(1), b[:80].flatten(1)) == pytest.approx(float(kid.compute()[0]), rel=1e-3)
 
 
-def test_image_quality_by_hand():
-    pytest.importorskip("torchmetrics")
-    torch.manual_seed(0)
-    x = torch.rand(3, 3, 32, 32)
-    y = (x + 0.1).clamp(0, 1)
-    found = image_quality(2 * y - 1, 2 * x - 1, (-1.0, 1.0))
-    mse = (x - y).square().flatten(1).mean(1)
-    assert found["rmse"] == pytest.approx(float(mse.sqrt().mean() * 255), rel=1e-4)
-    assert found["psnr"] == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-4)
-    assert image_quality(x, x)["ssim"] == pytest.approx(1.0)
-
-
 def test_accuracy():
     samples = torch.eye(4)
     assert accuracy(lambda x: x, samples, 2) == 0.25
@@ -144,3 +132,35 @@ def test_the_base_of_a_fal_loop_is_g_and_not_zeros():
         once = S.generated(loop, x)[-1]
     with S.fed(loop, "noise"):
         assert torch.equal(once, S.generated(loop, x)[-1]), "the same noise each time"
+
+
+def test_response_maps(tmp_path):
+    from conftest import Residual
+    from fbwrap.recipes.maps import response_maps
+
+    torch.manual_seed(0)
+    D = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3, 1, 1)).eval()
+    loop = stir(fbwrap.attach(Residual(), D, ["body.1"], module="ast", example=torch.zeros(1, 3, 8, 8)), 0.1)
+    x = torch.rand(2, 3, 8, 8)
+    maps = response_maps(loop, x, steps=2)
+    with torch.no_grad():
+        responses = loop.rollout(x, steps=2).responses[1:]
+    assert [(row["step"], row["sample"]) for row in maps.rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert maps.rows[3]["mean"] == pytest.approx(float(responses[1][1].mean()), abs=1e-6)
+    assert maps.rows[3]["lowest"] < maps.rows[3]["mean"] < maps.rows[3]["highest"]
+    maps.save(tmp_path)
+    with open(tmp_path / "response.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 4
+    from PIL import Image
+
+    picture = Image.open(tmp_path / "response.png").convert("RGB")
+    assert len(set(picture.getdata())) > 50, "something is drawn"
+
+
+def test_a_response_without_places_has_no_map():
+    from fbwrap.recipes.maps import response_maps
+
+    D = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 8)).eval()
+    loop = fbwrap.attach(Deconv().eval(), D, ["main.5"], example=Z[:2])
+    with pytest.raises(SettingError, match="there is no map to show"):
+        response_maps(loop, Z[:2])

@@ -296,6 +296,42 @@ def test_two_processes_train_to_the_same_head_as_one(tmp_path, more):
     assert (tmp_path / "two" / "head" / "config.json").exists()
 
 
+@pytest.mark.parametrize("loss", ["bce", "wasserstein_gp", "least_squares"])
+def test_a_batch_in_parts_trains_to_the_same_head(loss):
+    """Accumulated gradients: the same numbers to rounding, with less held at once."""
+    heads, most = [], []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        loop = fbwrap.attach(
+            *(Deconv(), patch(), ["main.5"]), module={"kind": "dual", "norm": "none"}, example=latents(2), steps=2
+        )
+        seen: list[int] = []
+        loop.feedback[0].register_forward_hook(lambda m, a, y, seen=seen: seen.append(len(y)))
+        recipe = AFL(loop, loss=loss, batch=8, accumulate=parts, critic_steps=2, r1_every=2, lr=1e-3, recalibrate=0)
+        fit = recipe.fit(images(), latents, 5, progress=False)
+        heads.append([*loop.state_dict().values(), *loop.discriminator.state_dict().values()])
+        most.append(min(seen))
+        assert fit.samples == 40
+    assert most == [8, 2]
+    for a, b in zip(*heads, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-5)
+
+
+def test_pairs_in_parts_and_parts_that_do_not_divide():
+    heads = []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        loop = fal_loop()
+        options = {"loss": "relativistic", "reconstruction": 10.0, "adversarial": 0.0, "batch": 4, "r1": 0.0}
+        x, y = images(20, 8), images(20)
+        FAL(loop, accumulate=parts, train_critic=False, **options).fit(Pairs(x, y), steps=3, progress=False)
+        heads.append([*loop.state_dict().values(), *loop.generator.state_dict().values()])
+    for a, b in zip(*heads, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-5)
+    with pytest.raises(SettingError, match="does not divide into accumulate=3"):
+        Options(batch=8, accumulate=3)
+
+
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_mixed_precision_learns_in_full_precision_weights(precision):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))

@@ -120,68 +120,112 @@ def train(
 
     Example: fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
     """
-    from fbwrap.recipes.experiments import EXPERIMENTS, run
-
     with _in_one_sentence():
-        if name not in EXPERIMENTS:
-            known = "\n".join(f"  {key:<16} {value.about}" for key, value in EXPERIMENTS.items())
-            raise SettingError(f"There is no experiment {name!r}. There are:\n{known}")
-        pairs = [item.partition("=") for item in settings or []]
-        if wrong := [key for key, sign, _ in pairs if not sign]:
-            raise SettingError(f"--set {wrong[0]}: write KEY=VALUE.")
-        config = EXPERIMENTS[name]
-        config = (config.small() if smoke else config).changed({key: value for key, _, value in pairs})
+        from fbwrap.recipes.experiments import run
+
+        config = _experiment(name, smoke, settings)
         folder = out or Path("runs") / name
         _, fit = run(config, data, folder, resume=not fresh, trackers=tracker, device=device, seed=seed)
         typer.echo(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}")
 
 
+def _experiment(name: str, smoke: bool, settings: list[str] | None) -> Any:
+    """An experiment by name, with other settings."""
+    from fbwrap.recipes.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        known = "\n".join(f"  {key:<16} {value.about}" for key, value in EXPERIMENTS.items())
+        raise SettingError(f"There is no experiment {name!r}. There are:\n{known}")
+    pairs = [item.partition("=") for item in settings or []]
+    if wrong := [key for key, sign, _ in pairs if not sign]:
+        raise SettingError(f"--set {wrong[0]}: write KEY=VALUE.")
+    config = EXPERIMENTS[name]
+    return (config.small() if smoke else config).changed({key: value for key, _, value in pairs})
+
+
 _Spec = Annotated[str, typer.Option("--generator", "-g", help="package.module:Class(args), file.py:Class(args).")]
 _Head = Annotated[Path, typer.Argument(help="Folder of the head.")]
-_Latent = Annotated[str, typer.Option(help="Shape of one latent: 100x1x1.")]
+_Latent = Annotated[str | None, typer.Option(help="Shape of one latent, if G makes samples of noise: 100x1x1.")]
+_Pairs = Annotated[str | None, typer.Option(help="KIND:PATH, if G maps images: right:facades/val, sr:photos, left:, "
+                                            "folders:IN,OUT, cityscapes:, nyu:.")]  # fmt: skip
 _Discriminator = Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")]
 _Weights = Annotated[Path | None, typer.Option(help="G's weights.")]
 _CriticWeights = Annotated[Path | None, typer.Option(help="D's weights.")]
-_Features = Annotated[str | None, typer.Option(help="A model whose output is the feature space.")]
+_Features = Annotated[str | None, typer.Option(help="A model whose output is the feature space, or inception.")]
 _FeaturesWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
-_Real = Annotated[Path | None, typer.Option(help="Folder of real images.")]
-_Size = Annotated[int, typer.Option(help="Their side.")]
+_Real = Annotated[Path | None, typer.Option(help="Folder of real images, or a file of voxels.")]
+_Packed = Annotated[bool, typer.Option(help="Voxels hold eight to a byte.")]
+_Classifier = Annotated[str | None, typer.Option(help="A model that should take samples for --label.")]
+_ClassifierWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
+_Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
+_Segmenter = Annotated[str | None, typer.Option(help="A model that reads classes (N, C, H, W) in targets and samples.")]
+_SegmenterWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
+_Depth = Annotated[str | None, typer.Option(help="A model that reads depths in targets and samples.")]
+_DepthWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
+_Lpips = Annotated[bool, typer.Option("--lpips", help="With pairs: LPIPS too (its weights are downloaded once).")]
+_Size = Annotated[int, typer.Option(help="Side of images.")]
 _Samples = Annotated[int, typer.Option(help="How many.", min=2)]
 _Seed = Annotated[int, typer.Option(help="Of the latents.")]
 _Out = Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")]
+_READERS = ("features", "classifier", "segmenter", "depth")
+
+
+def _readers(given: dict[str, Any]) -> dict[str, Any]:
+    """The models that samples are measured with."""
+    from .models import load_model
+
+    named = {key: given[key] for key in _READERS if given.get(key) and given[key] != "inception"}
+    return {key: load_model(spec, given.get(f"{key}_weights")) for key, spec in named.items()}
 
 
 def _measured(study: str, head: Path, **given: Any) -> None:
     from fbwrap import from_pretrained
 
     from .models import load_model
-    from .study import STUDIES, evaluated, latents_of, measure_of
+    from .study import STUDIES, evaluated, latents_of, measure_of, pairs_of
 
     with _in_one_sentence():
         if study not in (*STUDIES, "eval"):
             raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+        if bool(given["latent"]) is bool(given["pairs"]):
+            raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH: what G's inputs are.")
         critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
         loop = from_pretrained(head, load_model(given["generator"], given["weights"]), critic)
-        features = load_model(given["features"], given["features_weights"]) if given["features"] else None
-        measure = measure_of(features, given["features"] or "", given["real"], given["size"], given["samples"])
-        z = latents_of(given["latent"], given["samples"], given["seed"])
-        found = {**STUDIES, "eval": evaluated}[study](loop, z, measure)
+        inputs, targets = None, None
+        if given["pairs"]:
+            inputs, targets = pairs_of(given["pairs"], given["size"], given["samples"])
+        else:
+            inputs = latents_of(given["latent"], given["samples"], given["seed"])
+        measure = measure_of(given, _readers(given), targets)
+        found = {**STUDIES, "eval": evaluated}[study](loop, inputs, measure)
         path = found.save(given["out"] or Path(head) / "studies")
         typer.echo(f"{found}\n\n{path}")
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="strength, modules, controls, switching, variance, beyond, fooling.")],
+    name: Annotated[
+        str, typer.Argument(help="strength, modules, controls, switching, variance, beyond, fooling, response.")
+    ],
     head: _Head,
     generator: _Spec,
-    latent: _Latent,
+    latent: _Latent = None,
+    pairs: _Pairs = None,
     discriminator: _Discriminator = None,
     weights: _Weights = None,
     critic_weights: _CriticWeights = None,
     features: _Features = None,
     features_weights: _FeaturesWeights = None,
     real: _Real = None,
+    packed: _Packed = False,
+    classifier: _Classifier = None,
+    classifier_weights: _ClassifierWeights = None,
+    label: _Label = None,
+    segmenter: _Segmenter = None,
+    segmenter_weights: _SegmenterWeights = None,
+    depth: _Depth = None,
+    depth_weights: _DepthWeights = None,
+    lpips: _Lpips = False,
     size: _Size = 64,
     samples: _Samples = 1000,
     seed: _Seed = 0,
@@ -199,13 +243,23 @@ def study(
 def evaluate(
     head: _Head,
     generator: _Spec,
-    latent: _Latent,
+    latent: _Latent = None,
+    pairs: _Pairs = None,
     discriminator: _Discriminator = None,
     weights: _Weights = None,
     critic_weights: _CriticWeights = None,
     features: _Features = None,
     features_weights: _FeaturesWeights = None,
     real: _Real = None,
+    packed: _Packed = False,
+    classifier: _Classifier = None,
+    classifier_weights: _ClassifierWeights = None,
+    label: _Label = None,
+    segmenter: _Segmenter = None,
+    segmenter_weights: _SegmenterWeights = None,
+    depth: _Depth = None,
+    depth_weights: _DepthWeights = None,
+    lpips: _Lpips = False,
     size: _Size = 64,
     samples: _Samples = 1000,
     seed: _Seed = 0,
@@ -216,6 +270,46 @@ def evaluate(
     Example: fbwrap eval head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
     """
     _measured("eval", **locals())
+
+
+@app.command()
+def ablate(
+    name: Annotated[str, typer.Argument(help="An experiment of fbwrap train.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", help="One of the paper's; may be repeated: film, 'image only' …")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for all runs, the CSV and the plot.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As in fbwrap train.")] = None,
+    smoke: Annotated[bool, typer.Option(help="Runs in seconds, to see that all is in place.")] = False,
+    features: _Features = None,
+    features_weights: _FeaturesWeights = None,
+    real: _Real = None,
+    packed: _Packed = False,
+    classifier: _Classifier = None,
+    classifier_weights: _ClassifierWeights = None,
+    label: _Label = None,
+    samples: _Samples = 1000,
+    seed: _Seed = 0,
+) -> None:
+    """The papers' ablation of an experiment: each variant trained and measured alike.
+
+    Example: fbwrap ablate celeba_fal --data photos --real photos --features nets.py:Extractor
+    """
+    given = locals()
+    with _in_one_sentence():
+        from fbwrap.recipes.ablation import ablation
+
+        from .study import inputs_of, measure_of
+
+        config = _experiment(name, smoke, settings)
+        folder = out or Path("runs") / f"{name}_ablation"
+        inputs, targets = inputs_of(config, data, samples, seed)
+        side = config.size if isinstance(config.size, int) else config.size[0]
+        measure = measure_of({**given, "size": side}, _readers(given), targets)
+        found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed)
+        path = found.save(folder)
+        typer.echo(f"{found}\n\n{path}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Example:
     (torch.Size([2, 1, 32, 32, 32]), torch.Size([2, 1, 4, 4, 4]))
 
 FAL: z 100, seven transposed convolutions to 64³, six convolutions to a response of 4³. Here the two that keep the size
-(at 4³, and the last, to one channel) are plain convolutions, and the norm is instance norm: batch norm would keep the
+are plain convolutions at 4³, where they cost nearly nothing, and the norm is instance norm: batch norm would keep the
 statistics of the first of the T passes.
 """
 
@@ -23,16 +23,16 @@ class Generator(nn.Module):
     def __init__(self, z: int = 100, width: int = 32, size: int = 64):
         super().__init__()
         stages = int(math.log2(size)) - 2
-        widths = [width * 2 ** (stages - i) for i in range(stages + 1)]
+        widths = [width * 2 ** (stages - 1 - i) for i in range(stages)]
 
         def block(conv: nn.Module, outside: int) -> nn.Sequential:
             return nn.Sequential(conv, nn.InstanceNorm3d(outside, affine=True), nn.ReLU(inplace=True))
 
         self.lift = block(nn.ConvTranspose3d(z, widths[0], 4), widths[0])
-        self.mix = block(nn.Conv3d(widths[0], widths[0], 3, 1, 1), widths[0])
+        self.mix = nn.Sequential(*(block(nn.Conv3d(widths[0], widths[0], 3, 1, 1), widths[0]) for _ in range(2)))
         ups = itertools.pairwise(widths)
         self.up = nn.ModuleList(block(nn.ConvTranspose3d(a, b, 4, 2, 1), b) for a, b in ups)
-        self.last = nn.Sequential(nn.Conv3d(widths[-1], 1, 3, 1, 1), nn.Sigmoid())
+        self.last = nn.Sequential(nn.ConvTranspose3d(widths[-1], 1, 4, 2, 1), nn.Sigmoid())
 
     def forward(self, z: Tensor) -> Tensor:
         """Occupancies."""

@@ -1,0 +1,82 @@
+"""The papers' ablations: an experiment trained once per variant, all else alike, and measured with the same inputs.
+
+Example:
+    >>> study = ablation(EXPERIMENTS["celeba_fal"], "photos", "runs/ablation", z, measure)      # doctest: +SKIP
+    >>> print(study)                                                                            # doctest: +SKIP
+
+What D is let say: the image alone, the response alone (FAL §5.5). How the feature is corrected: AST, FiLM, concat, add
+(FAL's comparison), or AFL's basic and dual modules. And no feedback at all, which for FAL is G trained without it for
+as many steps, for AFL the G that the heads were attached to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fbwrap
+from fbwrap.errors import SettingError
+from fbwrap.modules import KINDS
+
+from .experiments import Experiment, networks_of, run, train_without
+from .studies import Inputs, Measure, Study, generated, in_batches
+
+NONE = "no feedback"
+SOURCES = {"image only": ("image",), "response only": ("response",)}
+NAMES = {
+    "FAL": (NONE, "ast", "film", "concat", "add", *SOURCES),
+    "AFL": (NONE, "basic", "dual", *SOURCES),
+}
+
+
+def ablation(
+    config: Experiment,
+    data: str | Path | None,
+    out: str | Path,
+    inputs: Inputs,
+    measure: Measure,
+    variants: Sequence[str] = (),
+    **how: Any,
+) -> Study:
+    """Train and measure each variant; what is trained is kept in ``out`` and not trained again.
+
+    Args:
+        inputs, measure: as in :mod:`fbwrap.recipes.studies`.
+        variants: ``"no feedback"``, ``"image only"``, ``"response only"``, or a kind of feedback module; empty: those
+            of the paper.
+        how: as :func:`~fbwrap.recipes.experiments.run` takes it.
+
+    Raises:
+        SettingError: a variant that does not exist.
+    """
+    names = tuple(variants) or NAMES[config.recipe]
+    if wrong := [name for name in names if name not in (NONE, *SOURCES, *KINDS)]:
+        raise SettingError(f"There is no variant {wrong[0]!r}. There are {', '.join((NONE, *SOURCES, *KINDS))}.")
+    folder, rows = Path(out), []
+    for name in names:
+        place = folder / name.replace(" ", "_")
+        if name == NONE:
+            G = train_without(config, data, folder, **how)
+            samples = in_batches(lambda *part, G=G: [G(*part)], inputs)[-1]
+        else:
+            loop, _ = run(varied(config, name), data, place, base=folder / "base", **how)
+            samples = generated(loop, inputs)[-1]
+        rows.append({"variant": name, **measure(samples)})
+    return Study("ablation", "variant", tuple(rows))
+
+
+def varied(config: Experiment, name: str) -> Experiment:
+    """The experiment with another source or another kind of module at the same layers of G."""
+    if name in KINDS:
+        return replace(config, module=name)
+    G, D, example = networks_of(config)
+    with (
+        torch.random.fork_rng(),
+        fbwrap.attach(
+            *(G, D, config.layers), module=config.module, example=example, critic_input=config.critic_input
+        ) as loop,
+    ):
+        targets = [str(connection.target) for connection in loop.connections]
+    return replace(config, layers=[fbwrap.Link(target, SOURCES[name]) for target in targets])
