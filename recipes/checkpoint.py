@@ -12,6 +12,8 @@ Example:
 import itertools
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,25 @@ logger = logging.getLogger("fbwrap")
 def found(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the oldest first."""
     return sorted(folder.glob("checkpoint-" + "[0-9]" * 8 + ".pt"))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within the block no other run of this machine may use the folder; the system frees it when a run is killed.
+
+    Raises:
+        TrainingError: another run is using it.
+    """
+    from filelock import FileLock, Timeout  # torch and huggingface_hub bring it
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise TrainingError(
+            f"Another run is training in {folder}. Wait for it, stop it, or choose another out=."
+        ) from error
 
 
 def set_aside(folder: Path) -> None:

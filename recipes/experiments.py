@@ -28,6 +28,7 @@ from .data import Pairs
 from .fal import FAL
 from .gan import GAN
 from .networks import dcgan, residual, voxel
+from .processes import Processes
 from .trainer import Fit
 
 Parts = tuple[nn.Module, nn.Module]
@@ -45,6 +46,7 @@ class Experiment:
         example: ``f(config)`` gives G's inputs for one sample; and, where data is not paired, its latents' shape.
         layers, module, feedback_steps: as ``layers``, ``module`` and ``steps`` of :func:`fbwrap.attach`.
         critic_input: as there.
+        strength: α that the head is saved with; in training it is 1.
         size, z, width, blocks: of the networks.
         base_steps, steps: optimizer steps of both phases.
         base, head: options of both phases.
@@ -62,6 +64,7 @@ class Experiment:
     feedback_steps: int = 1
     critic_input: str | None = None
     size: int | tuple[int, int] = 32
+    strength: float = 1.0
     z: int = 128
     width: int = 64
     blocks: int = 9
@@ -86,12 +89,12 @@ class Experiment:
                 change = {group: {**getattr(new, group), name: given}}
                 new = replace(new, **change)
             elif not dot and key in ("size", "z", "width", "blocks", "base_steps", "steps", "layers", "module",
-                                     "feedback_steps"):  # fmt: skip
+                                     "feedback_steps", "strength"):  # fmt: skip
                 new = replace(new, **change)
             else:
                 raise SettingError(
                     f"There is no setting {key!r}. There are size, z, width, blocks, base_steps, steps, layers, "
-                    "module, feedback_steps, and the options of both phases: base.lr, head.batch, …"
+                    "module, feedback_steps, strength, and the options of both phases: base.lr, head.batch, …"
                 )
         return new
 
@@ -151,6 +154,10 @@ def run(
     )
     recipe = {"AFL": AFL, "FAL": FAL}[config.recipe]
     fit = recipe(loop, **{**shared, **config.head}).fit(real, latents, config.steps, out=out, **common)
+    if config.strength != 1.0:
+        loop.strength = config.strength
+        if Processes.is_main():
+            loop.save_pretrained(Path(out) / "head")
     return loop, fit
 
 
@@ -251,6 +258,8 @@ _CIFAR: dict[str, Any] = {
     "critic_steps": 5,
     "critic_mode": "train",
     "r1": 0.0,
+    "decay": "exponential",
+    "decay_to": 0.6,  # the authors' code: times .99 after each of (here) 50 epochs
 }
 _MAP: dict[str, Any] = {"latent": lambda config: (config.z, 1, 1), "data": _images}
 _CIFAR_ABOUT = "AFL §4.2, Fig. 5: CIFAR-10, one module at 8x8"  # 50 epochs are a guess: the paper gives none
@@ -269,19 +278,20 @@ EXPERIMENTS: dict[str, Experiment] = {
         smoke={"width": 8, "base.batch": 8, "head.batch": 8},
     ),
     "cifar10_dcgan": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, module="basic", base_steps=39_000, steps=39_000,
+        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, module="basic", strength=0.2, base_steps=39_000, steps=39_000,
         base={**_CIFAR, "loss": "bce"}, head={**_CIFAR, "loss": "bce"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "cifar10_wgangp": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, module="basic", base_steps=39_000, steps=39_000,
+        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, module="basic", strength=0.2, base_steps=39_000, steps=39_000,
         base={**_CIFAR, "loss": "wasserstein_gp"}, head={**_CIFAR, "loss": "wasserstein_gp"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "cifar10_sngan": Experiment(
         _CIFAR_ABOUT, "AFL",
         lambda config: (residual.Generator(config.z, 4 * config.width, 32), residual.Discriminator(2 * config.width)),
-        _images, lambda config: (config.z,), layers=[("blocks.0", "blocks")], base_steps=39_000, steps=39_000,
+        _images, lambda config: (config.z,), layers=[("blocks.0", "blocks")], strength=0.2, base_steps=39_000,
+        steps=39_000,
         base={**_CIFAR, "loss": "hinge"}, head={**_CIFAR, "loss": "hinge"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),

@@ -26,7 +26,8 @@ class Options:
     perceptual: float = 1.0  #               weight of the perceptual loss, with perceptual=
     lr: float = 5e-4  #                      of what is trained: the head (AFL), the head and G (FAL), G (GAN)
     critic_lr: float = 4e-4  #               of D
-    decay: str = "cosine"  #                 of both rates over the run: "cosine" or "linear" to zero, or "none"
+    decay: str = "cosine"  #                 of both rates over the run: "cosine", "linear", "exponential" or "none"
+    decay_to: float = 0.0  #                 the share of the rates that is left in the end
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam, for both
     batch: int = 64  #                       samples per step, real and fake each; of all processes together
     accumulate: int = 1  #                   parts of a batch, one after the other: memory for one, gradients of all
@@ -60,7 +61,7 @@ class Options:
         choices = {
             "loss": LOSS_NAMES,
             "critic_mode": ("eval", "train"),
-            "decay": ("cosine", "linear", "none"),
+            "decay": ("cosine", "linear", "exponential", "none"),
             "reconstruction_norm": ("l1", "l2"),
             "mixed_precision": ("no", "fp16", "bf16"),
         }
@@ -70,6 +71,8 @@ class Options:
         for name in ("batch", "accumulate", "critic_steps", "r1_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
+        if not 0 <= self.decay_to <= 1 or (self.decay == "exponential" and not self.decay_to):
+            raise SettingError(f"decay_to={self.decay_to}: pass 0 to 1; more than 0 with an exponential decay.")
         if self.batch % self.accumulate:
             raise SettingError(f"A batch of {self.batch} does not divide into accumulate={self.accumulate} parts.")
         for name in ("ema", "critic_ema"):

@@ -85,6 +85,16 @@ class Processes(Passes):
             self.check(optimizer)
         optimizer.step()
 
+    def scale(self) -> dict[str, Any] | None:
+        """Where fp16's loss scale stands; None in other precisions."""
+        scaler = self._accelerator.scaler
+        return scaler.state_dict() if scaler is not None else None
+
+    def set_scale(self, state: dict[str, Any] | None) -> None:
+        """Go on from there."""
+        if state and self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state)
+
     @torch.no_grad()
     def same(self, *networks: torch.nn.Module | None) -> None:
         """Give every process the first one's weights and statistics."""

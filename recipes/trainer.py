@@ -115,8 +115,10 @@ class Trainer:
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(options.seed)
             total, begin = options.warmup + steps, 0
-            if folder and main and not resume:
-                checkpoint.set_aside(folder)
+            if folder and main:
+                stack.enter_context(checkpoint.alone_in(folder))
+                if not resume:
+                    checkpoint.set_aside(folder)
             state = checkpoint.newest(folder) if folder and resume else None
             if state is not None:
                 begin = self._restore(state, fit)
@@ -196,10 +198,13 @@ class Trainer:
 
     def _set_rates(self, done: float) -> None:
         options = self.options
-        shape = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}
+        falling = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0, "exponential": 0.0}
+        share = options.decay_to + (1 - options.decay_to) * falling[options.decay]
+        if options.decay == "exponential":
+            share = options.decay_to**done
         for optimizer, rate in ((self.optimizer, options.lr), (self.critic_optimizer, options.critic_lr)):
             for group in optimizer.param_groups if optimizer else ():
-                group["lr"] = rate * shape[options.decay]
+                group["lr"] = rate * share
 
     def _log(self, fit: Fit, step: int, losses: dict[str, float], bar: Any) -> None:
         fit.history.append({"step": step, "seconds": fit.seconds, **losses})
@@ -216,6 +221,7 @@ class Trainer:
             "positions": self._stream.state(),
             "random": self._dice().get(),
             "base": self._base,
+            "scale": self._processes.scale(),
             "fit": asdict(fit),
         }
         if self.critic.average is not None:
@@ -259,6 +265,7 @@ class Trainer:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
+        self._processes.set_scale(state.get("scale"))
         self._stream.restore(state["positions"])
         self._dice().set(state["random"])
         for name, value in state["fit"].items():

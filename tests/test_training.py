@@ -479,3 +479,58 @@ def test_a_d_that_may_not_learn_is_said():
     loop = fbwrap.attach(Deconv(), patch().requires_grad_(False), ["main.5"], example=latents(2))
     with pytest.raises(SettingError, match="requires_grad is False"):
         AFL(loop, batch=4).fit(images(), latents, 1, progress=False)
+
+
+# -- rates, locks, scales -----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("decay", "wanted"),
+    [("none", [1, 1, 1]), ("linear", [1, 0.6, 0.2]), ("cosine", [1, 0.6, 0.2]), ("exponential", [1, 0.2**0.5, 0.2])],
+)
+def test_rates_fall_to_the_share_asked_for(decay, wanted):
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    recipe = AFL(loop, lr=1e-3, critic_lr=2e-3, decay=decay, decay_to=0.2)
+    from fbwrap.recipes.steps import Head
+    from fbwrap.recipes.trainer import Trainer
+
+    trainer = Trainer(Head(loop), recipe._critic, recipe.options)
+    head, critic = (torch.optim.Adam(net.parameters()) for net in (loop, loop.discriminator))
+    trainer.optimizer, trainer.critic_optimizer = head, critic
+    for done, share in zip((0.0, 0.5, 1.0), wanted, strict=True):
+        trainer._set_rates(done)
+        assert head.param_groups[0]["lr"] == pytest.approx(1e-3 * share)
+        assert critic.param_groups[0]["lr"] == pytest.approx(2e-3 * share)
+    with pytest.raises(SettingError, match=r"decay_to=0\.0"):
+        Options(decay="exponential")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    refused = []
+
+    def meanwhile(n):
+        """A second run, while the first one trains (its sample grids are of 16)."""
+        if n == 4:
+            loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+            with pytest.raises(TrainingError, match="Another run is training in"):
+                AFL(loop, batch=2).fit(images(), latents, 1, out=tmp_path, progress=False)
+            refused.append(True)
+        return latents(n)
+
+    loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+    AFL(loop, batch=4, recalibrate=0).fit(images(), meanwhile, 2, out=tmp_path, progress=False)
+    assert refused
+    again = AFL(loop, batch=4, recalibrate=0)
+    assert again.fit(images(), latents, 2, out=tmp_path, resume=False, progress=False).steps == 2, "free afterwards"
+
+
+def test_the_scale_of_half_precision_is_in_the_checkpoint(tmp_path, monkeypatch):
+    """fp16 needs a GPU; its scaler is stood in for."""
+    from fbwrap.recipes.processes import Processes
+
+    scales = []
+    monkeypatch.setattr(Processes, "scale", lambda self: {"scale": 512.0})
+    monkeypatch.setattr(Processes, "set_scale", lambda self, state: scales.append(state))
+    for steps in (2, 3):
+        torch.manual_seed(0)
+        loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
+        AFL(loop, batch=4, decay="none").fit(images(), latents, steps, out=tmp_path, resume=True, progress=False)
+    assert scales == [{"scale": 512.0}]
