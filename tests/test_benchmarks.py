@@ -1,0 +1,107 @@
+"""The benchmarks' scripts run from end to end, with next to no data and steps: the numbers mean nothing here."""
+
+import io
+import json
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    dice = np.random.default_rng(0)
+
+    def file(name, height, width, kind="PNG"):
+        held = io.BytesIO()
+        Image.fromarray(dice.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(held, kind)
+        return name, held.getvalue()
+
+    def archive(name, files):
+        with zipfile.ZipFile(tmp_path / name, "w") as target:
+            for path, content in files:
+                target.writestr(path, content)
+
+    digits = {f"x_{part}": dice.integers(0, 256, (260, 28, 28), dtype=np.uint8) for part in ("train", "test")}
+    labels = {f"y_{part}": np.arange(260, dtype=np.uint8) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "fashion_mnist.npz", **digits, **labels)
+    cubes = {f"x_{part}": dice.integers(0, 256, (24, 32, 32, 4), dtype=np.uint8) for part in ("train", "test")}
+    kinds = {f"y_{part}": np.arange(24, dtype=np.uint8) % 2 for part in ("train", "test")}
+    np.savez(tmp_path / "voxels_modelnet10_32.npz", **cubes, **kinds, class_names=np.array(["bed", "chair"]))
+    archive("facades.zip", [file(f"{part}/{i}.jpg", 256, 512, "JPEG") for part in ("train", "val") for i in range(4)])
+    archive("sr_train_bsds.zip", [file(f"{i}.jpg", 80, 72, "JPEG") for i in range(2)])
+    sides = (("HR", 208, 112), ("LRx4", 52, 28))
+    archive(
+        "sr_test_set5_set14.zip", [file(f"{s}/{n}/img_001.png", h, w) for s in ("Set5", "Set14") for n, h, w in sides]
+    )
+    return tmp_path
+
+
+def run(module, monkeypatch, out, *arguments):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, "argv", [module.__name__, "--out", str(out), *map(str, arguments)])
+    try:
+        module.main()
+    finally:
+        torch.set_num_threads(threads)
+    return {json.loads(path.read_text())["row"] for path in (out / "rows").glob("*.json")}
+
+
+def test_swiss_roll(monkeypatch, tmp_path, capsys):
+    import swiss_roll as module
+
+    monkeypatch.setattr(module, "measured", partial(module.measured, samples=500))
+    rows = run(module, monkeypatch, tmp_path, "--steps", 2, "--seeds", 0, 1)
+    assert rows == {"real points", "base", "AFL", "G trained on", "noise", "a constant", "another sample"}
+    said = capsys.readouterr().out
+    assert said.count("| AFL |") == 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
+    run(module, monkeypatch, tmp_path, "--steps", 2, "--seeds", 0, 1)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}, "done once"
+
+
+def test_images(monkeypatch, data, tmp_path):
+    import images as module
+
+    monkeypatch.setattr(module, "SAMPLES", 60)
+    words = ["--data", data, "--base-steps", 2, "--steps", 2, "--seeds", 0]
+    rows = run(module, monkeypatch, tmp_path / "out", *words)
+    assert rows == {"training images", "base", "AFL", "G trained on", "noise", "a constant", "another sample"}
+
+
+def test_voxels(monkeypatch, data, tmp_path):
+    import voxels as module
+
+    monkeypatch.setattr(module, "SAMPLES", 70)
+    monkeypatch.setattr(module, "WIDTH", 2)
+    monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
+    rows = run(module, monkeypatch, tmp_path / "out", "--data", data, "--steps", 2)
+    assert rows == {f"chair: {row}" for row in ("test cubes", "VoxelGAN", "VoxelGAN, same time",
+                                                *(f"FAL t = {t}" for t in range(1, 6)))}  # fmt: skip
+
+
+def test_pix2pix(monkeypatch, data, tmp_path):
+    pytest.importorskip("torchmetrics")
+    import pix2pix as module
+
+    monkeypatch.setattr(module, "WIDTH", 4)
+    monkeypatch.setattr(module, "segmenter", partial(module.segmenter, steps=2))
+    rows = run(module, monkeypatch, tmp_path / "out", "--data", data, "--steps", 2, "--size", 32)
+    assert rows == {"true photographs", "pix2pix", "pix2pix, same time", *(f"FAL t = {t}" for t in range(1, 7))}
+
+
+def test_super_resolution(monkeypatch, data, tmp_path):
+    pytest.importorskip("torchmetrics")
+    pytest.importorskip("basicsr")
+    import super_resolution as module
+
+    words = ["--data", data, "--l1-steps", 2, "--base-steps", 2, "--steps", 2]
+    rows = run(module, monkeypatch, tmp_path / "out", *words, "--rows", "AFL", "G trained on", "noise")
+    assert rows == {"bicubic", "L1 alone", "base", "AFL", "G trained on", "noise"}
