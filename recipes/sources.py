@@ -75,16 +75,23 @@ def _files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
 
 def picture(path: Path, channels: int = 3) -> Tensor:
     """A picture as (C, H, W) in [0, 1]; 16-bit ones are scaled by their own range."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
-            pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
-            pixels = pixels / 65535 if image.mode != "F" else pixels
-            return pixels.expand(channels, -1, -1).contiguous()
-        array = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+        return pixels_of(opened, channels)
+
+
+def pixels_of(opened: Any, channels: int = 3) -> Tensor:
+    """The same of a PIL image."""
+    import numpy as np
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I") or image.mode == "F":
+        pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
+        pixels = pixels / 65535 if image.mode != "F" else pixels
+        return pixels.expand(channels, -1, -1).contiguous()
+    array = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
     tensor = torch.from_numpy(array.copy()).float() / 255
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
 
@@ -384,3 +391,39 @@ class Mapped:
 
     def __getitem__(self, index: int) -> Any:
         return self._function(self._dataset[index])
+
+
+class Pictures(Source):
+    """The images of a torchvision or Hugging Face dataset, whose items are PIL images or hold one.
+
+    Example:
+        >>> faces = Pictures(torchvision.datasets.CIFAR10("data"), 0, size=32)                       # doctest: +SKIP
+        >>> faces = Pictures(datasets.load_dataset("user/faces", split="train"), "image", size=64)   # doctest: +SKIP
+
+    Args:
+        dataset: anything with a length and items.
+        image: where in an item the image is: a place in a tuple, a key of a dict; None: the item is the image.
+        size, channels, value_range, flip: as of :class:`Images`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        image: int | str | None = None,
+        size: int | tuple[int, int] | None = None,
+        *,
+        channels: int = 3,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        flip: bool = False,
+        on_error: OnError = "stop",
+    ):
+        super().__init__(range(len(dataset)), on_error)
+        self._dataset, self._image = dataset, image
+        self._size, self._channels, self._range, self._flip = size, channels, value_range, flip
+
+    def read(self, key: int) -> Tensor:
+        """The image of an item."""
+        item = self._dataset[key]
+        held = item if self._image is None else item[self._image]
+        image = spanned(resized(pixels_of(held, self._channels), self._size), self._range)
+        return image.flip(2) if self._flip and torch.rand(()) < 0.5 else image

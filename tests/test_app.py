@@ -205,12 +205,17 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
     for i in range(5):
         (tmp_path / "real").mkdir(exist_ok=True)
         Image.new("RGB", (9, 9), (i * 40, 0, 90)).save(tmp_path / "real" / f"{i}.png")
+    done = command("study", "switching", *head, "--reference", tmp_path / "real" / "1.png")
+    assert done.exit_code == 0, done.output
+    assert "the reference" in done.output
     space = ["--features", "torch.nn:Flatten()", "--real", tmp_path / "real", "--size", "8"]
     done = command("eval", *head, *space)
     assert done.exit_code == 0, done.output
     assert "frechet[torch.nn:Flatten()]" in done.output
     for words, sentence in (
         (["study", "nonsense", *head], "There is no study 'nonsense'"),
+        (["study", "beyond", *head, "--reference", "x.png"], "--reference is for the study switching"),
+        (["study", "switching", *head, "--reference", "nowhere.png"], "nowhere.png"),
         (["eval", *head, "--features", "torch.nn:Flatten()"], "go together"),
         (["eval", *head[:-3], "8xx", "--samples", "4"], "--latent '8xx'"),
         (["eval", tmp_path / "nowhere", *head[1:]], "There is no head at"),

@@ -172,3 +172,24 @@ def test_photographs_stand_upright_and_sixteen_bits_are_read(tmp_path):
 def test_items_of_several_parts_reach_d_as_arguments():
     data = S.Mapped(list(range(4)), lambda i: (torch.zeros(2), i))
     assert isinstance(Batches(data).next(2), tuple)
+
+
+def test_pictures_of_torchvisions_and_hugging_faces_datasets():
+    from PIL import Image
+
+    def check(data, first):
+        assert data[0].shape == (3, 8, 8)
+        assert torch.equal(data[0], S.spanned(S.resized(S.pixels_of(first), 8), (-1.0, 1.0)))
+        assert Batches(data, 0).next(3).shape == (3, 3, 8, 8)
+
+    pil = [Image.new("RGB", (9, 12), (40 * i, 255 - 40 * i, 7)) for i in range(4)]
+    check(S.Pictures(pil, size=8), pil[0])
+    with pytest.raises(DataError, match="3 cannot be read"):
+        S.Pictures([*pil[:3], None], size=8)[3]
+    vision = pytest.importorskip("torchvision")
+    fake = vision.datasets.FakeData(5, (3, 16, 16))
+    check(S.Pictures(fake, 0, size=8), fake[0][0])
+    hub = pytest.importorskip("datasets")
+    features = hub.Features({"image": hub.Image(), "label": hub.Value("int64")})
+    rows = hub.Dataset.from_dict({"image": pil, "label": [0, 1, 2, 3]}, features=features)
+    check(S.Pictures(rows, "image", size=8), pil[0])

@@ -182,11 +182,13 @@ def _measured(study: str, head: Path, **given: Any) -> None:
     from fbwrap import from_pretrained
 
     from .models import load_model
-    from .study import STUDIES, evaluated, latents_of, measure_of, pairs_of
+    from .study import STUDIES, evaluated, latents_of, measure_of, pairs_of, switched
 
     with _in_one_sentence():
         if study not in (*STUDIES, "eval"):
             raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+        if (reference := given.get("reference")) and study != "switching":
+            raise SettingError("--reference is for the study switching: the picture that D looks at there.")
         if bool(given["latent"]) is bool(given["pairs"]):
             raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH: what G's inputs are.")
         critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
@@ -197,7 +199,11 @@ def _measured(study: str, head: Path, **given: Any) -> None:
         else:
             inputs = latents_of(given["latent"], given["samples"], given["seed"])
         measure = measure_of(given, _readers(given), targets)
-        found = {**STUDIES, "eval": evaluated}[study](loop, inputs, measure)
+        found = (
+            switched(loop, inputs, measure, reference)
+            if reference
+            else {**STUDIES, "eval": evaluated}[study](loop, inputs, measure)
+        )
         path = found.save(given["out"] or Path(head) / "studies")
         typer.echo(f"{found}\n\n{path}")
 
@@ -226,6 +232,7 @@ def study(
     depth: _Depth = None,
     depth_weights: _DepthWeights = None,
     lpips: _Lpips = False,
+    reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None,
     size: _Size = 64,
     samples: _Samples = 1000,
     seed: _Seed = 0,

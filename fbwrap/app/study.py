@@ -20,7 +20,7 @@ STUDIES: dict[str, Callable[[FeedbackLoop, studies.Inputs, studies.Measure], stu
     "strength": studies.strength_sweep,
     "modules": studies.one_at_a_time,
     "controls": studies.controls,
-    "switching": lambda loop, z, measure: studies.switching(loop, z, _base(loop, z).roll(1, 0), measure),
+    "switching": lambda loop, z, measure: switched(loop, z, measure, None),
     "variance": studies.latent_variance,
     "beyond": studies.beyond,
     "fooling": lambda loop, z, measure: studies.fooling(loop, z),
@@ -137,6 +137,17 @@ def _segmented(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
 def _depths(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
     truth = features(net, targets, 8)
     return lambda y: {f"{key}[{name}]": value for key, value in quality.depth(features(net, y, 8), truth).items()}
+
+
+def switched(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure, reference: Path | None) -> studies.Study:
+    """D looks at a picture, or at the samples of the next inputs."""
+    base = _base(loop, z)
+    seen = base.roll(1, 0)
+    if reference is not None:
+        low = 0.0 if float(base.min()) >= 0 else -1.0
+        image = sources.picture(reference, base.shape[1])
+        seen = sources.spanned(sources.resized(image, (base.shape[2], base.shape[3])), (low, 1.0)).expand_as(base)
+    return studies.switching(loop, z, seen, measure)
 
 
 def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -> studies.Study:
