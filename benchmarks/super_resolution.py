@@ -3,7 +3,7 @@
     python benchmarks/super_resolution.py --data DIR [--seeds 0] [--out runs/super_resolution]
 
 Phase 1: an RRDBNet of four blocks and 32 channels learns L1 alone, then, with a patch discriminator, ESRGAN's losses
-without the perceptual one (its VGG's weights cannot be had here): relativistic x 5e-3 with R1, L1 x 1. Phase 2, from the
+without the perceptual one (its VGG's weights cannot be had here): relativistic with R1, and L1. Phase 2, from the
 same G and D with the same losses, for as many steps: four dual modules of three convolutions, one after each block,
 fed D's features at the same size ("AFL", group norm, zero start; AFL's own have no norm), G itself ("G trained on"),
 or the same modules fed noise, a constant or another patch's features. Measured on Set5 and Set14, means over images

@@ -262,6 +262,8 @@ def from_pretrained(
         "discriminator": config["discriminator"],
     }
     loop.facts["head_has_discriminator"] = bool(shipped)
+    whole = len(critic.state_dict()) if critic is not None else 0
+    loop.facts["critic_in_part"] = shipped is not None and 0 < len(shipped) < whole
     loop.facts["trained_on"] = config["trained_on"]
     loop.facts["critic_spec"] = config.get("critic_spec")
     loop.facts["adapter"] = config.get("adapter")

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from .corrections import Corrections
 from .critic import CriticInput
 from .dice import Dice
-from .errors import DetachedError, SettingError, UnsupportedError
+from .errors import DetachedError, HeadError, SettingError, UnsupportedError
 from .export import export
 from .hosting import standing_in, take_over
 from .keeping import kept, modes, put_back, put_back_on_error, values_of
@@ -220,7 +220,17 @@ class FeedbackLoop(nn.Module):
         return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs), zeros)
 
     def respond(self, output: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph."""
+        """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph.
+
+        Raises:
+            HeadError: the head came with the beginning of its D alone, which is all that feedback needs: the D that
+                was given ends in other weights, and its response would be neither's.
+        """
+        if self.facts.get("critic_in_part"):
+            raise HeadError(
+                "This head holds the beginning of its D, as far as feedback looks; what the trained D answers cannot "
+                "be told. Save with save_pretrained(folder, discriminator='all')."
+            )
         with self._running(), torch.no_grad():
             return self._observer.respond(output, args, kwargs, self.critic_mode)
 

@@ -4,9 +4,9 @@ Example:
     >>> study = ablation(EXPERIMENTS["celeba_fal"], "photos", "runs/ablation", z, measure)      # doctest: +SKIP
     >>> print(study)                                                                            # doctest: +SKIP
 
-What D is let say: the image alone, the response alone (FAL §5.5). How the feature is corrected: AST, FiLM, concat, add
-(FAL's comparison), or AFL's basic and dual modules. And no feedback at all, which for FAL is G trained without it for
-as many steps, for AFL the G that the heads were attached to.
+What D is let say: the image alone, the response alone (FAL §5.3). How the feature is corrected: AST, FiLM, concat,
+add (FAL's comparison), or AFL's basic and dual modules (§3.2). And no feedback at all, which for FAL is G trained
+without it for as many steps, for AFL the G that the heads were attached to.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ import torch
 import fbwrap
 from fbwrap.errors import SettingError
 from fbwrap.modules import KINDS
+from fbwrap.trees import map_tensors
 
 from .experiments import Experiment, networks_of, run, train_without
 from .studies import Inputs, Measure, Study, generated, in_batches
@@ -45,16 +46,18 @@ def ablation(
     Args:
         inputs, measure: as in :mod:`fbwrap.recipes.studies`.
         variants: ``"no feedback"``, ``"image only"``, ``"response only"``, or a kind of feedback module; empty: those
-            of the paper.
+            of :data:`NAMES`, the papers' and for AFL also what D is let say.
         how: as :func:`~fbwrap.recipes.experiments.run` takes it.
 
     Raises:
         SettingError: a variant that does not exist.
     """
     names = tuple(variants) or NAMES[config.recipe]
-    if wrong := [name for name in names if name not in (NONE, *SOURCES, *KINDS)]:
-        raise SettingError(f"There is no variant {wrong[0]!r}. There are {', '.join((NONE, *SOURCES, *KINDS))}.")
+    known = (NONE, *SOURCES, *(kind for kind in KINDS if (kind in NAMES["FAL"]) is (config.recipe == "FAL")))
+    if wrong := [name for name in names if name not in known]:
+        raise SettingError(f"There is no variant {wrong[0]!r} of {config.recipe}. There are {', '.join(known)}.")
     folder, rows = Path(out), []
+    inputs = map_tensors(lambda tensor: tensor.to(how.get("device", "cpu")), inputs)
     for name in names:
         place = folder / name.replace(" ", "_")
         if name == NONE:
@@ -70,7 +73,8 @@ def ablation(
 def varied(config: Experiment, name: str) -> Experiment:
     """The experiment with another source or another kind of module at the same layers of G."""
     if name in KINDS:
-        return replace(config, module=name)
+        own = config.module if isinstance(config.module, dict) and config.recipe == "AFL" else {}
+        return replace(config, module={**own, "kind": name})
     G, D, example = networks_of(config)
     with (
         torch.random.fork_rng(),

@@ -124,6 +124,7 @@ class AFL:
                 progress=progress,
                 preview=preview,
                 base=self._base(),
+                steps_of_feedback=loop.steps,
             )
             if options.recalibrate and options.ema:
                 self._recalibrate(given)
@@ -157,7 +158,7 @@ class AFL:
                 self.loop.eval()
 
     def _save(self, folder: Path) -> None:
-        self.loop.save_pretrained(folder / "head")
+        self.loop.save_pretrained(folder / "head", discriminator="all")  # what D answers is a study's too
 
     @torch.no_grad()
     def _recalibrate(self, latents: Any) -> None:

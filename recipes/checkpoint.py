@@ -36,16 +36,22 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         TrainingError: another run is using it.
     """
-    from filelock import FileLock, Timeout  # torch and huggingface_hub bring it
+    from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        if not isinstance(error, Timeout):
+            raise TrainingError(f"The run cannot write to {folder}: {error}. Choose another out=.") from error
         raise TrainingError(
             f"Another run is training in {folder}. Wait for it, stop it, or choose another out=."
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def set_aside(folder: Path) -> None:

@@ -119,10 +119,12 @@ def part_of(batch: Any, index: int, count: int) -> Any:
         return batch
 
     def rows(tensor: Tensor) -> Tensor:
+        if not tensor.dim():  # a setting, the same for all samples
+            return tensor
         if len(tensor) % count:
             raise SettingError(
                 f"A batch of {len(tensor)} does not divide into {count} equal parts. Set batch to a multiple of the "
-                "number of processes times accumulate."
+                "number of processes times accumulate; a DataLoader's last batch may be short: drop_last=True."
             )
         return tensor.chunk(count)[index]
 

@@ -1,4 +1,4 @@
-"""Where D finds each step's sample wanting: the response map over the steps (AFL Fig. 8, FAL Fig. 8).
+"""Where D finds each step's sample wanting: the response map over the steps (FAL Fig. 8).
 
 Example:
     >>> maps = response_maps(loop, z[:6], steps=3)                                     # doctest: +SKIP
@@ -33,7 +33,7 @@ class Maps(Study):
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     def plot(self) -> Any:
-        """A matplotlib figure; blue is where D finds it fake, red real, on one scale for all steps."""
+        """A matplotlib figure; red is where D finds it fake, blue real, on one scale for all steps."""
         from matplotlib.figure import Figure
 
         samples, steps = len(self.outputs[0]), len(self.outputs)
@@ -48,7 +48,7 @@ class Maps(Study):
             for row in range(samples):
                 axes = panels[row][t]
                 axes.imshow(pictures[row].permute(1, 2, 0).numpy(), vmin=0, vmax=1)
-                shown = axes.imshow(heat[row, 0].numpy(), cmap="coolwarm", vmin=low, vmax=high, alpha=0.5)
+                shown = axes.imshow(heat[row, 0].numpy(), cmap="coolwarm_r", vmin=low, vmax=high, alpha=0.5)
                 axes.set_axis_off()
                 if row == 0:
                     axes.set_title(f"t = {first + t}", fontsize=9)

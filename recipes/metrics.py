@@ -15,6 +15,8 @@ from torch import Tensor
 
 from fbwrap.errors import SettingError
 
+from .quality import unit
+
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """‖μ_a − μ_b‖² + tr(C_a + C_b − 2 (C_a C_b)^½): the distance of FID, in any feature space.
@@ -23,6 +25,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         a, b: features, a row a sample. The space must be named wherever the number is.
     """
     a, b = a.double(), b.double()
+    _enough(a, b)
     cov_a, cov_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
@@ -69,15 +72,24 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     """Squared maximum mean discrepancy with the kernel (x·y / d + 1)³, unbiased: KID's (Bińkowski et al. 2018), of
     all samples at once."""
     a, b = a.double(), b.double()
+    _enough(a, b)
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def apart(x: Tensor) -> Tensor:
-        k = kernel(x, x)
-        return (k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1))
+    def total(x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([kernel(part, y).sum() for part in x.split(1000)]).sum()
 
-    return float(apart(a) + apart(b) - 2 * kernel(a, b).mean())
+    def apart(x: Tensor) -> Tensor:
+        itself = ((x.square().sum(1) / x.shape[1] + 1) ** 3).sum()
+        return (total(x, x) - itself) / (len(x) * (len(x) - 1))
+
+    return float(apart(a) + apart(b) - 2 * total(a, b) / (len(a) * len(b)))
+
+
+def _enough(*sets: Tensor) -> None:
+    if min(len(rows) for rows in sets) < 2:
+        raise SettingError("A distance of sets wants at least two samples on each side; many more for it to mean much.")
 
 
 def precision_and_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
@@ -108,8 +120,11 @@ def inception_score(logits: Tensor) -> float:
     return float((odds.exp() * (odds - mean)).sum(1).mean().exp())
 
 
-def inception() -> Space:
+def inception(value_range: tuple[float, float] = (-1.0, 1.0)) -> Space:
     """The space of the published FID and KID: Inception-v3's 2048 features, through torch-fidelity.
+
+    Args:
+        value_range: of the samples.
 
     Raises:
         SettingError: torch-fidelity is not installed, or its weights can be neither found nor downloaded.
@@ -125,9 +140,9 @@ def inception() -> Space:
         ) from error
 
     def seen(samples: Tensor) -> Tensor:
-        pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        found: Tensor = net(pixels.expand(-1, 3, -1, -1))[0]
-        return found
+        pixels = (unit(samples, value_range) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
+        net.to(samples.device)
+        return torch.cat([net(part)[0] for part in pixels.split(50)])
 
     return Space("Inception-v3", seen)
 

@@ -31,6 +31,7 @@ class Options:
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam, for both
     batch: int = 64  #                       samples per step, real and fake each; of all processes together
     accumulate: int = 1  #                   parts of a batch, one after the other: memory for one, gradients of all
+    #                                        (batch norm and the relativistic means are of a part)
     critic_steps: int = 1  #                 D's steps for each of the other's
     warmup: int = 0  #                       steps in which D learns alone, before the first
     train_critic: bool = True  #             False: D stays as it is

@@ -115,7 +115,7 @@ def generated(loop: FeedbackLoop, inputs: Inputs, batch: int = 100, **how: Any) 
 def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: int = 100) -> list[Tensor]:
     """What ``generate(*inputs)`` gives (one output or several), of all inputs, on the CPU."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
-    rows = next(len(value) for value in given if isinstance(value, Tensor))
+    rows = _rows(given)
     parts = [
         [image_of(y).cpu() for y in generate(*_part(given, rows, begin, batch))] for begin in range(0, rows, batch)
     ]
@@ -124,10 +124,13 @@ def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: in
 
 def first(inputs: Inputs, many: int) -> Inputs:
     """The first samples of the inputs."""
-    whole = inputs if isinstance(inputs, tuple) else (inputs,)
-    rows = next(len(value) for value in whole if isinstance(value, Tensor))
-    part = _part(whole, rows, 0, many)
+    part = _part(inputs if isinstance(inputs, tuple) else (inputs,), _rows(inputs), 0, many)
     return part if isinstance(inputs, tuple) else part[0]
+
+
+def _rows(inputs: Inputs) -> int:
+    whole = inputs if isinstance(inputs, tuple) else (inputs,)
+    return next(len(value) for value in whole if isinstance(value, Tensor))
 
 
 def _noise_like(signal: Tensor, dice: torch.Generator) -> Tensor:
@@ -174,6 +177,8 @@ def one_at_a_time(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study
 
 def controls(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study:
     """AFL's sanity checks: the same head fed noise, a constant, or what D sees in another sample."""
+    if _rows(inputs) < 2:
+        raise SettingError("With one sample there is no other one to feed: pass two or more.")
     rows = [{"fed": "no feedback", **measure(generated(loop, inputs, steps=0)[-1])}]
     rows.append({"fed": "what D sees", **measure(generated(loop, inputs)[-1])})
     for kind in ("another sample", "noise", "a constant"):
@@ -182,13 +187,22 @@ def controls(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study:
     return Study("controls", "fed", tuple(rows))
 
 
-def switching(loop: FeedbackLoop, inputs: Inputs, reference: Tensor, measure: Measure) -> Study:
-    """AFL Fig. 9-10: D looks at a reference image in place of the sample."""
-    rows = [
-        {"D looks at": "the sample", **measure(generated(loop, inputs)[-1])},
-        {"D looks at": "the reference", **measure(generated(loop, inputs, reference=reference)[-1])},
-    ]
-    return Study("switching", "D looks at", tuple(rows))
+def switching(
+    loop: FeedbackLoop,
+    inputs: Inputs,
+    reference: Tensor,
+    measure: Measure,
+    strengths: Sequence[float] = (0.2, 0.5, 1.0),
+) -> Study:
+    """AFL Fig. 9-10: D looks at a reference image in place of the sample; how near samples come to it (root mean square
+    of the difference), over the strength."""
+    rows = []
+    for alpha in strengths:
+        for name, image in (("the sample", None), ("the reference", reference)):
+            samples = generated(loop, inputs, reference=image, strength=float(alpha))[-1]
+            apart = float((samples - reference.to(samples)).square().mean().sqrt())
+            rows.append({"strength": float(alpha), "D looks at": name, "to the reference": apart, **measure(samples)})
+    return Study("switching", "strength", tuple(rows))
 
 
 def latent_variance(
@@ -206,10 +220,10 @@ def latent_variance(
 
 
 def beyond(loop: FeedbackLoop, inputs: Inputs, measure: Measure, steps: int = 8) -> Study:
-    """FAL §5.5: more steps than in training."""
+    """FAL §5.5: more steps than in training, and how D finds each (see :func:`fooling`)."""
     outputs = generated(loop, inputs, steps=steps)
-    begin = 1 if loop.plan.first == "zeros" else 0
-    return Study("beyond", "step", tuple({"step": t, **measure(outputs[t])} for t in range(begin, steps + 1)))
+    answers = fooling(loop, inputs, steps).rows
+    return Study("beyond", "step", tuple({**row, **measure(outputs[row["step"]])} for row in answers))
 
 
 @torch.no_grad()

@@ -90,11 +90,13 @@ class Trainer:
         progress: bool,
         preview: Callable[[int, EMA | None], None] | None = None,
         base: nn.Module | None = None,
+        steps_of_feedback: int | None = None,
     ) -> Fit:
         """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are.
 
         Args:
             base: a network that does not learn and must be the same when the run is resumed.
+            steps_of_feedback: T, which must be the same too.
         """
         options = self.options
         self._device = next(self.critic.net.parameters()).device
@@ -106,6 +108,7 @@ class Trainer:
         self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
         self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
         self._base = fingerprint(base)["weights"] if base is not None else None
+        self._feedback = steps_of_feedback
         learner = self.player.learner if self.player is not None else None
         self._processes.same(self.critic.net, learner, base)
         self._optimizers()
@@ -221,6 +224,7 @@ class Trainer:
             "positions": self._stream.state(),
             "random": self._dice().get(),
             "base": self._base,
+            "feedback_steps": self._feedback,
             "scale": self._processes.scale(),
             "fit": asdict(fit),
         }
@@ -236,14 +240,19 @@ class Trainer:
         return Dice(self._device)
 
     def _restore(self, state: dict[str, Any], fit: Fit) -> int:
-        was, now = state["options"], asdict(self.options)
+        was, now = {**asdict(Options()), **state["options"]}, asdict(self.options)  # an option that is new was at rest
         differ = {k: (was.get(k), v) for k, v in now.items() if _plain(was.get(k)) != _plain(v)}
-        for free in ("save_every", "keep"):
+        for free in ("save_every", "keep", "accumulate"):
             differ.pop(free, None)
         if differ:
             raise TrainingError(
                 f"The checkpoint is of a run with other options: {differ} (was, is). Resume with the same "
                 "ones, or choose another out=."
+            )
+        if (before := state.get("feedback_steps", self._feedback)) != self._feedback:
+            raise TrainingError(
+                f"The checkpoint is of a run with {before} steps of feedback, this loop has {self._feedback}. Set "
+                "loop.steps, or choose another out=."
             )
         if state.get("base") != self._base:
             raise TrainingError(

@@ -215,6 +215,9 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
     for words, sentence in (
         (["study", "nonsense", *head], "There is no study 'nonsense'"),
         (["study", "beyond", *head, "--reference", "x.png"], "--reference is for the study switching"),
+        (["eval", *head, "--features", "inception"], "go together"),
+        (["eval", *head, "--label", "1"], "--label wants --classifier"),
+        (["eval", *head, "--real", "nowhere", "--features", "torch.nn:Flatten()"], "there is no such file or folder"),
         (["study", "switching", *head, "--reference", "nowhere.png"], "nowhere.png"),
         (["eval", *head, "--features", "torch.nn:Flatten()"], "go together"),
         (["eval", *head[:-3], "8xx", "--samples", "4"], "--latent '8xx'"),
@@ -281,14 +284,17 @@ def test_eval_of_pairs_voxels_and_readers(tmp_path):
     flat = ["--features", "torch.nn:Flatten()", "--classifier", spec + "Kinds()", "--label", "1"]
     done = command("eval", *heads["voxel"], *cubes, *flat)
     assert done.exit_code == 0, done.output
-    for column in ("frechet[torch.nn:Flatten()]", f"accuracy[{spec}Kinds()]"):
+    for column in ("frechet[torch.nn:Flatten()]", f"accuracy[{spec}Kinds()]", f"inception score[{spec}Kinds()]"):
         assert column in done.output
     for words, sentence in (
         (["eval", *heads["image"]], "Pass --latent SHAPE or --pairs"),
         (["eval", *heads["image"], "--pairs", "up:x"], "KIND one of left"),
         (["eval", *heads["image"], "--pairs", "folders:x"], "write two folders"),
         (["eval", *heads["voxel"], *cubes[:4], *readers[:2]], "--segmenter wants --pairs"),
-        (["eval", *heads["voxel"], *cubes[:4], *flat[2:4]], "--classifier wants --label"),
+        (["eval", *heads["voxel"], *cubes[:4], "--lpips"], "--lpips wants --pairs"),
+        (["study", "variance", *heads["image"], *pairs], "scales G's latents"),
+        (["ablate", "cityscapes_fal", "--smoke"], "pass --pairs"),
+        (["ablate", "swiss_roll", "--smoke", *pairs[:2]], "leave out --pairs"),
         (["study", "response", *heads["voxel"], *cubes[:4]], "there is no map to show"),
     ):
         done = command(*words)

@@ -71,9 +71,12 @@ def test_images(monkeypatch, data, tmp_path):
     import images as module
 
     monkeypatch.setattr(module, "SAMPLES", 60)
+    monkeypatch.setattr(module, "WARMUP", 2)
+    monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
     words = ["--data", data, "--base-steps", 2, "--steps", 2, "--seeds", 0]
     rows = run(module, monkeypatch, tmp_path / "out", *words)
-    assert rows == {"training images", "base", "AFL", "G trained on", "noise", "a constant", "another sample"}
+    rest = {"noise", "a constant", "another sample", "plain D"}
+    assert rows == {"training images", "base", "AFL", "G trained on", *rest}
 
 
 def test_voxels(monkeypatch, data, tmp_path):

@@ -114,8 +114,10 @@ def test_ablations_train_each_variant_once_and_measure_the_same_inputs(data, tmp
     for row in again.rows:
         assert row["mean"] == pytest.approx(by_name[row["variant"]], abs=1e-6)
     assert again.rows[0]["variant"] == "film"
-    with pytest.raises(SettingError, match="There is no variant 'nonsense'"):
-        ablation(config, data / "images", tmp_path, z, measure, ["nonsense"])
+    for wrong in ("nonsense", "dual"):
+        with pytest.raises(SettingError, match=f"There is no variant '{wrong}' of FAL"):
+            ablation(config, data / "images", tmp_path / "wrong", z, measure, ["film", wrong])
+    assert not (tmp_path / "wrong").exists(), "said before anything is trained"
 
 
 def test_afls_variants_share_one_base(data, tmp_path):
@@ -128,6 +130,8 @@ def test_afls_variants_share_one_base(data, tmp_path):
     assert study.rows[0]["variant"] == "no feedback"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir())[0] == "base"
     assert not list(tmp_path.glob("*/base")), "phase 1 is trained once"
+    dual = varied(EXPERIMENTS["esrgan_x4"].small(), "basic").module
+    assert dual == {"kind": "basic", "norm": "none", "convs": 3}, "all else alike"
     only = varied(config, "image only").layers
     assert [(link.target, link.source) for link in only] == [("main.1", ("image",))]
     loop, _ = run(

@@ -208,3 +208,22 @@ def test_config_holds_no_code_and_no_paths(saved):
     text = (saved[0] / "config.json").read_text()
     assert "fbwrap." not in text
     assert "/" not in text.replace("image/", "")
+
+
+def test_a_head_with_the_beginning_of_its_d_tells_no_response(tmp_path):
+    """What feedback needs is there; D's answer would be half of one D and half of another."""
+    from conftest import Deconv, patch
+
+    torch.manual_seed(0)
+    G, D, z = Deconv().eval(), patch().eval(), torch.randn(2, 6, 1, 1)
+    loop = stir(fbwrap.attach(G, D, [("main.5", "1")], example=z))
+    trained = stir(copy.deepcopy(D))
+    loop.use_discriminator(trained)
+    loop.save_pretrained(tmp_path / "part")
+    loop.save_pretrained(tmp_path / "all", discriminator="all")
+    part, whole = (fbwrap.from_pretrained(tmp_path / name, G, D) for name in ("part", "all"))
+    with torch.no_grad():
+        assert torch.equal(part(z), loop(z))
+        assert torch.equal(whole.rollout(z).responses[1], loop.rollout(z).responses[1])
+        with pytest.raises(HeadError, match="discriminator='all'"):
+            part.rollout(z).responses  # noqa: B018

@@ -65,7 +65,13 @@ def test_niqe_tells_noise_from_a_smooth_picture_and_wants_two_blocks():
     grid = torch.linspace(0, 20, 192)
     smooth = (0.5 + 0.4 * (grid[:, None].sin() * (1.3 * grid).cos())).expand(1, 3, -1, -1)
     noisy = (smooth + 0.3 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-    assert Q.niqe(noisy) > 10
+    assert Q.niqe(noisy) > Q.niqe(smooth.clone()) + 5
+    from basicsr.metrics.niqe import calculate_niqe
+
+    coloured = noisy * torch.tensor([1.0, 0.3, 0.1]).view(1, 3, 1, 1)
+    theirs = calculate_niqe((coloured[0].flip(0) * 255).round().permute(1, 2, 0).numpy(), crop_border=0)  # BGR
+    assert Q.niqe(coloured) == pytest.approx(theirs, rel=1e-5)
+    assert Q.niqe(coloured) != pytest.approx(Q.niqe(coloured.flip(1)), rel=1e-3)
     assert Q.niqe(2 * noisy - 1, (-1.0, 1.0)) == pytest.approx(Q.niqe(noisy), rel=1e-3)
     with pytest.raises(SettingError, match="at least two"):
         Q.niqe(noisy[..., :100, :100])
@@ -77,9 +83,14 @@ def test_segmentation_by_hand():
     numbers = Q.segmentation(found, wanted, 4)
     assert numbers["pixels"] == pytest.approx(5 / 7)
     assert numbers["classes"] == pytest.approx((1 / 2 + 1 + 2 / 3) / 3)
-    assert numbers["IoU"] == pytest.approx(
-        (1 / 3 + 2 / 3 + 2 / 3) / 3
-    )  # the fourth class is nowhere: it does not count
+    assert numbers["IoU"] == pytest.approx((1 / 3 + 2 / 3 + 2 / 3) / 3), (
+        "the fourth class is nowhere: it does not count"
+    )
+    seen = Q.segmentation(torch.tensor([[[0, 0, 0, 1]]]), torch.zeros(1, 1, 4, dtype=torch.long), 2)
+    assert seen["IoU"] == pytest.approx(0.375), "a class that is seen and not there counts as 0"
+    assert seen["classes"] == 0.75
+    with pytest.raises(SettingError, match="found holds labels outside 0 … 1"):
+        Q.segmentation(torch.tensor([[[5]]]), torch.tensor([[[0]]]), 2)
 
 
 def test_depth_by_hand():

@@ -63,7 +63,17 @@ def test_controls_and_switching(loop):
         image = torch.rand(7, 3, 16, 16)
         wanted = loop.rollout(Z, reference=image).output.mean()
     switched = S.switching(loop, Z, image, measure)
-    assert switched.rows[1]["mean"] == pytest.approx(float(wanted), abs=1e-6)
+    by = {(row["strength"], row["D looks at"]): row for row in switched.rows}
+    assert by[1.0, "the reference"]["mean"] == pytest.approx(float(wanted), abs=1e-6)
+    assert by[1.0, "the sample"]["mean"] == pytest.approx(numbers[1], abs=1e-6)
+    assert len(by) == 6
+    with torch.no_grad():
+        seen = loop.rollout(Z, reference=image).output
+    assert by[1.0, "the reference"]["to the reference"] == pytest.approx(
+        float((seen - image).square().mean().sqrt()), abs=1e-6
+    )
+    with pytest.raises(SettingError, match="two or more"):
+        S.controls(loop, Z[:1], measure)
     assert not any(module._forward_pre_hooks for module in loop.feedback)
     with pytest.raises(SettingError, match="pass one of"), S.fed(loop, "nonsense"):
         pass
@@ -74,7 +84,9 @@ def test_variance_beyond_and_fooling(loop):
     with torch.no_grad():
         assert study.rows[2]["mean"] == pytest.approx(float(loop.generator(Z * 2).mean()), abs=1e-6)
         assert study.rows[3]["mean"] == pytest.approx(float(loop(Z * 2).mean()), abs=1e-6)
-    assert [row["step"] for row in S.beyond(loop, Z, measure, 4).rows] == [0, 1, 2, 3, 4]
+    rows = S.beyond(loop, Z, measure, 4).rows
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["probability"] for row in rows[:3]] == [row["probability"] for row in S.fooling(loop, Z, 2).rows]
     study = S.fooling(loop, Z, 2, batch=3)
     with torch.no_grad():
         responses = loop.rollout(Z, steps=2).responses
@@ -151,10 +163,15 @@ def test_response_maps(tmp_path):
     maps.save(tmp_path)
     with open(tmp_path / "response.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4
-    from PIL import Image
-
-    picture = Image.open(tmp_path / "response.png").convert("RGB")
-    assert len(set(picture.getdata())) > 50, "something is drawn"
+    panels = [axes for axes in maps.plot().axes if len(axes.images) == 2]
+    assert len(panels) == 4
+    for axes, (t, i) in zip(panels, ((0, 0), (1, 0), (0, 1), (1, 1)), strict=True):
+        under, over = axes.images
+        torch.testing.assert_close(
+            torch.as_tensor(under.get_array()).float(), ((maps.outputs[t][i] + 1) / 2).clamp(0, 1).permute(1, 2, 0)
+        )
+        heat = nn.functional.interpolate(responses[t][i : i + 1], (16, 16), mode="bilinear")[0, 0]
+        torch.testing.assert_close(torch.as_tensor(over.get_array()).float(), heat)
 
 
 def test_a_response_without_places_has_no_map():

@@ -273,7 +273,7 @@ if dist.is_initialized():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ['loss="bce"', 'loss="wasserstein_gp", critic_steps=2'])
+@pytest.mark.parametrize("more", ['loss="bce"', 'loss="wasserstein_gp", critic_steps=2, accumulate=2'])
 def test_two_processes_train_to_the_same_head_as_one(tmp_path, more):
     for name, launch in (
         ("one", []),
@@ -322,9 +322,9 @@ def test_pairs_in_parts_and_parts_that_do_not_divide():
     for parts in (1, 2):
         torch.manual_seed(0)
         loop = fal_loop()
-        options = {"loss": "relativistic", "reconstruction": 10.0, "adversarial": 0.0, "batch": 4, "r1": 0.0}
+        options = {"loss": "least_squares", "reconstruction": 1.0, "batch": 4, "r1": 0.0, "reconstruction_norm": "l2"}
         x, y = images(20, 8), images(20)
-        FAL(loop, accumulate=parts, train_critic=False, **options).fit(Pairs(x, y), steps=3, progress=False)
+        FAL(loop, accumulate=parts, **options).fit(Pairs(x, y), steps=3, progress=False)
         heads.append([*loop.state_dict().values(), *loop.generator.state_dict().values()])
     for a, b in zip(*heads, strict=True):
         torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-5)
@@ -520,6 +520,21 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     assert refused
     again = AFL(loop, batch=4, recalibrate=0)
     assert again.fit(images(), latents, 2, out=tmp_path, resume=False, progress=False).steps == 2, "free afterwards"
+
+
+def test_a_folder_that_cannot_be_is_said_and_so_are_other_steps_of_feedback(tmp_path):
+    def loop(steps=1):
+        torch.manual_seed(0)
+        return fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2), steps=steps)
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write to"):
+        AFL(loop(), batch=4).fit(images(), latents, 1, out=tmp_path / "file", progress=False)
+    AFL(loop(2), batch=4, recalibrate=0).fit(images(), latents, 1, out=tmp_path / "run", progress=False)
+    with pytest.raises(TrainingError, match="with 2 steps of feedback, this loop has 1"):
+        AFL(loop(), batch=4, recalibrate=0).fit(images(), latents, 1, out=tmp_path / "run", resume=True, progress=False)
+    more = AFL(loop(2), batch=4, accumulate=2, recalibrate=0)
+    assert more.fit(images(), latents, 1, out=tmp_path / "run", resume=True, progress=False).steps == 1, "less memory"
 
 
 def test_the_scale_of_half_precision_is_in_the_checkpoint(tmp_path, monkeypatch):

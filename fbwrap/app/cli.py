@@ -155,14 +155,23 @@ _Features = Annotated[str | None, typer.Option(help="A model whose output is the
 _FeaturesWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Real = Annotated[Path | None, typer.Option(help="Folder of real images, or a file of voxels.")]
 _Packed = Annotated[bool, typer.Option(help="Voxels hold eight to a byte.")]
-_Classifier = Annotated[str | None, typer.Option(help="A model that should take samples for --label.")]
+_Classifier = Annotated[
+    str | None, typer.Option(help="A model whose classes give an Inception score, and with --label an accuracy.")
+]
 _ClassifierWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
-_Segmenter = Annotated[str | None, typer.Option(help="A model that reads classes (N, C, H, W) in targets and samples.")]
+_Segmenter = Annotated[
+    str | None, typer.Option(help="A model of classes (N, C, H, W); what it reads in the targets is the truth.")
+]
 _SegmenterWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
-_Depth = Annotated[str | None, typer.Option(help="A model that reads depths in targets and samples.")]
+_Depth = Annotated[str | None, typer.Option(help="A model of depths; what it reads in the targets is the truth.")]
 _DepthWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Lpips = Annotated[bool, typer.Option("--lpips", help="With pairs: LPIPS too (its weights are downloaded once).")]
+_Niqe = Annotated[bool, typer.Option("--niqe", help="NIQE too, of images with room for two blocks of 96x96.")]
+_Pi = Annotated[bool, typer.Option("--pi", help="PI too, if pyiqa is installed.")]
+_Range = Annotated[tuple[float, float] | None, typer.Option(help="Of G's samples; -1 1, for sr: 0 1.")]
+_Steps = Annotated[int | None, typer.Option(help="For beyond, fooling and response: how many.", min=1)]
+_Device = Annotated[str, typer.Option(help="cpu, cuda …")]
 _Size = Annotated[int, typer.Option(help="Side of images.")]
 _Samples = Annotated[int, typer.Option(help="How many.", min=2)]
 _Seed = Annotated[int, typer.Option(help="Of the latents.")]
@@ -174,7 +183,9 @@ def _readers(given: dict[str, Any]) -> dict[str, Any]:
     """The models that samples are measured with."""
     from .models import load_model
 
-    named = {key: given[key] for key in _READERS if given.get(key) and given[key] != "inception"}
+    named = {key: given[key] for key in _READERS if given.get(key)}
+    if named.get("features") == "inception":
+        named.pop("features")
     return {key: load_model(spec, given.get(f"{key}_weights")) for key, spec in named.items()}
 
 
@@ -182,28 +193,26 @@ def _measured(study: str, head: Path, **given: Any) -> None:
     from fbwrap import from_pretrained
 
     from .models import load_model
-    from .study import STUDIES, evaluated, latents_of, measure_of, pairs_of, switched
+    from .study import STUDIES, latents_of, measure_of, pairs_of
 
     with _in_one_sentence():
-        if study not in (*STUDIES, "eval"):
+        if study not in STUDIES:
             raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
-        if (reference := given.get("reference")) and study != "switching":
+        if given.get("reference") and study != "switching":
             raise SettingError("--reference is for the study switching: the picture that D looks at there.")
         if bool(given["latent"]) is bool(given["pairs"]):
             raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH: what G's inputs are.")
         critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
-        loop = from_pretrained(head, load_model(given["generator"], given["weights"]), critic)
+        device = given["device"]
+        generator = load_model(given["generator"], given["weights"]).to(device)
+        loop = from_pretrained(head, generator, critic.to(device) if critic else None)
         inputs, targets = None, None
         if given["pairs"]:
             inputs, targets = pairs_of(given["pairs"], given["size"], given["samples"])
         else:
             inputs = latents_of(given["latent"], given["samples"], given["seed"])
         measure = measure_of(given, _readers(given), targets)
-        found = (
-            switched(loop, inputs, measure, reference)
-            if reference
-            else {**STUDIES, "eval": evaluated}[study](loop, inputs, measure)
-        )
+        found = STUDIES[study](loop, inputs.to(device), measure, given)
         path = found.save(given["out"] or Path(head) / "studies")
         typer.echo(f"{found}\n\n{path}")
 
@@ -232,6 +241,11 @@ def study(
     depth: _Depth = None,
     depth_weights: _DepthWeights = None,
     lpips: _Lpips = False,
+    niqe: _Niqe = False,
+    pi: _Pi = False,
+    value_range: _Range = None,
+    steps: _Steps = None,
+    device: _Device = "cpu",
     reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None,
     size: _Size = 64,
     samples: _Samples = 1000,
@@ -267,6 +281,10 @@ def evaluate(
     depth: _Depth = None,
     depth_weights: _DepthWeights = None,
     lpips: _Lpips = False,
+    niqe: _Niqe = False,
+    pi: _Pi = False,
+    value_range: _Range = None,
+    device: _Device = "cpu",
     size: _Size = 64,
     samples: _Samples = 1000,
     seed: _Seed = 0,
@@ -296,6 +314,14 @@ def ablate(
     classifier: _Classifier = None,
     classifier_weights: _ClassifierWeights = None,
     label: _Label = None,
+    pairs: _Pairs = None,
+    segmenter: _Segmenter = None,
+    segmenter_weights: _SegmenterWeights = None,
+    depth: _Depth = None,
+    depth_weights: _DepthWeights = None,
+    lpips: _Lpips = False,
+    value_range: _Range = None,
+    device: _Device = "cpu",
     samples: _Samples = 1000,
     seed: _Seed = 0,
 ) -> None:
@@ -307,14 +333,23 @@ def ablate(
     with _in_one_sentence():
         from fbwrap.recipes.ablation import ablation
 
-        from .study import inputs_of, measure_of
+        from .study import latents_of, measure_of, pairs_of
 
         config = _experiment(name, smoke, settings)
         folder = out or Path("runs") / f"{name}_ablation"
-        inputs, targets = inputs_of(config, data, samples, seed)
         side = config.size if isinstance(config.size, int) else config.size[0]
+        inputs, targets = None, None
+        if bool(config.latent) is bool(pairs):
+            raise SettingError(
+                f"{name} makes samples of noise: leave out --pairs." if pairs else
+                f"{name} makes images of images: pass --pairs KIND:PATH, what the variants are measured on."
+            )  # fmt: skip
+        if pairs:
+            inputs, targets = pairs_of(pairs, side, samples)
+        else:
+            inputs = latents_of("x".join(map(str, config.latent(config))), samples, seed)
         measure = measure_of({**given, "size": side}, _readers(given), targets)
-        found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed)
+        found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
         path = found.save(folder)
         typer.echo(f"{found}\n\n{path}")
 
@@ -329,7 +364,7 @@ def _in_one_sentence() -> Iterator[None]:
             raise
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
         if os.environ.get("FBWRAP_DEBUG"):
             raise
         typer.echo(f"Error: {type(error).__name__}: {error} (FBWRAP_DEBUG=1 shows where)", err=True)

@@ -12,19 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from fbwrap import FeedbackLoop
+from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
 from fbwrap.recipes import maps, quality, sources, studies
-from fbwrap.recipes.metrics import Space, accuracy, features, inception
+from fbwrap.recipes.metrics import Space, features, inception, inception_score
 
-STUDIES: dict[str, Callable[[FeedbackLoop, studies.Inputs, studies.Measure], studies.Study]] = {
-    "strength": studies.strength_sweep,
-    "modules": studies.one_at_a_time,
-    "controls": studies.controls,
-    "switching": lambda loop, z, measure: switched(loop, z, measure, None),
-    "variance": studies.latent_variance,
-    "beyond": studies.beyond,
-    "fooling": lambda loop, z, measure: studies.fooling(loop, z),
-    "response": lambda loop, z, measure: maps.response_maps(loop, studies.first(z, 6)),
+Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, dict[str, Any]], studies.Study]
+STUDIES: dict[str, Study] = {
+    "strength": lambda loop, z, measure, given: studies.strength_sweep(loop, z, measure),
+    "modules": lambda loop, z, measure, given: studies.one_at_a_time(loop, z, measure),
+    "controls": lambda loop, z, measure, given: studies.controls(loop, z, measure),
+    "switching": lambda loop, z, measure, given: switched(loop, z, measure, given["reference"], value_range(given)),
+    "variance": lambda loop, z, measure, given: studies.latent_variance(loop, _latents(z, given), measure),
+    "beyond": lambda loop, z, measure, given: studies.beyond(loop, z, measure, given["steps"] or 8),
+    "fooling": lambda loop, z, measure, given: studies.fooling(loop, z, given["steps"] or 3),
+    "response": lambda loop, z, measure, given: maps.response_maps(
+        loop, studies.first(z, 6), given["steps"] or 3, value_range(given)
+    ),
+    "eval": lambda loop, z, measure, given: evaluated(loop, z, measure),
 }
 PAIRS: dict[str, Callable[[str, int], Any]] = {
     "left": lambda where, size: sources.SideBySide(where, size, inputs="left"),
@@ -59,17 +64,6 @@ def pairs_of(text: str, size: int, samples: int) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
-def inputs_of(config: Any, data: Path | None, samples: int, seed: int) -> tuple[studies.Inputs, Tensor | None]:
-    """Inputs for an experiment's G, and targets where its data is paired."""
-    if config.latent:
-        shape = config.latent(config)
-        return torch.randn(samples, *shape, generator=torch.Generator().manual_seed(seed)), None
-    held = config.data(data, config).inputs
-    rows = [held[i] for i in range(min(samples, len(held)))]
-    inputs, targets = (torch.stack(side) for side in zip(*rows, strict=True))
-    return inputs, targets
-
-
 def _two(where: str) -> tuple[str, str]:
     inputs, comma, targets = where.partition(",")
     if not comma:
@@ -77,57 +71,94 @@ def _two(where: str) -> tuple[str, str]:
     return inputs, targets
 
 
-def measure_of(
-    given: dict[str, Any], models: dict[str, nn.Module | None], targets: Tensor | None = None
-) -> studies.Measure:
+def value_range(given: dict[str, Any]) -> tuple[float, float]:
+    """Of G's samples: what was said, else [0, 1] for super-resolution and [-1, 1] for all else."""
+    if given.get("value_range"):
+        low, high = given["value_range"]
+        return low, high
+    return (0.0, 1.0) if str(given.get("pairs") or "").startswith("sr:") else (-1.0, 1.0)
+
+
+def measure_of(given: dict[str, Any], models: dict[str, nn.Module], targets: Tensor | None = None) -> studies.Measure:
     """All that was asked for, of samples: their distance to real ones in a feature space, how near they are to what
     they should be, what a classifier, a segmentation or a depth network reads in them; if nothing, mean and spread."""
+    _partners(given, targets)
     parts: list[studies.Measure] = []
-    extractor, real = models.get("features"), given.get("real")
-    if given.get("features") == "inception" and real is not None:
-        parts.append(_distances(inception(), given))
-    elif (extractor is None) is not (real is None):
-        raise SettingError("--features and --real go together: the distance is that of samples to real ones there.")
-    elif extractor is not None:
-        parts.append(_distances(Space(given["features"], extractor), given))
+    span = value_range(given)
+    if given.get("real") is not None:
+        space = inception(span) if given["features"] == "inception" else Space(given["features"], models["features"])
+        parts.append(_distances(space, given))
     if targets is not None:
-        low = 0.0 if float(targets.min()) >= 0 else -1.0
-        parts.append(lambda y: quality.image_quality(y, targets, (low, 1.0)))
+        parts.append(lambda y: quality.image_quality(y, targets, span))
         if given.get("lpips"):
-            parts.append(lambda y: {"lpips": quality.lpips(y, targets, (low, 1.0))})
-    if (net := models.get("classifier")) is not None:
-        if given.get("label") is None:
-            raise SettingError("--classifier wants --label: the class that samples should be of.")
-        name, label = given["classifier"], int(given["label"])
-        parts.append(lambda y: {f"accuracy[{name}]": accuracy(net, y, label)})
-    for key, read in (("segmenter", _segmented), ("depth", _depths)):
-        if (reader := models.get(key)) is not None:
-            if targets is None:
-                raise SettingError(f"--{key} wants --pairs: what it reads in the targets is the truth.")
-            parts.append(read(reader, targets, given[key]))
+            parts.append(lambda y: {"lpips": quality.lpips(y, targets, span)})
+    if given.get("niqe"):
+        parts.append(lambda y: {"niqe": quality.niqe(y, span)})
+    if given.get("pi"):
+        parts.append(lambda y: {"pi": quality.perceptual_index(y, span)})
+    if "classifier" in models:
+        parts.append(_classified(models["classifier"], given["classifier"], given.get("label")))
+    if "segmenter" in models and targets is not None:
+        parts.append(_segmented(models["segmenter"], targets, given["segmenter"]))
+    if "depth" in models and targets is not None:
+        parts.append(_depths(models["depth"], targets, given["depth"]))
     if not parts:
         return lambda y: {"mean": float(y.mean()), "std": float(y.std())}
     return lambda y: {key: value for part in parts for key, value in part(y).items()}
 
 
+def _partners(given: dict[str, Any], targets: Tensor | None) -> None:
+    """Options that mean nothing without another."""
+    if (given.get("features") is None) is not (given.get("real") is None):
+        raise SettingError("--features and --real go together: the distance is that of samples to real ones there.")
+    if given.get("label") is not None and not given.get("classifier"):
+        raise SettingError("--label wants --classifier: who is to take samples for it.")
+    for name in ("segmenter", "depth", "lpips"):
+        if given.get(name) and targets is None:
+            raise SettingError(f"--{name} wants --pairs: it compares samples with the targets.")
+
+
 def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
     where = given["real"]
     held: sources.Source
-    if where.is_file() or where.suffix in (".npz", ".npy"):
+    if not where.exists():
+        raise SettingError(f"--real {where}: there is no such file or folder.")
+    inside = [path.suffix.lower() for path in where.rglob("*")] if where.is_dir() else [where.suffix.lower()]
+    if any(suffix in inside for suffix in (".npz", ".npy", ".mat", ".binvox")):
         held = sources.Voxels(where, packed=given["packed"])
     else:
-        held = sources.Images(where, given["size"])
+        held = sources.Images(where, given["size"], value_range=value_range(given))
     real = torch.stack([held[i] for i in range(min(given["samples"], len(held)))])
     return lambda y: space.distances(y, real)
 
 
+def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure:
+    """The Inception score's formula with this classifier, and the share of samples that it takes for the label."""
+
+    def measure(y: Tensor) -> dict[str, float]:
+        logits = features(net, y, 100)
+        found = {f"inception score[{name}]": inception_score(logits)}
+        if label is not None:
+            found[f"accuracy[{name}]"] = float((logits.argmax(1) == label).double().mean())
+        return found
+
+    return measure
+
+
 def _segmented(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
-    read = lambda y: torch.cat([net(part).argmax(1) for part in y.split(8)])  # noqa: E731
-    with torch.no_grad():
-        truth = read(targets)
-        classes = net(targets[:1]).shape[1]
+    def logits(y: Tensor) -> Tensor:
+        found = net(y)
+        return (
+            found["out"] if isinstance(found, dict) and "out" in found else image_of(found)
+        )  # torchvision's are dicts
 
     @torch.no_grad()
+    def read(y: Tensor) -> Tensor:
+        return torch.cat([logits(part).argmax(1) for part in y.split(8)])
+
+    with torch.no_grad():
+        truth, classes = read(targets), logits(targets[:1]).shape[1]
+
     def measure(y: Tensor) -> dict[str, float]:
         return {f"{key}[{name}]": value for key, value in quality.segmentation(read(y), truth, classes).items()}
 
@@ -139,14 +170,19 @@ def _depths(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
     return lambda y: {f"{key}[{name}]": value for key, value in quality.depth(features(net, y, 8), truth).items()}
 
 
-def switched(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure, reference: Path | None) -> studies.Study:
+def switched(
+    loop: FeedbackLoop,
+    z: studies.Inputs,
+    measure: studies.Measure,
+    reference: Path | None,
+    span: tuple[float, float],
+) -> studies.Study:
     """D looks at a picture, or at the samples of the next inputs."""
     base = _base(loop, z)
     seen = base.roll(1, 0)
     if reference is not None:
-        low = 0.0 if float(base.min()) >= 0 else -1.0
         image = sources.picture(reference, base.shape[1])
-        seen = sources.spanned(sources.resized(image, (base.shape[2], base.shape[3])), (low, 1.0)).expand_as(base)
+        seen = sources.spanned(sources.resized(image, (base.shape[2], base.shape[3])), span).expand_as(base)
     return studies.switching(loop, z, seen, measure)
 
 
@@ -154,6 +190,12 @@ def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -
     """The base and each step of the head, as it is."""
     outputs = [_base(loop, z), *studies.generated(loop, z)[1:]]
     return studies.Study("eval", "step", tuple({"step": t, **measure(y)} for t, y in enumerate(outputs)))
+
+
+def _latents(z: studies.Inputs, given: dict[str, Any]) -> studies.Inputs:
+    if given["pairs"]:
+        raise SettingError("The study variance scales G's latents: this G makes images of images. Pass --latent.")
+    return z
 
 
 def _base(loop: FeedbackLoop, z: studies.Inputs) -> Tensor:
