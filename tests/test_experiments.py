@@ -138,3 +138,21 @@ def test_afls_variants_share_one_base(data, tmp_path):
         varied(config, "response only"), data / "images", tmp_path / "x", base=tmp_path / "base", progress=False
     )
     assert [source.name for source in loop.connections[0].sources] == ["response"]
+
+
+def test_a_perceptual_loss_from_the_command_line(data, tmp_path):
+    (tmp_path / "backbone.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))\n"
+    )
+    words = ["esrgan_x4", "--smoke", "--data", data / "images", "--perceptual", f"{tmp_path / 'backbone.py'}:Net()"]
+    heads = []
+    for name, more in (("with", ["--perceptual-layer", "2"]), ("without", None)):
+        done = invoke(*(words + more if more else words[:4]), "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        heads.append((tmp_path / name / "head" / "feedback.safetensors").read_bytes())
+    assert heads[0] != heads[1], "the loss is felt"
+    done = invoke(*words, "--out", tmp_path / "x")
+    assert done.exit_code == 1
+    assert "--perceptual wants --perceptual-layer" in done.output

@@ -4,9 +4,10 @@ Example:
     $ fbwrap quickstart --out quickstart
 """
 
+import inspect as inspection
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +116,14 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda …")] = "cpu",
     tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(help="A backbone for the perceptual loss: torchvision.models:vgg19(weights='DEFAULT')."),
+    ] = None,
+    perceptual_weights: Annotated[Path | None, typer.Option(help="Its weights, from a file.")] = None,
+    perceptual_layer: Annotated[
+        list[str] | None, typer.Option(help="Its layer, features.34 for ESRGAN's; may be repeated.")
+    ] = None,
 ) -> None:
     """Run one of the papers' experiments.
 
@@ -125,8 +134,26 @@ def train(
 
         config = _experiment(name, smoke, settings)
         folder = out or Path("runs") / name
-        _, fit = run(config, data, folder, resume=not fresh, trackers=tracker, device=device, seed=seed)
+        loss = _perceptual(config, perceptual, perceptual_weights, perceptual_layer or [])
+        more = {"trackers": tracker, "device": device, "seed": seed, "perceptual": loss.to(device) if loss else None}
+        _, fit = run(config, data, folder, resume=not fresh, **more)
         typer.echo(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}")
+
+
+def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: list[str]) -> Any:
+    """The perceptual loss in a backbone's layers; torchvision's and timm's see images as ImageNet's are normalised."""
+    if spec is None:
+        return None
+    if not layers:
+        raise SettingError("--perceptual wants --perceptual-layer: where in the backbone images are compared.")
+    from fbwrap.recipes import Perceptual
+
+    from .models import load_model
+
+    imagenet = spec.startswith(("torchvision", "timm"))
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else (None, None)
+    span = config.head.get("value_range", (-1.0, 1.0))
+    return Perceptual(load_model(spec, weights), layers, value_range=span, mean=mean, std=std)
 
 
 def _experiment(name: str, smoke: bool, settings: list[str] | None) -> Any:
@@ -260,41 +287,27 @@ def study(
     _measured(given.pop("name"), **given)
 
 
+def _with_options_of(command: Callable[..., None], without: set[str]) -> Callable[[Callable[..., None]], Any]:
+    """A command that takes what another one does, but for some."""
+
+    def taking(function: Callable[..., None]) -> Any:
+        signature = inspection.signature(command)
+        kept = {name: each for name, each in signature.parameters.items() if name not in without}
+        function.__signature__ = signature.replace(parameters=list(kept.values()))  # type: ignore[attr-defined]
+        function.__annotations__ = {name: each.annotation for name, each in kept.items()}
+        return function
+
+    return taking
+
+
 @app.command(name="eval")
-def evaluate(
-    head: _Head,
-    generator: _Spec,
-    latent: _Latent = None,
-    pairs: _Pairs = None,
-    discriminator: _Discriminator = None,
-    weights: _Weights = None,
-    critic_weights: _CriticWeights = None,
-    features: _Features = None,
-    features_weights: _FeaturesWeights = None,
-    real: _Real = None,
-    packed: _Packed = False,
-    classifier: _Classifier = None,
-    classifier_weights: _ClassifierWeights = None,
-    label: _Label = None,
-    segmenter: _Segmenter = None,
-    segmenter_weights: _SegmenterWeights = None,
-    depth: _Depth = None,
-    depth_weights: _DepthWeights = None,
-    lpips: _Lpips = False,
-    niqe: _Niqe = False,
-    pi: _Pi = False,
-    value_range: _Range = None,
-    device: _Device = "cpu",
-    size: _Size = 64,
-    samples: _Samples = 1000,
-    seed: _Seed = 0,
-    out: _Out = None,
-) -> None:
+@_with_options_of(study, without={"name", "reference", "steps"})
+def evaluate(**given: Any) -> None:
     """Measure the base and each step of a head.
 
     Example: fbwrap eval head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
     """
-    _measured("eval", **locals())
+    _measured("eval", **given)
 
 
 @app.command()
