@@ -1,6 +1,6 @@
 """FAL's Table 4 at the size of one core: ModelNet10 voxels of 32x32x32, VoxelGAN with and without feedback.
 
-    python benchmarks/voxels.py --data DIR [--classes chair] [--seeds 0] [--steps 1500] [--out runs/voxels]
+    python benchmarks/voxels.py --data DIR [--classes chair] [--seeds 0] [--steps 700] [--out runs/voxels]
 
 One pair of networks per class (``fbwrap.recipes.networks.voxel``), WGAN-GP. "FAL": AST at 8x8x8, fed the last cube and
 D's response cube, T = 3, G, D and the head learning together. "VoxelGAN": the same G and D without feedback, for as
@@ -29,7 +29,7 @@ import fbwrap
 
 Z, WIDTH, SAMPLES, MOST = 64, 16, 1000, 5
 OPTIONS: dict[str, Any] = {
-    "loss": "wasserstein_gp", "gradient_penalty": 10.0, "critic_steps": 2, "r1": 0.0, "lr": 2e-4, "critic_lr": 2e-4,
+    "loss": "wasserstein_gp", "gradient_penalty": 10.0, "critic_steps": 1, "r1": 0.0, "lr": 2e-4, "critic_lr": 4e-4,
     "betas": (0.5, 0.9), "batch": 16, "critic_mode": "train", "ema": 0.995, "decay": "none", "value_range": (0.0, 1.0),
 }  # fmt: skip
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--classes", nargs="+", default=["chair"])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--link", default="up.0", help="the layer of G that AST transforms")
     parser.add_argument("--out", type=Path, default=Path("runs/voxels"))

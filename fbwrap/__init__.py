@@ -18,7 +18,7 @@ from . import errors
 from .adapter import Adapter
 from .attach import attach
 from .errors import FbwrapError
-from .head import from_pretrained
+from .hub import from_pretrained
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import FeedbackModule

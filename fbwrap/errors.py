@@ -50,6 +50,10 @@ class HeadError(FbwrapError, ValueError):
     """A saved head is missing, damaged, foreign, too new, or made for another model."""
 
 
+class HubError(FbwrapError, OSError):
+    """The Hugging Face Hub has no such repository, refuses, or cannot be reached."""
+
+
 class WeightsError(FbwrapError, ValueError):
     """A weights file is missing, damaged, holds code, or belongs to another network."""
 

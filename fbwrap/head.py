@@ -9,16 +9,15 @@ model is touched: the format's version, the hash and size of each file, the stru
 ``strict`` the weights) of the base networks, every name and shape.
 """
 
-import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from .attach import attach
@@ -26,6 +25,7 @@ from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
 from .fingerprint import belongs, fingerprint
+from .headfiles import CONFIG, DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION, put, read, write
 from .keeping import copied
 from .links import Link
 from .loop import FeedbackLoop
@@ -36,12 +36,6 @@ from .recognise import Recognised, build_critic, held
 
 logger = logging.getLogger("fbwrap")
 
-FORMAT = "fbwrap-head"
-VERSION = 1
-CONFIG, FEEDBACK, DISCRIMINATOR = "config.json", "feedback.safetensors", "discriminator.safetensors"
-_MOST_CONFIG_BYTES = 4 << 20
-
-
 # -- saving -------------------------------------------------------------------------------------------
 
 
@@ -50,6 +44,7 @@ def save_pretrained(
     folder: str | os.PathLike[str],
     *,
     discriminator: Literal["auto", "all", "none"] = "auto",
+    dtype: Literal["fp16", "bf16"] | None = None,
     trained_on: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a head: the modules, their settings, and D where it differs from the one it came from.
@@ -58,6 +53,8 @@ def save_pretrained(
         folder: made if need be; other files in it stay.
         discriminator: ``"auto"``: D's weights if they differ from those at attach, and of them only
             the part that the loop runs; ``"all"``: all of D; ``"none"``: nothing of D.
+        dtype: ``"fp16"`` or ``"bf16"``: floating-point weights are stored so, at half the size, and rounded; at load
+            they get the dtype back that they have now. None: as they are.
         trained_on: plain data about the training, stored as it is.
 
     Returns:
@@ -68,6 +65,8 @@ def save_pretrained(
     """
     if discriminator not in ("auto", "all", "none"):
         raise HeadError(f"discriminator={discriminator!r}: pass 'auto', 'all' or 'none'.")
+    if dtype not in (None, *STORED):
+        raise HeadError(f"dtype={dtype!r}: pass {' or '.join(map(repr, STORED))}, or None.")
     files: dict[str, dict[str, Tensor]] = {FEEDBACK: loop.feedback.state_dict()}
     shipped = _discriminator_part(loop, discriminator)
     if shipped:
@@ -81,10 +80,10 @@ def save_pretrained(
     try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=".fbwrap-") as temporary:
-            written = {name: _write(Path(temporary) / name, tensors) for name, tensors in files.items()}
+            written = {name: write(Path(temporary) / name, tensors, dtype) for name, tensors in files.items()}
             config["files"] = written
             (Path(temporary) / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            _swap(Path(temporary), target, (*files, CONFIG))
+            put(Path(temporary), target, (*files, CONFIG))
         if DISCRIMINATOR not in files:
             (target / DISCRIMINATOR).unlink(missing_ok=True)
     except OSError as error:
@@ -93,39 +92,6 @@ def save_pretrained(
             "nothing that was there is damaged."
         ) from error
     return target
-
-
-def _swap(new: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Put new files in the place of old ones; if one cannot be put, the old ones come back."""
-    done: list[str] = []
-    try:
-        for name in names:
-            shutil.copymode(new / CONFIG, new / name)  # safetensors makes them private
-            if (target / name).exists():
-                os.replace(target / name, new / f"old-{name}")
-            done.append(name)
-            os.replace(new / name, target / name)
-    except OSError:
-        for name in done:
-            if (new / f"old-{name}").exists():
-                os.replace(new / f"old-{name}", target / name)
-            else:
-                (target / name).unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    from safetensors.torch import save_file
-
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
@@ -158,6 +124,7 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "links": links,
         "steps": loop.steps,
         "strength": _number(loop.strength),
+        "dtype": str(next((p.dtype for p in loop.parameters()), torch.float32)).removeprefix("torch."),
         "first": loop.plan.first,
         "critic_mode": loop.critic_mode,
         "detach_signals": loop.detach_signals,
@@ -185,7 +152,7 @@ def _number(strength: float | Tensor) -> float:
 # -- loading ------------------------------------------------------------------------------------------
 
 
-def from_pretrained(
+def from_folder(
     folder: str | os.PathLike[str],
     generator: Any,
     discriminator: nn.Module | None = None,
@@ -222,7 +189,7 @@ def from_pretrained(
     generator = held(generator)
     if not isinstance(generator, nn.Module):
         raise HeadError(f"generator={generator!r} is not a torch.nn.Module.")
-    config, tensors = _read(Path(folder))
+    config, tensors = read(Path(folder))
     _check_base("generator", config["generator"], generator, strict, shipped=False)
     shipped = tensors.get(DISCRIMINATOR)
     if discriminator is not None and config["discriminator"] is not None:
@@ -267,9 +234,7 @@ def from_pretrained(
     loop.facts["trained_on"] = config["trained_on"]
     loop.facts["critic_spec"] = config.get("critic_spec")
     loop.facts["adapter"] = config.get("adapter")
-    floats = {tensor.dtype for tensor in tensors[FEEDBACK].values() if tensor.is_floating_point()}
-    if len(floats) == 1:
-        loop.feedback.to(floats.pop())
+    loop.feedback.to(DTYPES[config["dtype"]])
     _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
     return loop
 
@@ -329,61 +294,6 @@ def _attached(
         critic_size=config.get("critic_size"),
         adapter=None,  # all that it knew is in the config
     )
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """A head's config and tensors, checked."""
-    if not folder.is_dir():
-        raise HeadError(f"There is no head at {folder}: no such folder. Pass a folder that holds {CONFIG}.")
-    path = folder / CONFIG
-    if not path.is_file():
-        raise HeadError(f"{folder} is not a head: it holds no {CONFIG}.")
-    try:
-        if path.stat().st_size > _MOST_CONFIG_BYTES:
-            raise HeadError(f"{path} is larger than any head's config ({_MOST_CONFIG_BYTES} bytes).")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HeadError(f"{path} cannot be read: {error}. The head is damaged; get it again.") from error
-    _check_config(path, config)
-    return config, {name: _tensors(folder / name, facts) for name, facts in config["files"].items()}
-
-
-def _check_config(path: Path, config: Any) -> None:
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise HeadError(f"{path} is not the config of an fbwrap head.")
-    version = config.get("version")
-    if not isinstance(version, int) or version > VERSION or version < 1:
-        raise HeadError(f"{path} has format version {version}; this fbwrap reads up to {VERSION}. Upgrade fbwrap.")
-    wanted: dict[str, type | tuple[type, ...]] = {
-        "links": list, "steps": int, "strength": float, "first": str, "critic_mode": str,
-        "example": list, "generator": dict, "files": dict, "trained_on": dict, "own_response": bool,
-        "detach_signals": bool,
-        "critic_input": (str, type(None)), "response": (str, type(None)), "adapter": dict, "method": str,
-        "critic_size": (str, type(None)), "critic_spec": (list, type(None)),
-        "discriminator": (dict, type(None)),
-    }  # fmt: skip
-    for key, kind in wanted.items():
-        if key not in config or not isinstance(config[key], kind):
-            raise HeadError(f"{path} is damaged: {key!r} is missing or of the wrong kind. Get it again.")
-    if not {FEEDBACK} <= set(config["files"]) <= {FEEDBACK, DISCRIMINATOR}:
-        raise HeadError(f"{path} names files that no head has: {sorted(config['files'])}.")
-
-
-def _tensors(path: Path, facts: Any) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise HeadError(f"The head is incomplete: {path} is missing. Get it again.")
-    if not isinstance(facts, dict) or path.stat().st_size != facts.get("bytes") or _sha256(path) != facts.get("sha256"):
-        raise HeadError(
-            f"{path} is damaged or belongs to another head: its size or hash is not the one that "
-            f"{CONFIG} names. Get the head again."
-        )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise HeadError(f"{path} cannot be read: {error}. Get the head again.") from error
 
 
 def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool) -> None:

@@ -221,15 +221,11 @@ class FeedbackLoop(nn.Module):
 
     def respond(self, output: Any, *args: Any, **kwargs: Any) -> Tensor:
         """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph.
-
-        Raises:
-            HeadError: the head came with the beginning of its D alone, which is all that feedback needs: the D that
-                was given ends in other weights, and its response would be neither's.
-        """
+        A head that holds the beginning of its D alone raises: the D that was given ends in other weights."""
         if self.facts.get("critic_in_part"):
             raise HeadError(
-                "This head holds the beginning of its D, as far as feedback looks; what the trained D answers cannot "
-                "be told. Save with save_pretrained(folder, discriminator='all')."
+                "This head holds the beginning of its D, all that feedback needs; what the trained D answers cannot be "
+                "told. Save with save_pretrained(folder, discriminator='all')."
             )
         with self._running(), torch.no_grad():
             return self._observer.respond(output, args, kwargs, self.critic_mode)
@@ -301,6 +297,12 @@ class FeedbackLoop(nn.Module):
         from .head import save_pretrained
 
         return save_pretrained(self, folder, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Write the head to the Hugging Face Hub: see :func:`fbwrap.hub.push_to_hub`."""
+        from .hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
 
     def export(self, *example: Any, **named: Any) -> Any:
         """G, D and the head in one graph: a ``torch.export.ExportedProgram`` of ``loop(*example)``.

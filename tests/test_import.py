@@ -10,7 +10,7 @@ ORDER = [
     "errors", "naming", "trees", "dice", "locks", "keeping", "tape", "probe", "signals", "modules",
     "critic", "settings", "links", "pairing", "plan", "surroundings", "corrections", "fingerprint", "observer",
     "proof", "rollout", "export", "hosting", "loop", "table", "spec", "weights", "adapter", "plugins", "recognise",
-    "resolve", "attach", "example", "head",
+    "resolve", "attach", "example", "headfiles", "head", "card", "hub",
 ]  # fmt: skip
 
 

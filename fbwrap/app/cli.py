@@ -135,7 +135,8 @@ def train(
         config = _experiment(name, smoke, settings)
         folder = out or Path("runs") / name
         loss = _perceptual(config, perceptual, perceptual_weights, perceptual_layer or [])
-        more = {"trackers": tracker, "device": device, "seed": seed, "perceptual": loss.to(device) if loss else None}
+        more: dict[str, Any] = {"trackers": tracker, "device": device, "seed": seed}
+        more["perceptual"] = loss.to(device) if loss else None
         _, fit = run(config, data, folder, resume=not fresh, **more)
         typer.echo(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}")
 
@@ -365,6 +366,53 @@ def ablate(
         found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
         path = found.save(folder)
         typer.echo(f"{found}\n\n{path}")
+
+
+@app.command()
+def push(
+    head: _Head,
+    repo: Annotated[str, typer.Argument(help="user/name.")],
+    generator: _Spec,
+    discriminator: _Discriminator = None,
+    weights: _Weights = None,
+    critic_weights: _CriticWeights = None,
+    private: Annotated[bool | None, typer.Option(help="If the repository is new: whether it is private.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch.")] = None,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="As a pull request.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="fp16 or bf16: at half the size, rounded.")] = None,
+    license: Annotated[str | None, typer.Option(help="For the card: mit, apache-2.0 …")] = None,
+    base_model: Annotated[str | None, typer.Option(help="For the card: user/name of the generator.")] = None,
+) -> None:
+    """Push a head to the Hugging Face Hub (log in with hf auth login, or set HF_TOKEN).
+
+    Example: fbwrap push runs/faces/head me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
+    """
+    with _in_one_sentence():
+        from fbwrap import from_pretrained
+
+        from .models import load_model
+
+        critic = load_model(discriminator, critic_weights) if discriminator else None
+        loop = from_pretrained(head, load_model(generator, weights), critic)
+        about: dict[str, Any] = {"private": private, "revision": revision, "commit_message": message, "dtype": dtype}
+        typer.echo(loop.push_to_hub(repo, create_pr=create_pr, license=license, base_model=base_model, **about))
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="user/name.")],
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="From the cache alone.")] = False,
+) -> None:
+    """Bring a head from the Hugging Face Hub into the cache, and say where it is.
+
+    Example: fbwrap pull me/faces-feedback
+    """
+    with _in_one_sentence():
+        from fbwrap.hub import pull as pulled
+
+        typer.echo(pulled(repo, revision=revision, local_files_only=offline))
 
 
 @contextmanager

@@ -1,0 +1,287 @@
+"""Heads over real HTTP: a hub on localhost, huggingface_hub's own client."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Deconv, patch, stir
+from hubserver import Hub
+from safetensors.torch import load_file
+
+import fbwrap
+from fbwrap.errors import HeadError, HubError, SettingError
+
+Z = torch.randn(3, 6, 1, 1, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub, and huggingface_hub pointed at it as if imported so."""
+    from huggingface_hub import constants
+
+    served = Hub()
+    template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+    settings = {"ENDPOINT": served.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_DISABLE_XET": True}
+    settings["HF_HUB_OFFLINE"] = False
+    for name, value in {**settings, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setattr(constants, name, value)
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("huggingface_hub") and hasattr(module, "ENDPOINT"):
+            monkeypatch.setattr(module, "ENDPOINT", served.url)
+    monkeypatch.setenv("HF_ENDPOINT", served.url)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def nets():
+    torch.manual_seed(0)
+    return Deconv().eval(), patch().eval()
+
+
+def made(nets, trained=True):
+    torch.manual_seed(1)
+    loop = stir(fbwrap.attach(*nets, [("main.5", "1")], example=Z))
+    if trained:
+        import copy
+
+        loop.use_discriminator(stir(copy.deepcopy(nets[1])))
+    return loop
+
+
+def test_there_and_back(hub, nets, caplog):
+    loop = made(nets)
+    loop.strength, loop.steps = 0.5, 2
+    with caplog.at_level(logging.INFO, "fbwrap"):
+        address = loop.push_to_hub("me/head", token=hub.token, license="mit", private=False)
+        again = fbwrap.from_pretrained("me/head", *nets)
+    repo = hub.repos["me/head"]
+    head = repo.refs["main"]
+    assert address == f"{hub.url}/me/head/commit/{head}"
+    assert len(repo.commits) == 2, "the empty one, and one commit for all files"
+    assert set(repo.commits[head]) == {"README.md", "config.json", "feedback.safetensors", "discriminator.safetensors"}
+    assert torch.equal(again(Z), loop(Z))
+    assert (again.strength, again.steps) == (0.5, 2)
+    assert f"commit {head}" in caplog.text
+    before = len(hub.seen)
+    assert torch.equal(fbwrap.from_pretrained("me/head", *nets, local_files_only=True)(Z), loop(Z))
+    assert len(hub.seen) == before, "the cache alone"
+
+
+def test_the_card_is_true_and_is_not_written_over(hub, nets, tmp_path):
+    from huggingface_hub import ModelCard
+
+    (tmp_path / "sweep.png").write_bytes(b"\x89PNG")
+    loop = made(nets)
+    metrics = [{"name": "frechet[LeNet f6]", "value": 7.5, "dataset": "MNIST", "base": 97.7}]
+    about = {"license": "mit", "base_model": "them/gan", "tags": ["digits"], "task": "unconditional-image-generation"}
+    loop.push_to_hub("me/head", token=hub.token, metrics=metrics, pictures=[tmp_path / "sweep.png"], **about)
+    files = hub.repos["me/head"].at("main")[1]
+    card = ModelCard(files["README.md"].decode())
+    data = card.data.to_dict()
+    assert (data["library_name"], data["license"], data["base_model"]) == ("fbwrap", "mit", "them/gan")
+    assert {"fbwrap", "afl", "digits"} <= set(data["tags"])
+    assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 7.5
+    assert "| frechet[LeNet f6] | MNIST | 97.7 | 7.5 |" in card.text
+    assert "![sweep.png](sweep.png)" in card.text
+    assert "sweep.png" in files
+    snippet = card.text.split("```python\n")[1].split("```")[0]
+    G, D = nets
+    scope = {"G": G, "D": D, "x": Z}
+    exec(snippet, scope)
+    assert torch.equal(scope["y"], loop(Z))
+    hub.repos["me/head"].refs["main"] = hub.repos["me/head"].commit({**files, "README.md": b"mine"})
+    made(nets, trained=False).push_to_hub("me/head", token=hub.token)
+    files = hub.repos["me/head"].at("main")[1]
+    assert files["README.md"] == b"mine"
+    assert "discriminator.safetensors" not in files, "this head needs none: the old one would not fit"
+    assert torch.equal(fbwrap.from_pretrained("me/head", G, D)(Z), made(nets, trained=False)(Z))
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_the_size(hub, nets, dtype, tmp_path):
+    loop = made(nets)
+    loop.push_to_hub("me/head", token=hub.token, dtype=dtype)
+    again = fbwrap.from_pretrained("me/head", *nets)
+    assert all(p.dtype == torch.float32 for p in again.parameters())
+    stored = hub.repos["me/head"].at("main")[1]["feedback.safetensors"]
+    (tmp_path / "f").write_bytes(stored)
+    kinds = {tensor.dtype for tensor in load_file(tmp_path / "f").values() if tensor.is_floating_point()}
+    assert kinds == {{"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]}
+    torch.testing.assert_close(again(Z), loop(Z), rtol=0.05, atol=0.02)
+    assert not torch.equal(again(Z), loop(Z))
+    with pytest.raises(HeadError, match="dtype='int8'"):
+        loop.push_to_hub("me/head", token=hub.token, dtype="int8")
+
+
+def test_revisions_branches_and_pull_requests(hub, nets):
+    first, second = made(nets), made(nets)
+    second.strength = 0.25
+    first.push_to_hub("me/head", token=hub.token)
+    old = hub.repos["me/head"].refs["main"]
+    second.push_to_hub("me/head", token=hub.token, commit_message="Weaker")
+    assert hub.repos["me/head"].messages == ["Upload a feedback head", "Weaker"]
+    assert fbwrap.from_pretrained("me/head", *nets).strength == 0.25
+    assert fbwrap.from_pretrained("me/head", *nets, revision=old).strength == 1.0
+    first.push_to_hub("me/head", token=hub.token, revision="strong")
+    assert fbwrap.from_pretrained("me/head", *nets, revision="strong").strength == 1.0
+    assert fbwrap.from_pretrained("me/head", *nets).strength == 0.25
+    address = first.push_to_hub("me/head", token=hub.token, create_pr=True)
+    assert "/discussions/" in address
+    assert fbwrap.from_pretrained("me/head", *nets).strength == 0.25
+    with pytest.raises(HubError, match="no such revision"):
+        fbwrap.from_pretrained("me/head", *nets, revision="nowhere")
+
+
+def test_private_and_missing(hub, nets, tmp_path):
+    loop = made(nets)
+    loop.push_to_hub("me/secret", token=hub.token, private=True)
+    assert torch.equal(fbwrap.from_pretrained("me/secret", *nets, token=hub.token)(Z), loop(Z))
+    for ask in (
+        lambda: fbwrap.from_pretrained("me/secret", *nets, token=False, cache_dir=tmp_path / "other"),
+        lambda: fbwrap.from_pretrained("me/nothing", *nets),
+        lambda: loop.push_to_hub("me/mine", token="wrong"),
+    ):
+        with pytest.raises(HubError, match="There is no repository"):
+            ask()
+    assert "me/mine" not in hub.repos
+    hub.repos["me/empty"] = type(hub.repos["me/secret"])()
+    with pytest.raises(HubError, match="is no head"):
+        fbwrap.from_pretrained("me/empty", *nets)
+    with pytest.raises(SettingError, match="write user/name"):
+        loop.push_to_hub("just-a-name", token=hub.token)
+    with pytest.raises(HeadError, match="There is no head at"):
+        fbwrap.from_pretrained(tmp_path / "nowhere", *nets)
+    with pytest.raises(SettingError, match="is a folder"):
+        fbwrap.from_pretrained(tmp_path, *nets, revision="main")
+    with pytest.raises(SettingError, match="each wants name, value, dataset"):
+        loop.push_to_hub("me/head", token=hub.token, metrics=[{"name": "x"}])
+    with pytest.raises(SettingError, match="There is no picture"):
+        loop.push_to_hub("me/head", token=hub.token, pictures=[tmp_path / "none.png"])
+
+
+def test_faults_of_the_server_are_tried_again(hub, nets):
+    loop = made(nets)
+    hub.fail("POST /api/repos/create", 1)
+    loop.push_to_hub("me/head", token=hub.token)
+    hub.fail("HEAD /me/head/resolve/main/config.json", 1, 500)
+    hub.cut(1)
+    assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z)), (
+        "an error, and a download cut off half-way"
+    )
+    assert hub.cutting == 0
+    hub.fail("POST /api/models/me/head/commit", 9)
+    loop.strength = 0.3
+    with pytest.raises(HubError, match="could not be asked"):
+        loop.push_to_hub("me/head", token=hub.token)
+    hub.failing.clear()
+    assert fbwrap.from_pretrained("me/head", *nets).strength == 1.0, "nothing half-written"
+
+
+def test_without_a_network_the_cache_serves(hub, nets, tmp_path):
+    loop = made(nets)
+    loop.push_to_hub("me/head", token=hub.token)
+    fbwrap.from_pretrained("me/head", *nets)
+    hub.close()
+    assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
+    with pytest.raises(HubError, match="not in the cache"):
+        fbwrap.from_pretrained("me/head", *nets, cache_dir=tmp_path / "other")
+    with pytest.raises(HubError, match="not in the cache"):
+        fbwrap.from_pretrained("me/head", *nets, cache_dir=tmp_path / "other", local_files_only=True)
+    with pytest.raises(HubError):
+        loop.push_to_hub("me/head", token=hub.token)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c, f: f.update({"feedback.safetensors": f["feedback.safetensors"] + b"x" * 999}), "at most"),
+        (lambda c, f: f.update({"config.json": b"{" + b" " * (5 << 20)}), "at most"),
+        (
+            lambda c, f: c["files"].update({"../../evil": c["files"]["feedback.safetensors"]}),
+            "names files that no head has",
+        ),
+        (lambda c, f: c["files"].update({"feedback.safetensors": "x"}), "does not say how large"),
+        (lambda c, f: c.update(dtype="object"), "dtype 'object'"),
+        (lambda c, f: f.update({"feedback.safetensors": f["feedback.safetensors"][:-1] + b"?"}), "size or hash"),
+    ],
+)
+def test_what_a_stranger_uploads_is_checked_first(hub, nets, change, says, tmp_path):
+    made(nets).push_to_hub("me/head", token=hub.token)
+    repo = hub.repos["me/head"]
+    files = dict(repo.at("main")[1])
+    config = json.loads(files["config.json"])
+    kept = files["config.json"]
+    change(config, files)
+    if files["config.json"] == kept:
+        files["config.json"] = json.dumps(config).encode()
+    repo.refs["main"] = repo.commit(files)
+    before = len(hub.seen)
+    with pytest.raises(HeadError, match=says):
+        fbwrap.from_pretrained("me/head", *nets)
+    assert not [line for line in hub.seen[before:] if "evil" in line]
+    if says == "at most":
+        assert not [
+            line for line in hub.seen[before:] if line.startswith("GET /blob") and len(files["config.json"]) < 9999
+        ]
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_fresh_process_pulls_without_the_training_code(hub, nets, tmp_path):
+    loop = made(nets)
+    loop.push_to_hub("me/head", token=hub.token)
+    torch.save([net.state_dict() for net in nets], tmp_path / "nets.pt")
+    torch.save(loop(Z), tmp_path / "wanted.pt")
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conftest import Deconv, patch
+import fbwrap
+nets = Deconv().eval(), patch().eval()
+for net, state in zip(nets, torch.load({str(tmp_path / "nets.pt")!r})):
+    net.load_state_dict(state)
+loop = fbwrap.from_pretrained("me/head", *nets)
+z = torch.randn(3, 6, 1, 1, generator=torch.Generator().manual_seed(0))
+assert torch.equal(loop(z), torch.load({str(tmp_path / "wanted.pt")!r}))
+print([name for name in ("fbwrap.recipes", "accelerate") if name in sys.modules])
+"""
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    env["HF_HUB_OFFLINE"] = "0"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "[]"
+
+
+def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from fbwrap.app.cli import app
+    from fbwrap.app.models import load_model
+
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    spec = f"{Path(__file__).parent / 'conftest.py'}:"
+    torch.manual_seed(0)
+    G = load_model(spec + "Deconv()")
+    torch.save(G.state_dict(), tmp_path / "g.pth")
+    loop = stir(fbwrap.attach(G, None, [fbwrap.Link("main.5", "image")], example=Z))
+    loop.save_pretrained(tmp_path / "head")
+    words = ["push", tmp_path / "head", "me/head", "-g", spec + "Deconv()", "--weights", tmp_path / "g.pth"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert f"{hub.url}/me/head/commit/" in done.output
+    done = CliRunner().invoke(app, ["pull", "me/head"])
+    assert done.exit_code == 0, done.output
+    assert torch.equal(fbwrap.from_pretrained(done.output.strip(), G)(Z), loop(Z))
+    for words, sentence in (
+        (["pull", "me/nothing"], "There is no repository me/nothing"),
+        (["pull", "nothing"], "write user/name"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1
+        assert sentence in done.output
