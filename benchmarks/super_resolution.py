@@ -36,7 +36,7 @@ from torch import Tensor, nn
 import fbwrap
 
 OPTIONS: dict[str, Any] = {
-    "loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1.0, "r1": 1.0, "critic_mode": "train", "batch": 8,
+    "loss": "relativistic", "adversarial": 3e-2, "reconstruction": 1.0, "r1": 0.3, "critic_mode": "train", "batch": 8,
     "critic_lr": 1e-4, "value_range": (0.0, 1.0),
 }  # fmt: skip
 MODULE = {"kind": "dual", "convs": 3, "norm": "group"}
@@ -106,8 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--l1-steps", type=int, default=3000)
-    parser.add_argument("--base-steps", type=int, default=1500)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--base-steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", default=["AFL", "G trained on", *CONTROLS])

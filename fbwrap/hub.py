@@ -199,7 +199,7 @@ def _check_size(repo_id: str, name: str, revision: str | None, token: str | bool
 
 
 def _again(ask: Callable[[], Result]) -> Result:
-    """What the Hub answers; asked again where the fault is the server's."""
+    """What the Hub answers; asked again where the fault is the server's, or the network's."""
     import time
 
     from huggingface_hub.errors import HfHubHTTPError
@@ -207,9 +207,9 @@ def _again(ask: Callable[[], Result]) -> Result:
     for attempt in range(_TRIES):
         try:
             return ask()
-        except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", 0)
-            if status < 500 or attempt == _TRIES - 1:
+        except Exception as error:
+            status = getattr(error.response, "status_code", 0) if isinstance(error, HfHubHTTPError) else 0
+            if not (status >= 500 or _unreached(error)) or attempt == _TRIES - 1:
                 raise
             time.sleep(0.5 * 2**attempt)
     raise AssertionError
@@ -217,7 +217,8 @@ def _again(ask: Callable[[], Result]) -> Result:
 
 def _unreached(error: BaseException) -> bool:
     """Whether the network failed, as huggingface_hub's HTTP library of this or that version says it."""
-    return type(error).__module__.split(".")[0].startswith(("httpx", "httpcore", "requests", "urllib3"))
+    library = type(error).__module__.split(".")[0]
+    return library.startswith(("httpx", "httpcore", "requests", "urllib3")) or "client has been closed" in str(error)
 
 
 class _told:  # noqa: N801 -- reads as a sentence: with _told(repo_id)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import sys
 import types
 from collections.abc import Callable
@@ -18,6 +19,12 @@ from fbwrap.signals import fit, from_map, to_map
 
 torch.set_num_threads(1)  # tiny networks
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+if "FBWRAP_TEST_HUB" not in os.environ:  # where test_hub.py serves, for its subprocesses too
+    with socket.socket() as _free:
+        _free.bind(("127.0.0.1", 0))
+        os.environ["FBWRAP_TEST_HUB"] = f"http://127.0.0.1:{_free.getsockname()[1]}"
+os.environ["HF_ENDPOINT"] = os.environ["FBWRAP_TEST_HUB"]  # huggingface_hub reads it once, when it is imported
 
 
 def _stand_in_for_torchvisions_operators():

@@ -1,8 +1,8 @@
 """A Hugging Face Hub on localhost: the endpoints that huggingface_hub calls, over real HTTP, kept in memory.
 
-``Hub()`` starts it; ``hub.url`` goes into ``HF_ENDPOINT`` (or ``endpoint=``). Commits are real: every one has its own
-files and hash. Faults are asked for: ``hub.fail(times, status)`` answers the next requests of a kind with an error,
-``hub.cut(times)`` ends the next downloads half-way.
+``Hub(port)`` starts it; ``hub.url`` goes into ``HF_ENDPOINT`` before huggingface_hub is imported (conftest does).
+Commits are real: every one has its own files and hash. Faults are asked for: ``hub.fail(times, status)`` answers the
+next requests of a kind with an error, ``hub.cut(times)`` ends the next downloads half-way.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Repo:
 class Hub:
     """A hub that serves until :meth:`close`."""
 
-    def __init__(self, token="hf_secret"):
+    def __init__(self, port=0, token="hf_secret"):
         self.token, self.repos, self.blobs = token, {}, {}
         self.seen, self.failing, self.cutting, self.closed = [], [], 0, False
         hub = self
@@ -47,7 +47,7 @@ class Hub:
             pass
 
         Handler.hub = hub
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.elsewhere = f"http://localhost:{self.server.server_port}"  # large files lie on another host, as there
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

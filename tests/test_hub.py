@@ -21,19 +21,14 @@ Z = torch.randn(3, 6, 1, 1, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub, and huggingface_hub pointed at it as if imported so."""
-    from huggingface_hub import constants
+    """A hub where conftest's HF_ENDPOINT points."""
+    from huggingface_hub import constants, utils
 
-    served = Hub()
-    template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-    settings = {"ENDPOINT": served.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_DISABLE_XET": True}
-    settings["HF_HUB_OFFLINE"] = False
-    for name, value in {**settings, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():
-        monkeypatch.setattr(constants, name, value)
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("huggingface_hub") and hasattr(module, "ENDPOINT"):
-            monkeypatch.setattr(module, "ENDPOINT", served.url)
-    monkeypatch.setenv("HF_ENDPOINT", served.url)
+    for name in ("close_session", "reset_sessions"):  # connections to the hub of the test before
+        getattr(utils, name, lambda: None)()
+    served = Hub(int(os.environ["HF_ENDPOINT"].rsplit(":", 1)[1]))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield served
     served.close()
