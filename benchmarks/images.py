@@ -28,8 +28,8 @@ from fbwrap.recipes import AFL, GAN, train_discriminator
 from fbwrap.recipes.metrics import Space
 from fbwrap.recipes.networks import dcgan
 from fbwrap.recipes.studies import fed
+from judges import trained_once
 from results import Results
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 import fbwrap
@@ -94,24 +94,11 @@ def images(path: Path, part: str) -> tuple[Tensor, Tensor]:
 
 
 def classifier(x: Tensor, y: Tensor, path: Path, epochs: int = 3) -> Classifier:
-    """Trained once, seed 0."""
-    torch.manual_seed(0)
-    net = Classifier()
-    if path.exists():
-        load_model(net, path)
-        return net.eval()
-    steps = epochs * len(x) // 128
-    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
+    def loss(net: Classifier) -> Tensor:
         rows = torch.randint(len(x), (128,))
-        loss = F.cross_entropy(net(x[rows]), y[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    save_model(net, str(path))
-    return net.eval()
+        return F.cross_entropy(net(x[rows]), y[rows])
+
+    return trained_once(Classifier, loss, path, epochs * len(x) // 128)
 
 
 @torch.no_grad()

@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from fbwrap.recipes import FAL, GAN, Pairs
 from fbwrap.recipes.networks.residual import PatchDiscriminator, Translator
 from fbwrap.recipes.quality import image_quality
+from judges import trained_once
 from PIL import Image
 from results import Results
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 import fbwrap
@@ -128,25 +128,14 @@ class Jittered:
 
 
 def segmenter(maps: Tensor, photos: Tensor, path: Path, steps: int = 1500) -> Segmenter:
-    """Trained once, seed 0."""
-    torch.manual_seed(0)
-    net = Segmenter()
-    if path.exists():
-        load_model(net, path)
-        return net.eval()
     wanted = classes(maps)[:, None].float()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
+
+    def loss(net: Segmenter) -> Tensor:
         rows = torch.randint(len(maps), (4,))
         photo, label = augmented(photos[rows], wanted[rows])
-        loss = F.cross_entropy(net(photo * (0.8 + 0.4 * torch.rand(4, 1, 1, 1))), label[:, 0].long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    save_model(net, str(path))
-    return net.eval()
+        return F.cross_entropy(net(photo * (0.8 + 0.4 * torch.rand(4, 1, 1, 1))), label[:, 0].long())
+
+    return trained_once(Segmenter, loss, path, steps)
 
 
 class Measures:

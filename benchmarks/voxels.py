@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from fbwrap.recipes import FAL, GAN
 from fbwrap.recipes.metrics import features, frechet_distance
 from fbwrap.recipes.networks import voxel
+from judges import trained_once
 from results import Results
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 import fbwrap
@@ -63,25 +63,13 @@ def cubes(path: Path, part: str) -> tuple[Tensor, Tensor, list[str]]:
 
 
 def classifier(x: Tensor, y: Tensor, path: Path, steps: int = 1200) -> Classifier:
-    """Trained once, seed 0; cubes are mirrored and moved by up to two voxels."""
-    torch.manual_seed(0)
-    net = Classifier()
-    if path.exists():
-        load_model(net, path)
-        return net.eval()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
+    def loss(net: Classifier) -> Tensor:
+        """Of cubes that are mirrored and moved by up to two voxels."""
         rows = torch.randint(len(x), (64,))
         batch = torch.roll(x[rows], [int(n) for n in torch.randint(-2, 3, (3,))], (2, 3, 4))
-        batch = batch.flip(2) if torch.rand(()) < 0.5 else batch
-        loss = F.cross_entropy(net(batch), y[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    save_model(net, str(path))
-    return net.eval()
+        return F.cross_entropy(net(batch.flip(2) if torch.rand(()) < 0.5 else batch), y[rows])
+
+    return trained_once(Classifier, loss, path, steps)
 
 
 def main() -> None:
