@@ -34,7 +34,8 @@ def card(
 
     kinds = {str(link["module"].get("kind")) for link in config["links"]}
     method = "fal" if kinds and kinds <= {"ast", "film", "concat", "add"} else "afl"
-    known = [str(value) for value in config.get("adapter", {}).get("names", [])]
+    adapter = config.get("adapter") or {}
+    known = {str(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
     more: dict[str, Any] = {}
     results = [
         EvalResult(
@@ -54,7 +55,7 @@ def card(
         library_name="fbwrap",
         license=license,
         base_model=base_model,
-        tags=["fbwrap", method, *known, *tags],
+        tags=["fbwrap", method, *sorted(known), *tags],
         pipeline_tag=task,
         **more,
     )
@@ -85,6 +86,8 @@ def card(
     if trained := config.get("trained_on"):
         told = {key: value for key, value in trained.items() if key != "options"}
         lines += ["Trained: " + ", ".join(f"{key} {value}" for key, value in told.items()) + ".", ""]
+    if cited := adapter.get("citations"):
+        lines += ["The networks are known from: " + "; ".join(map(str, cited)) + ".", ""]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
 
 
