@@ -179,7 +179,7 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options:
     with loop, fed(loop, row) if row in CONTROLS else nullcontext():
         AFL(loop, lr=RATES["head"], **common).fit(real, latents, **fit)
         found = measured(loop)
-        for alpha in (0.25, 0.5, 0.75) if row in ("AFL", "plain D") else ():
+        for alpha in (0.25, 0.5, 0.75):
             with loop.settings(strength=alpha):
                 found |= {f"α = {alpha}": measured(loop)["frechet"]}
     return found

@@ -154,7 +154,7 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, pairs: Pairs, seed: int, optio
     with loop, fed(loop, row) if row in CONTROLS else nullcontext():
         AFL(loop, lr=RATES["head"], **common).fit(pairs, steps=options.steps, out=out, resume=True, progress=False)
         found = measured(loop, tests)
-        for alpha in (0.25, 0.5, 0.75) if row == "AFL" else ():
+        for alpha in (0.25, 0.5, 0.75):
             with loop.settings(strength=alpha):
                 found |= {f"α = {alpha} {key}": value for key, value in measured(loop, tests).items()}
     return found
