@@ -10,12 +10,10 @@ and latent diffusion (CompVis' ``NLayerDiscriminator`` is known). Slicing and ti
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbwrap.adapter import Adapter, GeneratorFamily, Network
-from fbwrap.errors import SettingError
 
 
 def latents(net: Network) -> Tensor:
@@ -32,21 +30,6 @@ def _resolutions(net: Network) -> Sequence[str]:
     return [name for name in blocks if name in sizes and sizes[name] != net.output_sides()]
 
 
-def load(name: str) -> nn.Module:
-    """An autoencoder in a folder, or in ``user/name[/SUBFOLDER]`` on the Hub: safetensors, diffusers' own classes."""
-    try:
-        from diffusers import AutoModel
-    except ImportError as error:
-        raise SettingError(f"'diffusers:{name}' needs diffusers: pip install diffusers ({error}).") from error
-    repo, subfolder = (name, None) if Path(name).is_dir() else ("/".join(name.split("/")[:2]), name.split("/")[2:])
-    try:
-        model = AutoModel.from_pretrained(repo, subfolder="/".join(subfolder or []) or None, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise SettingError(f"diffusers cannot load {name}: {str(error).splitlines()[0]}") from error
-    network: nn.Module = model
-    return network.eval()
-
-
 def _blocks(part: str) -> dict[str, str]:
     names = ("conv_in", "mid_block.resnets.0.conv1", "up_blocks.0.resnets.0.conv1", "conv_out")
     return {part + name: "Conv2d" for name in names}
@@ -54,7 +37,6 @@ def _blocks(part: str) -> dict[str, str]:
 
 ADAPTER = Adapter(
     name="diffusers",
-    load=load,
     citation="von Platen et al., diffusers; Rombach et al., Latent Diffusion, CVPR 2022",
     generators=(
         GeneratorFamily(

@@ -8,27 +8,23 @@ The file is read with ``weights_only=True`` (or as safetensors); spandrel then t
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from fbwrap.adapter import Adapter
 from fbwrap.errors import SettingError, WeightsError
-from fbwrap.hub import file_of
-from fbwrap.recognise import on_hub
 from fbwrap.weights import read_weights
 
 
 def load(path: str) -> nn.Module:
-    """The network in a checkpoint, a file or ``user/name/FILE`` on the Hub, in eval mode."""
+    """The network in a checkpoint, in eval mode."""
     try:
         import spandrel
     except ImportError as error:
         raise SettingError(f"'spandrel:{path}' needs spandrel: pip install spandrel ({error}).") from error
-    file = path if Path(path).exists() or not on_hub(f"spandrel:{path}") else file_of(path)
     try:
-        model = spandrel.ModelLoader().load_from_state_dict(_state(read_weights(file))).model
+        model = spandrel.ModelLoader().load_from_state_dict(_state(read_weights(path))).model
     except spandrel.UnsupportedModelError as error:
         raise WeightsError(f"spandrel does not know the network in {path}: {error}") from error
     network: nn.Module = model

@@ -28,7 +28,7 @@ from .naming import entry, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
 from .probe import Call, Trace, device_of, look
 from .proof import proven
-from .recognise import Recognised, build_critic, held, on_hub
+from .recognise import Recognised, build_critic, held
 from .resolve import Layers, Resolver, is_auto, module_of
 from .signals import Form
 from .surroundings import is_compiled
@@ -64,8 +64,7 @@ def attach(
     Args:
         generator: any module; wrappers (DDP, torch.compile) are looked through, and so are loaders'
             objects that hold one (a spandrel descriptor, a ``RealESRGANer``). ``"spandrel:FILE"``: the
-            super-resolution network in a checkpoint, here or on the Hub (``spandrel:user/name/x4.pth``);
-            ``"diffusers:user/name"``: an autoencoder. It is ``loop.generator``.
+            super-resolution network in a checkpoint (``loop.generator``).
         discriminator: any module that takes what G returns (see ``critic_input``); it may stop early,
             so its head need not fit the image size. ``"timm:NAME"``: a timm backbone as the critic, see
             :mod:`fbwrap.adapters.timm_critic`. None: every link's source is ``"image"``.
@@ -108,7 +107,6 @@ def attach(
         PairingError: shapes that cannot be connected.
         SettingError: an option that makes no sense.
     """
-    named = generator if isinstance(generator, str) else None
     generator = held(generator)
     if not isinstance(generator, nn.Module):
         raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
@@ -166,7 +164,6 @@ def attach(
         },
         "adapter": known.facts(made),
         "critic_spec": spec,
-        "generator_spec": named if named and on_hub(named) else None,
         "critic_size": critic_size,
         "critic_unused": unused,
     }

@@ -61,6 +61,7 @@ def card(
     )
     G = config["generator"]["class"]
     D = (config.get("discriminator") or {}).get("class")
+    critic = ", D" if D else ""
     lines = [
         f"# {name}",
         "",
@@ -70,7 +71,9 @@ def card(
         "```python",
         "import fbwrap",
         "",
-        *_use(config, repo_id, G, D),
+        f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if D else ""),
+        f'loop = fbwrap.from_pretrained("{repo_id}", G{critic})',
+        "y = loop(x)  # takes and returns what G does",
         "```",
         "",
     ]
@@ -89,12 +92,3 @@ def card(
     if cited := adapter.get("citations"):
         lines += ["The networks are known from: " + "; ".join(map(str, cited)) + ".", ""]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
-
-
-def _use(config: Mapping[str, Any], repo_id: str, G: str, D: str | None) -> list[str]:
-    """How it is loaded: by itself where its base can be fetched."""
-    last = "y = loop(x)  # takes and returns what G does"
-    if config.get("generator_spec") and (D is None or config.get("critic_spec")):
-        return [f'loop = fbwrap.load_pretrained("{repo_id}")', last]
-    about = f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if D else "")
-    return [about, f'loop = fbwrap.from_pretrained("{repo_id}", G{", D" if D else ""})', last]

@@ -132,7 +132,6 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "critic_size": facts["critic_size"],
         "adapter": facts["adapter"],
         "critic_spec": facts["critic_spec"],
-        "generator_spec": facts["generator_spec"],
         "critic_input": facts["critic_input"],
         "response": facts["response"],
         "own_response": facts["own_response"],
@@ -234,7 +233,6 @@ def from_folder(
     loop.facts["critic_in_part"] = shipped is not None and 0 < len(shipped) < whole
     loop.facts["trained_on"] = config["trained_on"]
     loop.facts["critic_spec"] = config.get("critic_spec")
-    loop.facts["generator_spec"] = config["generator_spec"]
     loop.facts["adapter"] = config.get("adapter")
     loop.feedback.to(DTYPES[config["dtype"]])
     _load(loop.feedback, tensors[FEEDBACK], "feedback modules")

@@ -105,7 +105,6 @@ def _check_config(path: Path, config: Any) -> None:
         "detach_signals": bool,
         "critic_input": (str, type(None)), "response": (str, type(None)), "adapter": dict, "method": str,
         "critic_size": (str, type(None)), "critic_spec": (list, type(None)),
-        "generator_spec": (str, type(None)),
         "discriminator": (dict, type(None)),
     }  # fmt: skip
     for key, kind in wanted.items():

@@ -23,13 +23,11 @@ from .errors import HeadError, HubError, SettingError
 from .head import from_folder, save_pretrained
 from .headfiles import CONFIG, DISCRIMINATOR, MOST_CONFIG_BYTES, config_of
 from .loop import FeedbackLoop
-from .recognise import load_generator, on_hub
 
 logger = logging.getLogger("fbwrap")
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _README = "README.md"
-_FETCHING = ("revision", "token", "cache_dir", "local_files_only")
 _TRIES = 3
 Result = TypeVar("Result")
 
@@ -90,8 +88,8 @@ def push_to_hub(
         paths |= {path.name: path for path in files}
         if _README not in there:
             text = card(
-                config_of(folder), repo_id, license=license, base_model=base_model or _base_of(loop), task=task,
-                tags=tags, metrics=metrics, pictures=[path.name for path in files],
+                config_of(folder), repo_id, license=license, base_model=base_model, task=task, tags=tags,
+                metrics=metrics, pictures=[path.name for path in files],
             )  # fmt: skip
             (folder / _README).write_text(text, encoding="utf-8")
             paths[_README] = folder / _README
@@ -145,49 +143,6 @@ def from_pretrained(
     return from_folder(folder, generator, discriminator, **options)
 
 
-def load_pretrained(
-    repo_or_dir: str | os.PathLike[str], discriminator: nn.Module | None = None, **options: Any
-) -> FeedbackLoop:
-    """A head and the generator that it is for, which it names.
-
-    Example:
-        >>> loop = fbwrap.load_pretrained("me/x4-feedback")                         # doctest: +SKIP
-        >>> image = loop(low_resolution)                                            # doctest: +SKIP
-
-    For heads that were attached to a generator by its name on the Hub (``fbwrap.attach("spandrel:them/sr/x4.pth", …)``,
-    ``"diffusers:them/vae"``): nothing that is fetched runs code. A critic that was made by name is made again; any
-    other D must be passed.
-
-    Args:
-        repo_or_dir, discriminator, options: as of :func:`from_pretrained`.
-
-    Raises:
-        HeadError: the head does not say where its generator is: pass it, to :func:`from_pretrained`.
-        HubError, HeadError: as of :func:`from_pretrained`.
-    """
-    fetching = {key: options.pop(key) for key in _FETCHING if key in options}
-    folder = Path(repo_or_dir)
-    if not folder.is_dir():
-        folder = pull(str(repo_or_dir), **fetching)
-    spec = config_of(folder)["generator_spec"]
-    if spec is None or not on_hub(spec):
-        raise HeadError(
-            f"{repo_or_dir} does not say where its generator can be fetched. Load it, and pass it: "
-            "from_pretrained(..., G)."
-        )
-    logger.info("The generator: %s.", spec)
-    return from_folder(folder, load_generator(spec), discriminator, **options)
-
-
-def file_of(name: str) -> Path:
-    """A file on the Hub, ``user/name/FILE``, in huggingface_hub's cache."""
-    from huggingface_hub import hf_hub_download
-
-    user, repo, file = name.split("/", 2)
-    with _told(f"{user}/{repo}"):
-        return Path(_again(lambda: hf_hub_download(f"{user}/{repo}", file)))
-
-
 def pull(
     repo_id: str,
     *,
@@ -221,12 +176,6 @@ def pull(
             fetched(name, commit, facts["bytes"])
     logger.info("%s: commit %s, in %s.", repo_id, commit, folder)
     return folder
-
-
-def _base_of(loop: FeedbackLoop) -> str | None:
-    """The repository of a generator that was named."""
-    spec = loop.facts["generator_spec"]
-    return "/".join(spec.partition(":")[2].split("/")[:2]) if spec else None
 
 
 def _check_id(repo_id: str) -> None:

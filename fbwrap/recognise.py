@@ -8,10 +8,8 @@ Example:
     dcgan: transposed convolutions
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -104,16 +102,8 @@ def _asked(generator: nn.Module | None, critic: nn.Module | None, known: Sequenc
     return Explanation(best.get("generator"), best.get("discriminator"), tuple(verdicts), broken())
 
 
-_ON_HUB = re.compile(r"\w+:[\w.-]+/[\w.-]+(/[\w.-]+)*")
-
-
-def on_hub(spec: str) -> bool:
-    """Whether ``"NAME:user/name"`` or ``"NAME:user/name/FILE"`` is on the Hub: anybody can fetch it."""
-    return bool(_ON_HUB.fullmatch(spec)) and ".." not in spec and not Path(spec.partition(":")[2]).exists()
-
-
 def load_generator(spec: str) -> nn.Module:
-    """A generator in a file, or on the Hub: ``"spandrel:x4.pth"``, ``"diffusers:user/name"``.
+    """A generator in a file: ``"spandrel:x4.pth"``.
 
     Raises:
         SettingError: no adapter reads such files.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Deconv, patch, stir
-from hubserver import Hub, Repo
+from hubserver import Hub
 from safetensors.torch import load_file
 
 import fbwrap
@@ -146,7 +146,7 @@ def test_private_and_missing(hub, nets, tmp_path):
         with pytest.raises(HubError, match="There is no repository"):
             ask()
     assert "me/mine" not in hub.repos
-    hub.repos["me/empty"] = Repo()
+    hub.repos["me/empty"] = type(hub.repos["me/secret"])()
     with pytest.raises(HubError, match="is no head"):
         fbwrap.from_pretrained("me/empty", *nets)
     with pytest.raises(SettingError, match="write user/name"):
@@ -280,67 +280,3 @@ def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 1
         assert sentence in done.output
-
-
-# -- heads that name their base -----------------------------------------------------------------------
-def test_a_head_on_a_published_checkpoint_brings_its_base(hub, tmp_path):
-    """spandrel's super-resolution network on the Hub: one line, and no G."""
-    spandrel = pytest.importorskip("spandrel")
-    from huggingface_hub import ModelCard
-    from safetensors.torch import save
-
-    torch.manual_seed(0)
-    base = spandrel.architectures.Compact.Compact(num_feat=4, num_conv=2)
-    weights = {name: tensor.contiguous() for name, tensor in base.state_dict().items()}
-    repo = hub.repos["them/sr"] = Repo()
-    repo.refs["main"] = repo.commit({"models/x4.safetensors": save(weights)})
-    x = torch.rand(1, 3, 12, 12)
-    loop = stir(
-        fbwrap.attach("spandrel:them/sr/models/x4.safetensors", None, [fbwrap.Link("body.1", "image")], example=x)
-    )
-    loop.push_to_hub("me/x4", token=hub.token)
-    again = fbwrap.load_pretrained("me/x4")
-    assert torch.equal(again(x), loop(x))
-    assert not torch.equal(again(x), again.generator(x))
-    card = ModelCard(hub.repos["me/x4"].at("main")[1]["README.md"].decode())
-    assert card.data.to_dict()["base_model"] == "them/sr"
-    scope = {"x": x}
-    exec(card.text.split("```python\n")[1].split("```")[0], scope)
-    assert torch.equal(scope["y"], loop(x)), "the card's snippet, as it stands"
-    again.save_pretrained(tmp_path / "head")
-    assert torch.equal(fbwrap.load_pretrained(tmp_path / "head")(x), loop(x)), "a head in a folder, with its base there"
-    with pytest.raises(HubError, match="There is no repository them/none"):
-        fbwrap.attach("spandrel:them/none/x4.safetensors", None, ["body.1"], example=x)
-
-
-def test_a_head_on_a_published_autoencoder_brings_its_base(hub, tmp_path):
-    diffusers = pytest.importorskip("diffusers")
-    torch.manual_seed(0)
-    vae = diffusers.AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=2, latent_channels=4,
-                                  down_block_types=("DownEncoderBlock2D",) * 2,
-                                  up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
-    vae.save_pretrained(tmp_path / "vae")
-    repo = hub.repos["them/vae"] = Repo()
-    repo.refs["main"] = repo.commit({path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()})
-    z = torch.randn(1, 4, 8, 8)
-    loop = stir(fbwrap.attach("diffusers:them/vae", None, [fbwrap.Link("decoder.mid_block", "image")], example=z,
-                              method="decode"))  # fmt: skip
-    loop.push_to_hub("me/vae-head", token=hub.token)
-    again = fbwrap.load_pretrained("me/vae-head")
-    assert torch.equal(again(z).sample, loop(z).sample)
-    assert type(again.generator).__name__ == "AutoencoderKL"
-
-
-@pytest.mark.parametrize("spec", ["spandrel:../x.pth", "spandrel:/etc/x", "os:system/x", 7])
-def test_a_strangers_head_names_no_file_of_mine(hub, nets, spec, tmp_path):
-    loop = made(nets)
-    loop.save_pretrained(tmp_path / "head")
-    path = tmp_path / "head" / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "generator_spec": spec}))
-    with pytest.raises(fbwrap.FbwrapError, match=r"does not say where|generator_spec|pass a torch.nn.Module"):
-        fbwrap.load_pretrained(tmp_path / "head", nets[1])
-    path.write_text(json.dumps(config))
-    with pytest.raises(HeadError, match="Load it, and pass it"):
-        fbwrap.load_pretrained(tmp_path / "head", nets[1])
-    assert torch.equal(fbwrap.from_pretrained(tmp_path / "head", *nets)(Z), loop(Z))
