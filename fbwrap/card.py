@@ -8,6 +8,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 FIELDS = ("name", "value", "dataset")
 
@@ -35,7 +36,7 @@ def card(
     kinds = {str(link["module"].get("kind")) for link in config["links"]}
     method = "fal" if kinds and kinds <= {"ast", "film", "concat", "add"} else "afl"
     adapter = config.get("adapter") or {}
-    known = {str(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
+    known = {plain(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
     more: dict[str, Any] = {}
     results = [
         EvalResult(
@@ -44,7 +45,7 @@ def card(
             dataset_name=str(row["dataset"]),
             metric_type=str(row["name"]).split("[")[0],
             metric_name=str(row["name"]),
-            metric_value=row["value"],
+            metric_value=float(row["value"]),
         )
         for row in metrics
     ]
@@ -59,9 +60,9 @@ def card(
         pipeline_tag=task,
         **more,
     )
-    G = config["generator"]["class"]
-    D = (config.get("discriminator") or {}).get("class")
-    critic = ", D" if D else ""
+    G, D = (_class(config.get(who)) for who in ("generator", "discriminator"))
+    asked = "".join(f", {each}" for each in _asked(config))
+    critic = (", D" if D else "") + asked
     lines = [
         f"# {name}",
         "",
@@ -79,16 +80,42 @@ def card(
     ]
     for link in config["links"]:
         sources = " + ".join(str(source) for source in link.get("sources", []))
-        lines.append(f"- `{link['target']}` ← {link['module'].get('kind')} ← {sources}")
+        lines.append(f"- {plain(link['target'])} ← {plain(link['module'].get('kind'))} ← {plain(sources)}")
     lines += ["", f"Steps T = {config.get('steps', 1)}, strength α = {config.get('strength', 1.0)}.", ""]
     if metrics:
         lines += ["| measure | data | without | with |", "| --- | --- | --- | --- |"]
-        lines += [f"| {row['name']} | {row['dataset']} | {row.get('base', '')} | {row['value']} |" for row in metrics]
+        keys = ("name", "dataset", "base", "value")
+        lines += ["| " + " | ".join(plain(row.get(key, "")) for key in keys) + " |" for row in metrics]
         lines.append("")
-    lines += [f"![{picture}]({picture})\n" for picture in pictures]
+    lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
     if trained := config.get("trained_on"):
-        told = {key: value for key, value in trained.items() if key != "options"}
-        lines += ["Trained: " + ", ".join(f"{key} {value}" for key, value in told.items()) + ".", ""]
-    if cited := adapter.get("citations"):
-        lines += ["The networks are known from: " + "; ".join(map(str, cited)) + ".", ""]
+        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key != "options"]
+        lines += [f"Trained: {', '.join(told)}.", ""]
+    if isinstance(cited := adapter.get("citations"), list) and cited:
+        lines += [f"The networks are known from: {'; '.join(map(plain, cited))}.", ""]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
+
+
+def plain(text: Any) -> str:
+    """Text from a config or from elsewhere as words on one line: no fence, no table, no HTML, no link of its own."""
+    return " ".join(str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).split())[:200]
+
+
+def _class(facts: Any) -> str | None:
+    """A network's class, if it is a name."""
+    if not facts:
+        return None
+    name = str(facts.get("class"))
+    return name if name.isidentifier() else "network"
+
+
+def _asked(config: Mapping[str, Any]) -> list[str]:
+    """What the one who loads it must pass too, for a head cannot store functions and classes."""
+    found = []
+    if config.get("critic_input", "output") is None:
+        found.append("critic_input=your_function")
+    if config.get("own_response"):
+        found.append("response=your_function")
+    if own := [str(link["module"].get("kind")) for link in config["links"] if link.get("own_module")]:
+        found.append("modules={" + ", ".join(f'"{plain(name)}": YourClass' for name in own) + "}")
+    return found

@@ -6,6 +6,7 @@ Example:
     [{'shape': [2, 3], 'dtype': 'float32'}, {'mapping': {'scale': {'value': 0.5}}}]
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .errors import HeadError
 
+_MOST_NUMBERS = 1 << 28
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -51,6 +53,8 @@ def example_of_spec(spec: Any, device: torch.device) -> Any:
             "example= to from_pretrained."
         )
     dtype = _DTYPES[spec["dtype"]]
+    if math.prod(spec["shape"]) > _MOST_NUMBERS:
+        raise HeadError(f"The head asks for an example of {spec['shape']}, larger than any head's. Pass example=.")
     if dtype.is_floating_point:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(spec["shape"], generator=generator).to(device=device, dtype=dtype)

@@ -65,6 +65,11 @@ def save_pretrained(
     """
     if discriminator not in ("auto", "all", "none"):
         raise HeadError(f"discriminator={discriminator!r}: pass 'auto', 'all' or 'none'.")
+    if discriminator == "all" and loop.facts.get("critic_in_part"):
+        raise HeadError(
+            "This loop's D came from a head that holds the beginning of it alone: there is no whole one to save. Save "
+            "the loop that was trained."
+        )
     if dtype not in (None, *STORED):
         raise HeadError(f"dtype={dtype!r}: pass {' or '.join(map(repr, STORED))}, or None.")
     files: dict[str, dict[str, Tensor]] = {FEEDBACK: loop.feedback.state_dict()}
@@ -220,7 +225,7 @@ def from_folder(
         loop = _attached(config, generator, critic, critic_input, response, example, modules or {}, how)
     except HeadError:
         raise
-    except (FbwrapError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (FbwrapError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise HeadError(
             f"The head's config does not fit these networks, or is damaged: {type(error).__name__}: {error}"
         ) from error

@@ -37,8 +37,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], dtype: str | None) -> dict[
     from safetensors.torch import save_file
 
     def stored(tensor: Tensor) -> Tensor:
-        to = STORED[dtype] if dtype and tensor.is_floating_point() else tensor.dtype
-        return tensor.detach().to("cpu", to, copy=True).contiguous()
+        if not dtype or not tensor.is_floating_point():
+            return tensor.detach().to("cpu", copy=True).contiguous()
+        small = tensor.detach().to("cpu", STORED[dtype], copy=True).contiguous()
+        if not torch.equal(small.isfinite(), tensor.detach().cpu().isfinite()):
+            raise HeadError(f"A weight of {path.stem} is too large for dtype={dtype!r}. Pass 'bf16', or None.")
+        return small
 
     save_file({name: stored(tensor) for name, tensor in tensors.items()}, path)
     with open(path, "rb+") as file:
@@ -87,7 +91,7 @@ def config_of(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > MOST_CONFIG_BYTES:
             raise HeadError(f"{path} is larger than any head's config ({MOST_CONFIG_BYTES} bytes).")
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HeadError(f"{path} cannot be read: {error}. The head is damaged; get it again.") from error
     _check_config(path, config)
     return config

@@ -225,7 +225,7 @@ class FeedbackLoop(nn.Module):
         if self.facts.get("critic_in_part"):
             raise HeadError(
                 "This head holds the beginning of its D, all that feedback needs; what the trained D answers cannot be "
-                "told. Save with save_pretrained(folder, discriminator='all')."
+                "told. Save the loop that was trained with save_pretrained(folder, discriminator='all')."
             )
         with self._running(), torch.no_grad():
             return self._observer.respond(output, args, kwargs, self.critic_mode)
@@ -315,7 +315,7 @@ class FeedbackLoop(nn.Module):
 
     def use_discriminator(self, discriminator: nn.Module | None) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
-        trace, size = self._traces[1], self._critic_size
+        self.facts["critic_in_part"], trace, size = False, self._traces[1], self._critic_size
         self._observer = Observer(discriminator, trace, self.critic_input, self.response, size)
 
     def __repr__(self) -> str:

@@ -162,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(url)
 
     def validate(self):
-        self._json({"errors": [], "warnings": []})
+        wrong = "license: MIT License" in self.body.decode()
+        error = {"message": '"license" must be one of mit, apache-2.0'}
+        self._json({"errors": [error] if wrong else [], "warnings": []}, 400 if wrong else 200)
 
     def preupload(self, name, revision):
         if self._repo(name, write=True) is None:
@@ -212,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif item["key"] == "header":
                 repo.messages.append(value["summary"])
         new = repo.commit(files)
+        if json.loads(self.body.decode().splitlines()[0])["value"].get("parentCommit") not in (None, head):
+            return self._json({"error": "A commit has happened since"}, 412)
         target = f"refs/pr/{len(repo.messages)}" if request else revision
         repo.refs[target] = new
         answer = {"commitUrl": f"{self.hub.url}/{name}/commit/{new}", "commitOid": new, "success": True}
@@ -224,7 +228,16 @@ class _Handler(BaseHTTPRequestHandler):
         if found is not None:
             commit, files = found
             siblings = [{"rfilename": path, "size": len(content)} for path, content in files.items()]
-            self._json({"id": name, "modelId": name, "sha": commit, "siblings": siblings, "tags": [], "private": False})
+            self._json(
+                {
+                    "id": name,
+                    "modelId": name,
+                    "sha": commit,
+                    "siblings": siblings,
+                    "tags": [],
+                    "private": self.hub.repos[name].private,
+                }
+            )
 
     def tree(self, name, revision):
         found = self._at(name, revision)
@@ -240,9 +253,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def branch(self, name, branch):
         repo = self._repo(name, write=True)
-        if repo is not None:
-            repo.refs[branch] = repo.at("main")[0]
-            self._json({})
+        if repo is None:
+            return None
+        if branch.startswith("refs/"):
+            return self._json({"error": "Invalid reference name"}, 400)
+        if branch in repo.refs:
+            return self._json({"error": "Reference already exists"}, 409)
+        repo.refs[branch] = repo.at("main")[0]
+        return self._json({})
 
     def resolve(self, name, revision, path):
         found = self._at(name, revision)

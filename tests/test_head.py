@@ -227,3 +227,7 @@ def test_a_head_with_the_beginning_of_its_d_tells_no_response(tmp_path):
         assert torch.equal(whole.rollout(z).responses[1], loop.rollout(z).responses[1])
         with pytest.raises(HeadError, match="discriminator='all'"):
             part.rollout(z).responses  # noqa: B018
+        with pytest.raises(HeadError, match="no whole one to save"):
+            part.save_pretrained(tmp_path / "again", discriminator="all")
+        part.use_discriminator(trained)
+        assert torch.equal(part.rollout(z).responses[1], loop.rollout(z).responses[1])

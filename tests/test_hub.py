@@ -203,6 +203,10 @@ def test_without_a_network_the_cache_serves(hub, nets, tmp_path):
             "names files that no head has",
         ),
         (lambda c, f: c["files"].update({"feedback.safetensors": "x"}), "does not say how large"),
+        (lambda c, f: c["files"]["feedback.safetensors"].update(bytes=10**12), "more than max_bytes"),
+        (lambda c, f: c["files"]["feedback.safetensors"].update(bytes=True), "does not say how large"),
+        (lambda c, f: f.update({"config.json": b"[" * 200_000}), "cannot be read"),
+        (lambda c, f: c.update(example=[{"shape": [10**7, 10**7], "dtype": "float32"}]), "larger than any head's"),
         (lambda c, f: c.update(dtype="object"), "dtype 'object'"),
         (lambda c, f: f.update({"feedback.safetensors": f["feedback.safetensors"][:-1] + b"?"}), "size or hash"),
     ],
@@ -220,6 +224,8 @@ def test_what_a_stranger_uploads_is_checked_first(hub, nets, change, says, tmp_p
     before = len(hub.seen)
     with pytest.raises(HeadError, match=says):
         fbwrap.from_pretrained("me/head", *nets)
+    if len(files["config.json"]) > 4 << 20:
+        assert not [line for line in hub.seen[before:] if line.startswith("GET") and "config.json" in line]
     assert not [line for line in hub.seen[before:] if "evil" in line]
     if says == "at most":
         assert not [
@@ -280,3 +286,70 @@ def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 1
         assert sentence in done.output
+
+
+def test_nothing_is_pushed_that_the_hub_or_the_card_would_not_take(hub, nets, tmp_path):
+    loop = made(nets)
+    (tmp_path / "config.json").write_text("{}")
+    for name in ("a/x.png", "b/x.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    pictures = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
+    for options, says in (
+        ({"pictures": [tmp_path / "config.json"]}, "is no picture"),
+        ({"pictures": pictures}, "the same name"),
+        ({"metrics": [{"name": "x", "value": float("nan"), "dataset": "y"}]}, "is no number"),
+        ({"license": "MIT License"}, "must be one of"),
+    ):
+        with pytest.raises(fbwrap.FbwrapError, match=says):
+            loop.push_to_hub("me/head", token=hub.token, **options)
+    assert not hub.repos.get("me/head") or not hub.repos["me/head"].at("main")[1]
+    loop.push_to_hub("me/head", token=hub.token, metrics=[{"name": "x", "value": torch.tensor(1.5), "dataset": "y"}])
+    assert b"value: 1.5" in hub.repos["me/head"].at("main")[1]["README.md"]
+    with pytest.raises(SettingError, match="public"):
+        loop.push_to_hub("me/head", token=hub.token, private=True)
+    huge = made(nets)
+    with torch.no_grad():
+        next(huge.parameters()).fill_(1e6)
+    with pytest.raises(HeadError, match="too large for dtype='fp16'"):
+        huge.push_to_hub("me/head", token=hub.token, dtype="fp16")
+    for name in ("../head", "me/a--b", "me/x.git"):
+        with pytest.raises(fbwrap.FbwrapError):
+            fbwrap.from_pretrained(name, *nets)
+
+
+def test_a_pull_request_against_a_branch(hub, nets):
+    loop = made(nets)
+    loop.push_to_hub("me/head", token=hub.token, revision="dev")
+    loop.push_to_hub("me/head", token=hub.token, revision="dev", create_pr=True)
+    assert hub.requests("POST /api/models/me/head/commit/dev")[1:], "the second one too"
+    loop.strength = 0.1
+    loop.push_to_hub("me/head", token=hub.token, revision="refs/pr/2")
+    assert fbwrap.from_pretrained("me/head", *nets, revision="refs/pr/2").strength == 0.1
+
+
+def test_words_in_a_strangers_config_stay_words(hub, nets):
+    from fbwrap.card import card
+
+    evil = "G\nimport os; os.system('x')  #"
+    config = {
+        "links": [{"target": "`a`", "sources": ["```\nimport os"], "module": {"kind": "dual"}}],
+        "generator": {"class": evil}, "discriminator": {"class": "D"}, "critic_input": None, "own_response": True,
+        "trained_on": {"data": "```python\nimport os\n```"},
+        "adapter": {"generator": "dcgan: x", "citations": ["<script>x</script>"]},
+    }  # fmt: skip
+    text = card(config, "me/head", pictures=["a b.png"])
+    code = text.split("```python\n")[1].split("```")[0]
+    assert "os.system" not in code
+    assert "critic_input=your_function, response=your_function" in code
+    assert text.count("```") == 2
+    assert "<script>" not in text
+    assert "(a%20b.png)" in text
+
+
+def test_a_full_cache_serves_while_the_hub_is_down(hub, nets):
+    loop = made(nets)
+    loop.push_to_hub("me/head", token=hub.token)
+    fbwrap.from_pretrained("me/head", *nets)
+    hub.fail("(HEAD|GET) ", 99, 503)
+    assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
