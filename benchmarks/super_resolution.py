@@ -6,8 +6,8 @@ Phase 1: an RRDBNet of four blocks and 32 channels learns L1 alone, then, with a
 without the perceptual one (its VGG's weights cannot be had here): relativistic with R1, and L1. Phase 2, from the
 same G and D with the same losses, for as many steps: four dual modules of three convolutions, one after each block,
 fed D's features at the same size ("AFL", group norm, zero start; AFL's own have no norm), G itself ("G trained on"),
-or the same modules fed noise, a constant or another patch's features. Measured on Set5 and Set14, means over images
-of RGB within a border of 4 pixels: RMSE of 255, PSNR, SSIM, NIQE (BasicSR's, on Y; lower is more natural). ``DIR``
+or the same modules fed noise or a constant (not another sample's features: the test runs one image at a time).
+Measured on Set5 and Set14, means over images of RGB within a border of 4 pixels: RMSE of 255, PSNR, SSIM, NIQE (BasicSR's, on Y; lower is more natural). ``DIR``
 holds sr_train_bsds.zip and sr_test_set5_set14.zip. What is done is not done again.
 """
 
@@ -42,7 +42,7 @@ OPTIONS: dict[str, Any] = {
 MODULE = {"kind": "dual", "convs": 3, "norm": "group"}
 LINKS = [(f"body.{block}", "main.1") for block in range(4)]  # D's second stage has the low resolution's size
 RATES = {"base": 2e-4, "G trained on": 1e-4, "head": 2e-4}
-CONTROLS = ("noise", "a constant", "another sample")
+CONTROLS = ("noise", "a constant")
 
 
 class Patches(SuperResolution):
