@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from fbwrap.recipes import FAL, GAN, Pairs
 from fbwrap.recipes.networks.residual import PatchDiscriminator, Translator
-from fbwrap.recipes.quality import image_quality
+from fbwrap.recipes.quality import image_quality, segmentation
 from judges import trained_once
 from PIL import Image
 from results import Results
@@ -153,14 +153,12 @@ class Measures:
             layers = [(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean() for a, b in pairs]
             apart.append(torch.stack(layers).mean())
             read.append(self._net(one).argmax(1))
-        found, wanted = torch.cat(read), self._classes
-        both = [((found == c) & (wanted == c)).sum() for c in range(12)]
-        either = [((found == c) | (wanted == c)).sum() for c in range(12)]
+        scores = segmentation(torch.cat(read), self._classes, 12)
         quality = image_quality(made, self._photos, (-1.0, 1.0))
         return {
             "perceptual": float(torch.stack(apart).mean()),
-            "pixels": float((found == wanted).double().mean()),
-            "IoU": float(torch.stack([a / b.clamp(min=1) for a, b in zip(both, either, strict=True)]).mean()),
+            "pixels": scores["pixels"],
+            "IoU": scores["IoU"],
             "rmse": quality["rmse"],
         }
 

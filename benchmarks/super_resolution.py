@@ -7,8 +7,9 @@ without the perceptual one (its VGG's weights cannot be had here): relativistic 
 same G and D with the same losses, for as many steps: four dual modules of three convolutions, one after each block,
 fed D's features at the same size ("AFL", group norm, zero start; AFL's own have no norm), G itself ("G trained on"),
 or the same modules fed noise or a constant (not another sample's features: the test runs one image at a time).
-Measured on Set5 and Set14, means over images of RGB within a border of 4 pixels: RMSE of 255, PSNR, SSIM, NIQE (BasicSR's, on Y; lower is more natural). ``DIR``
-holds sr_train_bsds.zip and sr_test_set5_set14.zip. What is done is not done again.
+Measured on Set5 and Set14, means over images of RGB within a border of 4 pixels: RMSE of 255, PSNR, SSIM, NIQE
+(BasicSR's, on Y; lower is more natural). ``DIR`` holds sr_train_bsds.zip and sr_test_set5_set14.zip. What is done is
+not done again.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from fbwrap.recipes import AFL, GAN
-from fbwrap.recipes.experiments import roll
+from fbwrap.recipes.experiments import mlp, roll
 from fbwrap.recipes.studies import fed
 from results import Results
 from torch import Tensor, nn
@@ -41,12 +41,6 @@ COLUMNS = ["SWD", "curve", "SWD x5", "curve x5"]
 
 def latents(n: int) -> Tensor:
     return torch.randn(n, 2)
-
-
-def layers(width: int, outside: int) -> nn.Sequential:
-    """Four fully connected layers."""
-    hidden = [nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(*hidden, nn.Linear(width, outside))
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 500) -> float:
@@ -108,7 +102,7 @@ def main() -> None:
     for seed in options.seeds:
         results.once("real points", seed, lambda: measured(lambda z: roll(len(z)), seed))
         torch.manual_seed(seed)
-        G, D, folder = layers(32, 2), layers(128, 1), options.out / f"base_{seed}"
+        G, D, folder = mlp(32, 2), mlp(128, 1), options.out / f"base_{seed}"
         GAN(G, D, seed=seed, trackers="none", **BASE).fit(
             roll, latents, options.steps, out=folder, resume=True, progress=False
         )

@@ -13,7 +13,8 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -255,21 +256,17 @@ def _unreached(error: BaseException) -> bool:
     return library.startswith(("httpx", "httpcore", "requests", "urllib3")) or "client has been closed" in str(error)
 
 
-class _told:  # noqa: N801 -- reads as a sentence: with _told(repo_id)
+@contextmanager
+def _told(name: str) -> Iterator[None]:
     """The Hub's errors as one sentence that says what to do."""
+    from huggingface_hub import errors as hub
 
-    def __init__(self, repo_id: str):
-        self._repo = repo_id
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from huggingface_hub import errors as hub
-
-        if error is None or isinstance(error, HubError | HeadError | SettingError):
-            return
-        name, why = self._repo, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    try:
+        yield
+    except (HubError, HeadError, SettingError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
         status = _status(error)
         if isinstance(error, hub.RevisionNotFoundError):
             raise HubError(f"{name} has no such revision ({why}). Pass a branch, a tag or a commit of it.") from error
@@ -289,3 +286,4 @@ class _told:  # noqa: N801 -- reads as a sentence: with _told(repo_id)
             raise HubError(f"The Hub refuses what was asked of {name}: {' '.join(str(error).split())}") from error
         if isinstance(error, hub.HfHubHTTPError | OSError) or _unreached(error):
             raise HubError(f"The Hub could not be asked about {name}: {why}. Try again later.") from error
+        raise

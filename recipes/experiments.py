@@ -133,17 +133,11 @@ def run(
         perceptual: see :class:`AFL`; ESRGAN's wants a VGG.
         base: where phase 1 is kept; None: in ``out``.
     """
-    torch.manual_seed(seed)
-    G, D, example = networks_of(config, device)
-    real, latents = _data_of(config, data, device)
-    common = {"resume": resume, "progress": progress}
     shared: dict[str, Any] = {"trackers": trackers, "perceptual": perceptual, "seed": seed}
-    if config.base_steps:
-        GAN(G, D, critic_input=config.critic_input, **{**shared, **config.base}).fit(
-            real, latents, config.base_steps, out=base or Path(out) / "base", **common
-        )
-    G.eval()
-    D.eval()
+    common = {"resume": resume, "progress": progress}
+    G, D, example, real, latents = _plain(
+        config, data, base or Path(out) / "base", config.base, config.base_steps, device, shared, common
+    )
     torch.manual_seed(seed)
     loop = fbwrap.attach(
         *(G, D, config.layers),
@@ -168,24 +162,37 @@ def train_without(
     *,
     resume: bool = True,
     progress: bool = True,
-    trackers: Any = None,
     device: str | torch.device = "cpu",
-    seed: int = 0,
-    perceptual: nn.Module | None = None,
+    **shared: Any,
 ) -> nn.Module:
     """The same G without feedback: of an AFL experiment its phase 1 (shared with :func:`run` by ``base=out / "base"``),
-    of a FAL one G trained for as many steps with the same options."""
-    torch.manual_seed(seed)
-    G, D, _ = networks_of(config, device)
+    of a FAL one G trained for as many steps with the same options. The rest as :func:`run` takes it."""
+    fal = config.recipe == "FAL"
+    options, steps = (config.head, config.steps) if fal else (config.base, config.base_steps)
+    folder = Path(out) / ("no_feedback" if fal else "base")
+    common = {"resume": resume, "progress": progress}
+    G, *_ = _plain(config, data, folder, options, steps, device, {"seed": 0, **shared}, common)
+    return G
+
+
+def _plain(
+    config: Experiment,
+    data: str | Path | None,
+    folder: Path | str,
+    options: Mapping[str, Any],
+    steps: int,
+    device: str | torch.device,
+    shared: Mapping[str, Any],
+    common: Mapping[str, Any],
+) -> tuple[nn.Module, nn.Module, Tensor, Any, Any]:
+    """G and D after ordinary training (none of it with no steps), an example, real data and latents."""
+    torch.manual_seed(shared["seed"])
+    G, D, example = networks_of(config, device)
     real, latents = _data_of(config, data, device)
-    options, steps, name = config.base, config.base_steps, "base"
-    if config.recipe == "FAL":
-        options, steps, name = {"critic_mode": "train", **config.head}, config.steps, "no_feedback"
-    shared: dict[str, Any] = {"trackers": trackers, "perceptual": perceptual, "seed": seed}
-    GAN(G, D, critic_input=config.critic_input, **{**shared, **options}).fit(
-        real, latents, steps, out=Path(out) / name, resume=resume, progress=progress
-    )
-    return G.eval()
+    if steps:
+        recipe = GAN(G, D, critic_input=config.critic_input, **{**shared, **options})
+        recipe.fit(real, latents, steps, out=folder, **common)
+    return G.eval(), D.eval(), example, real, latents
 
 
 def networks_of(config: Experiment, device: str | torch.device = "cpu") -> tuple[nn.Module, nn.Module, Tensor]:
@@ -212,20 +219,10 @@ def roll(n: int) -> Tensor:
     return (torch.stack((t * t.cos(), t * t.sin()), 1) + 0.25 * torch.randn(n, 2)) / 7.5
 
 
-def _mlp(config: Experiment) -> Parts:
-    def net(outside: int) -> nn.Sequential:
-        width = config.width
-        hidden = [
-            nn.Linear(2, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-        ]
-        return nn.Sequential(*hidden, nn.Linear(width, outside))
-
-    return net(2), net(1)
+def mlp(width: int, outside: int) -> nn.Sequential:
+    """Points (N, 2) to (N, outside): four fully connected layers."""
+    hidden = [nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(width, outside))
 
 
 def _dcgan(norm: str) -> Callable[[Experiment], Parts]:
@@ -234,6 +231,23 @@ def _dcgan(norm: str) -> Callable[[Experiment], Parts]:
         return dcgan.Generator(config.z, config.width, size), dcgan.Discriminator(config.width, size, norm)
 
     return networks
+
+
+def _translation(
+    about: str, inside: int, size: tuple[int, int], layout: Callable[..., Any], smoke: tuple[int, int]
+) -> Experiment:
+    """pix2pix with feedback, from images of ``inside`` channels, on a data set's layout."""
+    return Experiment(
+        about, "FAL",
+        lambda config: (residual.Translator(inside, 3, config.width, config.blocks),
+                        residual.PatchDiscriminator(inside + 3, config.width)),
+        lambda folder, config: Pairs(layout(_given(folder), config.size)),
+        example=lambda config: torch.zeros(1, inside, *config.size),  # type: ignore[misc]
+        layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=size,
+        head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
+              "critic_mode": "train"},
+        smoke={"width": 4, "blocks": 2, "size": smoke, "head.batch": 2},
+    )  # fmt: skip
 
 
 def _images(folder: Path | None, config: Experiment) -> Any:
@@ -267,7 +281,8 @@ _CIFAR_ABOUT = "AFL §4.2, Fig. 5: CIFAR-10, one module at 8x8"  # 50 epochs are
 EXPERIMENTS: dict[str, Experiment] = {
     "swiss_roll": Experiment(
         "AFL §4.1, Fig. 4: four fully connected layers, a module at the last's input; WGAN-GP, 8000 + 8000 steps",
-        "AFL", _mlp, lambda folder, config: roll, lambda config: (2,),
+        "AFL", lambda config: (mlp(config.width, 2), mlp(config.width, 1)), lambda folder, config: roll,
+        lambda config: (2,),
         layers=[("5", ["1", "3", "5"])], module={"kind": "dual", "norm": "none", "convs": 3}, width=128,
         base_steps=8000, steps=8000,
         # batch, width and rates are not given in the paper; α = .2 there, 1 is better here (docs/results)
@@ -329,29 +344,12 @@ EXPERIMENTS: dict[str, Experiment] = {
               "critic_mode": "train"},
         smoke={"width": 4, "z": 8, "size": 32, "head.batch": 2},
     ),
-    "cityscapes_fal": Experiment(
+    "cityscapes_fal": _translation(
         "FAL §5, Table 2: label maps to photographs at 256x512, nine blocks, LSGAN, reconstruction x 10, T = 3",
-        "FAL",
-        lambda config: (residual.Translator(3, 3, config.width, config.blocks),
-                        residual.PatchDiscriminator(6, config.width)),
-        lambda folder, config: Pairs(sources.cityscapes(_given(folder), config.size)),  # type: ignore[arg-type]
-        example=lambda config: torch.zeros(1, 3, *config.size),  # type: ignore[misc]
-        layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=(256, 512),
-        head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
-              "critic_mode": "train"},
-        smoke={"width": 4, "blocks": 2, "size": (32, 64), "head.batch": 2},
+        3, (256, 512), sources.cityscapes, (32, 64),
     ),
-    "nyu_fal": Experiment(
-        "FAL §5, Table 3: depth to photographs at 240x320, as on Cityscapes",
-        "FAL",
-        lambda config: (residual.Translator(1, 3, config.width, config.blocks),
-                        residual.PatchDiscriminator(4, config.width)),
-        lambda folder, config: Pairs(sources.nyu(_given(folder), config.size)),  # type: ignore[arg-type]
-        example=lambda config: torch.zeros(1, 1, *config.size),  # type: ignore[misc]
-        layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=(240, 320),
-        head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
-              "critic_mode": "train"},
-        smoke={"width": 4, "blocks": 2, "size": (30, 42), "head.batch": 2},
+    "nyu_fal": _translation(
+        "FAL §5, Table 3: depth to photographs at 240x320, as on Cityscapes", 1, (240, 320), sources.nyu, (30, 42)
     ),
     "shapenet_fal": Experiment(
         "FAL §5, Table 4: voxels of 64x64x64, z 100, WGAN-GP, response 4x4x4, AST at 16x16x16, T = 3",

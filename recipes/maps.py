@@ -16,7 +16,8 @@ from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
 
-from .studies import Inputs, Study
+from .quality import unit
+from .studies import Inputs, Study, first_step
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def response_maps(
         SettingError: D answers with one number a sample.
     """
     rollout = loop.rollout(*(inputs if isinstance(inputs, tuple) else (inputs,)), steps=steps)
-    begin = 1 if loop.plan.first == "zeros" else 0
+    begin = first_step(loop)
     outputs = tuple(image_of(y).float().cpu() for y in rollout.outputs[begin:])
     responses = tuple(r.float().cpu() for r in rollout.responses[begin:])
     if responses[0].dim() < 4 or responses[0][0, 0].numel() == 1:
@@ -88,7 +89,4 @@ def _flat(sample: Tensor, value_range: tuple[float, float] | None) -> Tensor:
         sample = sample.mean(2)
     if sample.shape[1] not in (1, 3) or value_range is None:
         sample = sample.mean(1, keepdim=True)
-    if value_range is None:
-        return sample
-    low, high = value_range
-    return ((sample - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)
+    return sample if value_range is None else unit(sample, value_range).expand(-1, 3, -1, -1)

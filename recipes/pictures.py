@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .quality import unit
+
 
 def is_picture(sample: Tensor) -> bool:
     """Whether a batch can be shown as images: grey or RGB."""
@@ -34,10 +36,9 @@ def save_grid(
     """
     from PIL import Image
 
-    low, high = value_range
     lines = []
     for row in rows:
-        shown = ((row.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
+        shown = unit(row.detach().float().cpu(), value_range)
         shown = torch.nn.functional.pad(shown.expand(-1, 3, -1, -1), (1, 1, 1, 1), value=0.5)
         lines.append(torch.cat(list(shown), 2))
     picture = torch.cat(lines, 1).mul(255).round().byte().permute(1, 2, 0).contiguous()

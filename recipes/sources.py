@@ -26,6 +26,7 @@ from fbwrap.errors import DataError
 logger = logging.getLogger("fbwrap")
 
 OnError = Literal["stop", "skip"]
+CUBES = (".npz", ".npy", ".mat", ".binvox")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -310,7 +311,7 @@ class Voxels(Source):
 
     def __init__(self, path: str | Path, *, array: str | None = None, packed: bool = False, on_error: OnError = "stop"):
         root = Path(path)
-        paths = _files(root, (".npz", ".npy", ".mat", ".binvox")) if root.is_dir() else [root]
+        paths = _files(root, CUBES) if root.is_dir() else [root]
         if not paths[0].exists():
             raise DataError(f"There is no {root}.")
         self._array, self._packed = array, packed

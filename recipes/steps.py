@@ -233,25 +233,25 @@ def player_step(
             wanted = part_of(target, i, many)
             with passes.autocast():
                 outputs = player.outputs(*args, **kwargs)
-                shown.append([critic.on_output(y, args, kwargs) for y in outputs])
+                given = [critic.on_output(y, args, kwargs) for y in outputs]
                 with critic_modes(critic.net, options.critic_mode == "train"):
                     against = None
                     if options.loss == "relativistic":
                         against = critic(part_of(real, i, many)).detach().float()
-                    each = [options.adversarial * loss_of(critic(given).float(), against) for given in shown[-1]]
+                    each = [options.adversarial * loss_of(critic(one).float(), against) for one in given]
                 if wanted is not None:
                     each = [
                         loss + content_loss(image_of(y).float(), wanted, options, perceptual)
                         for loss, y in zip(each, outputs, strict=True)
                     ]
-            shown[-1] = [all_of([given]) for given in shown[-1]]
-            told.append(torch.stack(each).mean())
-            yield told[-1]
-            told[-1] = told[-1].detach()
+            shown.append([all_of([one]) for one in given])
+            loss = torch.stack(each).mean()
+            told.append(loss.detach())
+            yield loss
 
     with frozen(critic.net):
         passes.learn(losses(), optimizer, many)
-    return float(torch.stack(told).mean()), all_of([all_of(list(step)) for step in zip(*shown, strict=True)])
+    return float(torch.stack(told).mean()), all_of([part for step in zip(*shown, strict=True) for part in step])
 
 
 def afl_step(

@@ -221,9 +221,15 @@ def latent_variance(
 
 def beyond(loop: FeedbackLoop, inputs: Inputs, measure: Measure, steps: int = 8) -> Study:
     """FAL §5.5: more steps than in training, and how D finds each (see :func:`fooling`)."""
-    outputs = generated(loop, inputs, steps=steps)
-    answers = fooling(loop, inputs, steps).rows
-    return Study("beyond", "step", tuple({**row, **measure(outputs[row["step"]])} for row in answers))
+
+    def both(*given: Any) -> list[Any]:
+        rollout = loop.rollout(*given, steps=steps)
+        return [*rollout.outputs, *_means(rollout.responses)]
+
+    found = in_batches(both, inputs)
+    outputs, answers = found[: steps + 1], found[steps + 1 :]
+    rows = _believed(answers, first_step(loop))
+    return Study("beyond", "step", tuple({**row, **measure(outputs[row["step"]])} for row in rows))
 
 
 @torch.no_grad()
@@ -233,20 +239,27 @@ def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100
     For a D that answers with logits (BCE, hinge); with other losses the order counts, not the number.
     """
 
-    def responses(*given: Any) -> list[Tensor]:
-        return [r.flatten(1).mean(1, keepdim=True) for r in loop.rollout(*given, steps=steps).responses]
+    found = in_batches(lambda *given: _means(loop.rollout(*given, steps=steps).responses), inputs, batch)
+    return Study("fooling", "step", tuple(_believed(found, first_step(loop))))
 
-    found = in_batches(responses, inputs, batch)
-    first = 1 if loop.plan.first == "zeros" else 0
-    values = {t: value for t, value in enumerate(found) if t >= first}
-    return Study(
-        "fooling",
-        "step",
-        tuple(
-            {"step": t, "probability": float(v.sigmoid().mean()), "response": float(v.mean())}
-            for t, v in values.items()
-        ),
-    )
+
+def first_step(loop: FeedbackLoop) -> int:
+    """The first step that has a sample: y_0 of a loop that starts from zeros is none."""
+    return 1 if loop.plan.first == "zeros" else 0
+
+
+def _means(responses: Sequence[Tensor]) -> list[Tensor]:
+    """Each sample's mean response, (N, 1), step by step."""
+    return [response.flatten(1).mean(1, keepdim=True) for response in responses]
+
+
+def _believed(answers: Sequence[Tensor], begin: int) -> list[dict[str, Any]]:
+    """A row a step: how probable D finds it that the sample is real."""
+    return [
+        {"step": t, "probability": float(v.sigmoid().mean()), "response": float(v.mean())}
+        for t, v in enumerate(answers)
+        if t >= begin
+    ]
 
 
 @contextmanager

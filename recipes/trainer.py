@@ -201,10 +201,11 @@ class Trainer:
 
     def _set_rates(self, done: float) -> None:
         options = self.options
-        falling = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0, "exponential": 0.0}
-        share = options.decay_to + (1 - options.decay_to) * falling[options.decay]
         if options.decay == "exponential":
             share = options.decay_to**done
+        else:
+            falling = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}
+            share = options.decay_to + (1 - options.decay_to) * falling[options.decay]
         for optimizer, rate in ((self.optimizer, options.lr), (self.critic_optimizer, options.critic_lr)):
             for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = rate * share

@@ -278,6 +278,11 @@ def test_eval_of_pairs_voxels_and_readers(tmp_path):
     assert done.exit_code == 0, done.output
     for column in ("rmse", "ssim", f"IoU[{spec}Classes()]", f"δ1[{spec}Depth()]"):
         assert column in done.output
+    from fbwrap.app.study import pairs_of
+
+    for span in ((-1.0, 1.0), (0.0, 1.0)):
+        targets = pairs_of(f"right:{tmp_path / 'val'}", 32, 4, span)[1]
+        assert abs(float(targets.min()) - span[0]) < 0.1, "noise: the whole range"
     done = command("study", "response", *heads["image"], *pairs)
     assert done.exit_code == 0, done.output
     cubes = ["--latent", "4x1x1x1", "--samples", "8", "--real", tmp_path / "cubes.npy"]

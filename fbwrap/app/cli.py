@@ -217,11 +217,19 @@ def _readers(given: dict[str, Any]) -> dict[str, Any]:
     return {key: load_model(spec, given.get(f"{key}_weights")) for key, spec in named.items()}
 
 
-def _measured(study: str, head: Path, **given: Any) -> None:
+def _loop_of(head: Path, given: dict[str, Any], device: str = "cpu") -> Any:
+    """A head on the networks that are named."""
     from fbwrap import from_pretrained
 
     from .models import load_model
-    from .study import STUDIES, latents_of, measure_of, pairs_of
+
+    critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
+    generator = load_model(given["generator"], given["weights"]).to(device)
+    return from_pretrained(head, generator, critic.to(device) if critic else None)
+
+
+def _measured(study: str, head: Path, **given: Any) -> None:
+    from .study import STUDIES, inputs_of, measure_of
 
     with _in_one_sentence():
         if study not in STUDIES:
@@ -230,17 +238,10 @@ def _measured(study: str, head: Path, **given: Any) -> None:
             raise SettingError("--reference is for the study switching: the picture that D looks at there.")
         if bool(given["latent"]) is bool(given["pairs"]):
             raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH: what G's inputs are.")
-        critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
-        device = given["device"]
-        generator = load_model(given["generator"], given["weights"]).to(device)
-        loop = from_pretrained(head, generator, critic.to(device) if critic else None)
-        inputs, targets = None, None
-        if given["pairs"]:
-            inputs, targets = pairs_of(given["pairs"], given["size"], given["samples"])
-        else:
-            inputs = latents_of(given["latent"], given["samples"], given["seed"])
+        loop = _loop_of(head, given, given["device"])
+        inputs, targets = inputs_of(given)
         measure = measure_of(given, _readers(given), targets)
-        found = STUDIES[study](loop, inputs.to(device), measure, given)
+        found = STUDIES[study](loop, inputs.to(given["device"]), measure, given)
         path = found.save(given["out"] or Path(head) / "studies")
         typer.echo(f"{found}\n\n{path}")
 
@@ -347,22 +348,20 @@ def ablate(
     with _in_one_sentence():
         from fbwrap.recipes.ablation import ablation
 
-        from .study import latents_of, measure_of, pairs_of
+        from .study import inputs_of, measure_of
 
         config = _experiment(name, smoke, settings)
         folder = out or Path("runs") / f"{name}_ablation"
         side = config.size if isinstance(config.size, int) else config.size[0]
-        inputs, targets = None, None
         if bool(config.latent) is bool(pairs):
             raise SettingError(
                 f"{name} makes samples of noise: leave out --pairs." if pairs else
                 f"{name} makes images of images: pass --pairs KIND:PATH, what the variants are measured on."
             )  # fmt: skip
-        if pairs:
-            inputs, targets = pairs_of(pairs, side, samples)
-        else:
-            inputs = latents_of("x".join(map(str, config.latent(config))), samples, seed)
-        measure = measure_of({**given, "size": side}, _readers(given), targets)
+        given |= {"size": side, "value_range": value_range or config.head.get("value_range")}
+        given["latent"] = "x".join(map(str, config.latent(config))) if config.latent else None
+        inputs, targets = inputs_of(given)
+        measure = measure_of(given, _readers(given), targets)
         found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
         path = found.save(folder)
         typer.echo(f"{found}\n\n{path}")
@@ -388,13 +387,9 @@ def push(
 
     Example: fbwrap push runs/faces/head me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
     """
+    given = locals()
     with _in_one_sentence():
-        from fbwrap import from_pretrained
-
-        from .models import load_model
-
-        critic = load_model(discriminator, critic_weights) if discriminator else None
-        loop = from_pretrained(head, load_model(generator, weights), critic)
+        loop = _loop_of(head, given)
         about: dict[str, Any] = {"private": private, "revision": revision, "commit_message": message, "dtype": dtype}
         typer.echo(loop.push_to_hub(repo, create_pr=create_pr, license=license, base_model=base_model, **about))
 

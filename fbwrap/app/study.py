@@ -15,7 +15,7 @@ from fbwrap import FeedbackLoop
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
 from fbwrap.recipes import maps, quality, sources, studies
-from fbwrap.recipes.metrics import Space, features, inception, inception_score
+from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
 
 Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, dict[str, Any]], studies.Study]
 STUDIES: dict[str, Study] = {
@@ -31,13 +31,13 @@ STUDIES: dict[str, Study] = {
     ),
     "eval": lambda loop, z, measure, given: evaluated(loop, z, measure),
 }
-PAIRS: dict[str, Callable[[str, int], Any]] = {
-    "left": lambda where, size: sources.SideBySide(where, size, inputs="left"),
-    "right": lambda where, size: sources.SideBySide(where, size, inputs="right"),
-    "folders": lambda where, size: sources.PairedFolders(*_two(where), size=size),
-    "sr": lambda where, size: sources.SuperResolution(where, 4, size // 4 * 4, flip=False),
-    "cityscapes": lambda where, size: sources.cityscapes(where, (size, 2 * size), "val"),
-    "nyu": lambda where, size: sources.nyu(where, (3 * size // 4, size), "val"),
+PAIRS: dict[str, Callable[..., Any]] = {
+    "left": lambda where, size, **span: sources.SideBySide(where, size, inputs="left", **span),
+    "right": lambda where, size, **span: sources.SideBySide(where, size, inputs="right", **span),
+    "folders": lambda where, size, **span: sources.PairedFolders(*_two(where), size=size, **span),
+    "sr": lambda where, size, **span: sources.SuperResolution(where, 4, size // 4 * 4, flip=False, **span),
+    "cityscapes": lambda where, size, **span: sources.cityscapes(where, (size, 2 * size), "val", **span),
+    "nyu": lambda where, size, **span: sources.nyu(where, (3 * size // 4, size), "val", **span),
 }
 
 
@@ -50,13 +50,20 @@ def latents_of(text: str, samples: int, seed: int) -> Tensor:
     return torch.randn(samples, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pairs_of(text: str, size: int, samples: int) -> tuple[Tensor, Tensor]:
+def inputs_of(given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """G's inputs as the command line names them; and targets, where they are pairs."""
+    if given["pairs"]:
+        return pairs_of(given["pairs"], given["size"], given["samples"], value_range(given))
+    return latents_of(given["latent"], given["samples"], given["seed"]), None
+
+
+def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Inputs and targets from ``KIND:PATH``: ``right:facades/val`` (the input is the right half), ``left:…``,
     ``folders:inputs,targets``, ``sr:photos`` (x4), ``cityscapes:…``, ``nyu:…``."""
     kind, _, where = text.partition(":")
     if kind not in PAIRS or not where:
         raise SettingError(f"--pairs {text!r}: write KIND:PATH, KIND one of {', '.join(PAIRS)}.")
-    held = PAIRS[kind](where, size)
+    held = PAIRS[kind](where, size, value_range=span)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of random crops
         rows = [held[i] for i in range(min(samples, len(held)))]
@@ -123,8 +130,7 @@ def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
     held: sources.Source
     if not where.exists():
         raise SettingError(f"--real {where}: there is no such file or folder.")
-    inside = [path.suffix.lower() for path in where.rglob("*")] if where.is_dir() else [where.suffix.lower()]
-    if any(suffix in inside for suffix in (".npz", ".npy", ".mat", ".binvox")):
+    if any(path.suffix.lower() in sources.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
         held = sources.Voxels(where, packed=given["packed"])
     else:
         held = sources.Images(where, given["size"], value_range=value_range(given))
@@ -139,7 +145,7 @@ def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure
         logits = features(net, y, 100)
         found = {f"inception score[{name}]": inception_score(logits)}
         if label is not None:
-            found[f"accuracy[{name}]"] = float((logits.argmax(1) == label).double().mean())
+            found[f"accuracy[{name}]"] = accuracy(lambda each: each, logits, label)
         return found
 
     return measure
@@ -147,10 +153,8 @@ def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure
 
 def _segmented(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
     def logits(y: Tensor) -> Tensor:
-        found = net(y)
-        return (
-            found["out"] if isinstance(found, dict) and "out" in found else image_of(found)
-        )  # torchvision's are dicts
+        answer = net(y)  # torchvision's answer is a dict
+        return image_of(answer["out"] if isinstance(answer, dict) and "out" in answer else answer)
 
     @torch.no_grad()
     def read(y: Tensor) -> Tensor:
