@@ -3,6 +3,7 @@
 Example:
     >>> loop = fbwrap.attach("spandrel:RealESRGAN_x4plus.pth", D)               # doctest: +SKIP
     >>> image = loop(low_resolution)                                            # doctest: +SKIP
+    >>> loop = fbwrap.attach("spandrel:them/sr/x4.safetensors", D)              # doctest: +SKIP
 
 The file is read with ``weights_only=True`` (or as safetensors); spandrel then tells the architecture by its keys.
 """
@@ -46,4 +47,5 @@ ADAPTER = Adapter(
     citation="chaiNNer, spandrel",
     holders={"ImageModelDescriptor": "model"},
     load=load,
+    files=lambda inside: (inside,),
 )

@@ -18,7 +18,7 @@ from . import errors
 from .adapter import Adapter
 from .attach import attach
 from .errors import FbwrapError
-from .hub import from_pretrained
+from .hub import from_pretrained, load_pretrained
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import FeedbackModule
@@ -41,6 +41,7 @@ __all__ = [
     "explain",
     "from_pretrained",
     "layers",
+    "load_pretrained",
     "load_weights",
 ]
 

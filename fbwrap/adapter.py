@@ -246,7 +246,9 @@ class Adapter:
         holders: ``{class name: attribute}``: objects that are not modules, but hold the generator.
         build: for critics made by name, ``"NAME:SPEC"``: ``f(SPEC, value_range, bare)`` returns the critic; with
             ``bare`` its weights are about to be loaded. ``critic.reproducible`` says whether it is the same each time.
-        load: for generators in a file, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
+        load: for generators by name, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
+        files: for those on the Hub, ``"NAME:user/name/INSIDE"``: ``f(INSIDE)`` says which files it wants of that
+            repository, safetensors and JSON alone; ``load`` then gets the path of INSIDE on disk.
     """
 
     name: str
@@ -256,6 +258,7 @@ class Adapter:
     holders: Mapping[str, str] = field(default_factory=dict)
     build: Callable[[str, tuple[float, float], bool], nn.Module] | None = None
     load: Callable[[str], nn.Module] | None = None
+    files: Callable[[str], tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         for what, kind in (("generators", GeneratorFamily), ("critics", CriticFamily)):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapter import Adapter
+from .bases import held
 from .critic import CriticInput, call, critic_input_of, image_of, sized
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint
@@ -28,7 +29,7 @@ from .naming import entry, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
 from .probe import Call, Trace, device_of, look
 from .proof import proven
-from .recognise import Recognised, build_critic, held
+from .recognise import Recognised, build_critic
 from .resolve import Layers, Resolver, is_auto, module_of
 from .signals import Form
 from .surroundings import is_compiled
@@ -107,7 +108,7 @@ def attach(
         PairingError: shapes that cannot be connected.
         SettingError: an option that makes no sense.
     """
-    generator = held(generator)
+    generator, base = held(generator)
     if not isinstance(generator, nn.Module):
         raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
     if not isinstance(discriminator, nn.Module | str | None):
@@ -164,6 +165,7 @@ def attach(
         },
         "adapter": known.facts(made),
         "critic_spec": spec,
+        "base": base,
         "critic_size": critic_size,
         "critic_unused": unused,
     }

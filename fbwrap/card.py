@@ -61,8 +61,6 @@ def card(
         **more,
     )
     G, D = (_class(config.get(who)) for who in ("generator", "discriminator"))
-    asked = "".join(f", {each}" for each in _asked(config))
-    critic = (", D" if D else "") + asked
     lines = [
         f"# {name}",
         "",
@@ -72,9 +70,7 @@ def card(
         "```python",
         "import fbwrap",
         "",
-        f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if D else ""),
-        f'loop = fbwrap.from_pretrained("{repo_id}", G{critic})',
-        "y = loop(x)  # takes and returns what G does",
+        *_use(config, repo_id, G, D),
         "```",
         "",
     ]
@@ -94,6 +90,44 @@ def card(
     if isinstance(cited := adapter.get("citations"), list) and cited:
         lines += [f"The networks are known from: {'; '.join(map(plain, cited))}.", ""]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
+
+
+def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) -> list[str]:
+    """How it is loaded, by itself where its base can be fetched, and called."""
+    asked = "".join(f", {each}" for each in _asked(config))
+    wanted = D is not None and not config.get("critic_spec")
+    lines = [f"# D: a {D}; the head holds its weights"] if wanted else []
+    if config.get("base"):
+        lines += [f'loop = fbwrap.load_pretrained("{repo_id}"{", D" if wanted else ""}{asked})']
+    else:
+        lines = [f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if wanted else "")]
+        lines += [f'loop = fbwrap.from_pretrained("{repo_id}", G{", D" if wanted else ""}{asked})']
+    inputs = _inputs(config.get("example"))
+    if inputs:
+        return ["import torch", *lines, f"y = loop({inputs})  # takes and returns what G does"]
+    return [*lines, "y = loop(x)  # takes and returns what G does"]
+
+
+def _inputs(example: Any) -> str | None:
+    """Noise like the inputs that the head was made with, as code; None where they are not tensors alone."""
+    try:
+        positional, (named,) = example[0], [each["mapping"] for each in example[1:]]
+        parts = [("", one) for one in positional] + [(f"{key}=", one) for key, one in named.items()]
+        if any(sign and not sign[:-1].isidentifier() for sign, _ in parts):
+            return None
+        return ", ".join(sign + _noise(one["shape"], str(one["dtype"])) for sign, one in parts) or None
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _noise(shape: Any, dtype: str) -> str:
+    if not shape or any(type(side) is not int for side in shape):
+        raise ValueError(shape)
+    made = "randn" if dtype.startswith(("float", "bfloat")) else "zeros"
+    kind = "" if dtype == "float32" else f", dtype=torch.{dtype}"
+    if not dtype.isidentifier():
+        raise ValueError(dtype)
+    return f"torch.{made}({', '.join(map(str, shape))}{kind})"
 
 
 def plain(text: Any) -> str:

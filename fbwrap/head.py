@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .attach import attach
+from .bases import held
 from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
@@ -32,7 +33,7 @@ from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
 from .probe import device_of
-from .recognise import Recognised, build_critic, held
+from .recognise import Recognised, build_critic
 
 logger = logging.getLogger("fbwrap")
 
@@ -137,6 +138,7 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "critic_size": facts["critic_size"],
         "adapter": facts["adapter"],
         "critic_spec": facts["critic_spec"],
+        "base": facts["base"],
         "critic_input": facts["critic_input"],
         "response": facts["response"],
         "own_response": facts["own_response"],
@@ -191,7 +193,7 @@ def from_folder(
         HeadError: no head there, a damaged or foreign one, one of a newer format, or one for another
             model. Nothing is changed then.
     """
-    generator = held(generator)
+    generator, base = held(generator)
     if not isinstance(generator, nn.Module):
         raise HeadError(f"generator={generator!r} is not a torch.nn.Module.")
     config, tensors = read(Path(folder))
@@ -239,6 +241,7 @@ def from_folder(
     loop.facts["trained_on"] = config["trained_on"]
     loop.facts["critic_spec"] = config.get("critic_spec")
     loop.facts["adapter"] = config.get("adapter")
+    loop.facts["base"] = base
     loop.feedback.to(DTYPES[config["dtype"]])
     _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
     return loop

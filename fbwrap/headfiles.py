@@ -74,6 +74,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stored(folder: Path, target: Path, dtype: str | None) -> Path:
+    """A head's files, checked, once more in another folder; with ``dtype`` rounded to it."""
+    config, tensors = read(folder)
+    if dtype not in (None, *STORED):
+        raise HeadError(f"dtype={dtype!r}: pass {' or '.join(map(repr, STORED))}, or None.")
+    for name, held in tensors.items():
+        if dtype is None:
+            shutil.copyfile(folder / name, target / name)
+        else:
+            config["files"][name] = write(target / name, held, dtype)
+    (target / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    return target
+
+
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """A head's config and tensors, checked."""
     config = config_of(folder)
@@ -108,7 +122,7 @@ def _check_config(path: Path, config: Any) -> None:
         "example": list, "dtype": str, "generator": dict, "files": dict, "trained_on": dict, "own_response": bool,
         "detach_signals": bool,
         "critic_input": (str, type(None)), "response": (str, type(None)), "adapter": dict, "method": str,
-        "critic_size": (str, type(None)), "critic_spec": (list, type(None)),
+        "critic_size": (str, type(None)), "critic_spec": (list, type(None)), "base": (str, type(None)),
         "discriminator": (dict, type(None)),
     }  # fmt: skip
     for key, kind in wanted.items():

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from .adapter import Adapter, CriticFamily, Family, GeneratorFamily, Network, Verdict
+from .bases import held
 from .critic import critic_input_of
 from .errors import SettingError
 from .links import Link
@@ -78,7 +79,7 @@ def explain(generator: Any = None, discriminator: nn.Module | None = None) -> Ex
     Returns:
         A report that prints, with what was recognised in ``.generator`` and ``.discriminator``.
     """
-    net = held(generator)
+    net, _ = held(generator)
     for what, network in (("generator", net), ("discriminator", discriminator)):
         if not isinstance(network, nn.Module | None):
             raise SettingError(f"{what}={network!r} is not a torch.nn.Module.")
@@ -100,39 +101,6 @@ def _asked(generator: nn.Module | None, critic: nn.Module | None, known: Sequenc
                 if verdict.matches and (role not in best or family.weight > best[role].family.weight):
                     best[role] = Match(adapter, family)
     return Explanation(best.get("generator"), best.get("discriminator"), tuple(verdicts), broken())
-
-
-def load_generator(spec: str) -> nn.Module:
-    """A generator in a file: ``"spandrel:x4.pth"``.
-
-    Raises:
-        SettingError: no adapter reads such files.
-    """
-    name, colon, path = spec.partition(":")
-    loaders = {adapter.name: adapter.load for adapter in adapters() if adapter.load}
-    load = loaders.get(name) if colon else None
-    if load is None:
-        raise SettingError(
-            f"generator={spec!r}: pass a torch.nn.Module, or 'NAME:FILE' with NAME one of "
-            f"{', '.join(loaders) or '(no adapter reads files)'}."
-        )
-    return load(path)
-
-
-def held(generator: Any) -> Any:
-    """The generator in a file (``"spandrel:x4.pth"``), or inside an object that is no module but holds one (a
-    loader's descriptor), or itself."""
-    if isinstance(generator, str):
-        return load_generator(generator)
-    if isinstance(generator, nn.Module) or generator is None:
-        return generator
-    kinds = {kind.__name__ for kind in type(generator).__mro__}
-    for adapter in adapters():
-        for kind, attribute in adapter.holders.items():
-            inner = getattr(generator, attribute, None) if kind in kinds else None
-            if isinstance(inner, nn.Module):
-                return inner
-    return generator
 
 
 class Recognised:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Deconv, patch, stir
-from hubserver import Hub
+from hubserver import Hub, Repo
 from safetensors.torch import load_file
 
 import fbwrap
@@ -88,9 +88,10 @@ def test_the_card_is_true_and_is_not_written_over(hub, nets, tmp_path):
     assert "sweep.png" in files
     snippet = card.text.split("```python\n")[1].split("```")[0]
     G, D = nets
-    scope = {"G": G, "D": D, "x": Z}
+    scope = {"G": G, "D": D}
     exec(snippet, scope)
-    assert torch.equal(scope["y"], loop(Z))
+    assert scope["y"].shape == loop(Z).shape
+    assert torch.equal(scope["loop"](Z), loop(Z))
     hub.repos["me/head"].refs["main"] = hub.repos["me/head"].commit({**files, "README.md": b"mine"})
     made(nets, trained=False).push_to_hub("me/head", token=hub.token)
     files = hub.repos["me/head"].at("main")[1]
@@ -353,3 +354,99 @@ def test_a_full_cache_serves_while_the_hub_is_down(hub, nets):
     fbwrap.from_pretrained("me/head", *nets)
     hub.fail("(HEAD|GET) ", 99, 503)
     assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
+
+
+def sr_files():
+    """A small SRVGGNetCompact, as spandrel knows it by its keys, published by somebody."""
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(3)
+    return SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict()
+
+
+def published(hub, name, files):
+    repo = hub.repos.setdefault(name, Repo())
+    repo.refs["main"] = repo.commit(files)
+    return repo.refs["main"]
+
+
+def test_a_head_that_names_its_generator_needs_none(hub, tmp_path):
+    from safetensors.torch import save
+
+    commit = published(hub, "them/sr", {"x2.safetensors": save(sr_files()), "x2.pth": b"a pickle"})
+    x = torch.rand(1, 3, 8, 8)
+    torch.manual_seed(0)
+    loop = stir(fbwrap.attach("spandrel:them/sr/x2.safetensors", None, [fbwrap.Link("body.2", "image")], example=x))
+    assert loop.facts["base"] == f"spandrel:them/sr/x2.safetensors@{commit}"
+    loop.push_to_hub("me/head", token=hub.token)
+    card = hub.repos["me/head"].at("main")[1]["README.md"].decode()
+    assert "base_model: them/sr" in card
+    scope = {}
+    exec(card.split("```python\n")[1].split("```")[0], scope)  # as it stands
+    assert scope["y"].shape == (1, 3, 16, 16)
+    published(hub, "them/sr", {"x2.safetensors": save({k: v + 1 for k, v in sr_files().items()})})
+    again = fbwrap.load_pretrained("me/head")
+    assert torch.equal(again(x), loop(x)), "the commit that it was trained on, not the newest"
+    assert again.facts["base"] == loop.facts["base"]
+    loop.save_pretrained(tmp_path / "head")
+    assert torch.equal(fbwrap.load_pretrained(tmp_path / "head", local_files_only=True)(x), loop(x))
+    with pytest.raises(SettingError, match="not safetensors"):
+        fbwrap.attach("spandrel:them/sr/x2.pth", None, [fbwrap.Link("body.2", "image")], example=x)
+    assert not hub.requests("GET /them/sr/resolve/[^ ]*pth")
+    with pytest.raises(HubError, match="lacks a file"):
+        fbwrap.attach("spandrel:them/sr/x9.safetensors", None, [fbwrap.Link("body.2", "image")], example=x)
+    with pytest.raises(HeadError, match="should have at most 10"):
+        fbwrap.load_pretrained(tmp_path / "head", cache_dir=tmp_path / "other", max_bytes=10)
+
+
+def test_an_autoencoder_of_diffusers_by_name(hub, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    vae.save_pretrained(tmp_path / "vae")
+    files = {f"vae/{path.name}": path.read_bytes() for path in (tmp_path / "vae").iterdir()}
+    published(hub, "them/pipe", files)
+    z = torch.randn(1, 4, 8, 8)
+    link = [fbwrap.Link("decoder.mid_block", "image")]
+    loop = stir(fbwrap.attach("diffusers:them/pipe/vae", None, link, example=z))
+    loop.save_pretrained(tmp_path / "head")
+    assert torch.equal(fbwrap.load_pretrained(tmp_path / "head")(z).sample, loop(z).sample)
+    here = fbwrap.attach(f"diffusers:{tmp_path / 'vae'}", None, link, example=z)
+    assert here.facts["base"] is None, "a folder here: nobody else can fetch it"
+    config = json.loads(files["vae/config.json"])
+    for change in ({"_class_name": "StableDiffusionPipeline"}, {"_class_name": ["x"]}, {"quantization_config": {}}):
+        published(hub, "them/evil", {**files, "vae/config.json": json.dumps(config | change).encode()})
+        with pytest.raises(fbwrap.FbwrapError, match="only AutoencoderKL"):
+            fbwrap.attach("diffusers:them/evil/vae", None, link, example=z)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spandrel:them/sr/x2.safetensors", "spandrel:/etc/passwd@" + "0" * 40, "spandrel:../../x@" + "0" * 40,
+     "os:system/x@" + "0" * 40, "spandrel:them/sr/../x@" + "0" * 40, None],
+)  # fmt: skip
+def test_a_strangers_config_chooses_no_file_and_no_code(hub, nets, tmp_path, name):
+    made(nets, trained=False).save_pretrained(tmp_path / "head")
+    config = json.loads((tmp_path / "head" / "config.json").read_text())
+    (tmp_path / "head" / "config.json").write_text(json.dumps(config | {"base": name}))
+    with pytest.raises(fbwrap.FbwrapError, match="does not say where|pass a torch.nn.Module"):
+        fbwrap.load_pretrained(tmp_path / "head")
+    assert not hub.seen
+
+
+def test_a_folder_is_pushed_without_its_networks(hub, nets, tmp_path):
+    loop = made(nets)
+    loop.save_pretrained(tmp_path / "head")
+    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token, dtype="bf16")
+    torch.testing.assert_close(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z), rtol=0.05, atol=0.02)
+    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+    assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
+    with pytest.raises(HeadError, match="There is no head at"):
+        fbwrap.hub.push_folder(tmp_path / "nothing", "me/other", token=hub.token)
+    with pytest.raises(HeadError, match="dtype='int8'"):
+        fbwrap.hub.push_folder(tmp_path / "head", "me/other", token=hub.token, dtype="int8")
+    assert "me/other" not in hub.repos

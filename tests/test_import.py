@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "naming", "trees", "dice", "locks", "keeping", "tape", "probe", "signals", "modules",
     "critic", "settings", "links", "pairing", "plan", "surroundings", "corrections", "fingerprint", "observer",
-    "proof", "rollout", "export", "hosting", "loop", "table", "spec", "weights", "adapter", "plugins", "recognise",
+    "proof", "rollout", "export", "hosting", "loop", "table", "spec", "weights", "adapter", "plugins",
+    "fetching", "bases", "recognise",
     "resolve", "attach", "example", "headfiles", "head", "card", "hub",
 ]  # fmt: skip
 

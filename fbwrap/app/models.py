@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from fbwrap.errors import SettingError
-from fbwrap.recognise import load_generator
+from fbwrap.bases import load_generator
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 
@@ -33,8 +33,8 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     if not colon:
         raise SettingError(f"{spec!r} names no model. Write package.module:Class(args), file.py:Class(args), or "
                            "spandrel:FILE for a super-resolution checkpoint.")  # fmt: skip
-    if where == "spandrel":
-        model = load_generator(spec)
+    if where in ("spandrel", "diffusers"):
+        model, _ = load_generator(spec)
     else:
         name, positional, named = parse_call(call)
         found: Any = _imported(where)

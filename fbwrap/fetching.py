@@ -1,0 +1,143 @@
+"""Files of the Hugging Face Hub, one by one, of one commit: sizes looked at first, faults of the server tried again.
+
+Example:
+    >>> path, commit = fetched("me/head", "config.json", None, 4 << 20)             # doctest: +SKIP
+
+What goes wrong is said in one sentence: no such repository or revision, no right, no network.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import HeadError, HubError, SettingError
+
+REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+MOST_BYTES = 4 << 30
+_TRIES = 3
+Result = TypeVar("Result")
+
+
+def fetched(
+    repo_id: str,
+    name: str,
+    revision: str | None,
+    most: int,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> tuple[Path, str]:
+    """A file in huggingface_hub's cache, and the commit that it is of.
+
+    Args:
+        most: bytes; a larger file is not downloaded.
+        revision, token, cache_dir, local_files_only: as of ``huggingface_hub.hf_hub_download``.
+    """
+    from huggingface_hub import hf_hub_download
+
+    how: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "revision": revision}
+    if not local_files_only:
+        _check_size(repo_id, name, revision, token, most)
+    try:
+        path = again(lambda: hf_hub_download(repo_id, name, local_files_only=local_files_only, **how))
+    except Exception as error:
+        if not unreached(error):
+            raise
+        path = hf_hub_download(repo_id, name, local_files_only=True, **how)
+    held = Path(path)
+    if held.stat().st_size > most:
+        raise HeadError(f"{name} of {repo_id} has {held.stat().st_size} bytes, and should have at most {most}.")
+    return held, held.parents[name.count("/")].name
+
+
+def check_id(repo_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise SettingError(f"{repo_id!r} is no name of a repository: write user/name ({error}).") from error
+    if not REPO.fullmatch(repo_id):
+        raise SettingError(f"{repo_id!r} is no name of a repository: write user/name.")
+
+
+def _check_size(repo_id: str, name: str, revision: str | None, token: str | bool | None, most: int) -> None:
+    """Refuse what is larger than it should be, before it is downloaded."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        size = again(lambda: get_hf_file_metadata(hf_hub_url(repo_id, name, revision=revision), token=token)).size
+    except HfHubHTTPError as error:
+        if _status(error) < 500:
+            raise
+        return
+    except Exception:  # noqa: BLE001 -- no network: the cache may have it, and its size is looked at when it is read
+        return
+    if size is not None and size > most:
+        raise HeadError(f"{name} of {repo_id} has {size} bytes, and should have at most {most}: it is not downloaded.")
+
+
+def again(ask: Callable[[], Result]) -> Result:
+    """What the Hub answers; asked again where the fault is the server's, or the network's."""
+    import time
+
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for attempt in range(_TRIES):
+        try:
+            return ask()
+        except Exception as error:
+            faulty = isinstance(error, HfHubHTTPError) and _status(error) >= 500
+            if not (faulty or unreached(error)) or attempt == _TRIES - 1:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError
+
+
+def _status(error: BaseException) -> int:
+    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+
+
+def unreached(error: BaseException) -> bool:
+    """Whether the network failed, as huggingface_hub's HTTP library of this or that version says it."""
+    library = type(error).__module__.split(".")[0]
+    return library.startswith(("httpx", "httpcore", "requests", "urllib3")) or "client has been closed" in str(error)
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """The Hub's errors as one sentence that says what to do."""
+    from huggingface_hub import errors as hub
+
+    try:
+        yield
+    except (HubError, HeadError, SettingError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        status = _status(error)
+        if isinstance(error, hub.RevisionNotFoundError):
+            raise HubError(f"{name} has no such revision ({why}). Pass a branch, a tag or a commit of it.") from error
+        if isinstance(error, hub.EntryNotFoundError) and not isinstance(error, hub.LocalEntryNotFoundError):
+            raise HubError(f"{name} is no head, or lacks a file: {why}") from error
+        if isinstance(error, hub.LocalEntryNotFoundError):
+            raise HubError(
+                f"{name} is not in the cache, and the Hub is not asked or not reached. Check the network, or leave out "
+                "local_files_only."
+            ) from error
+        if isinstance(error, hub.RepositoryNotFoundError | hub.LocalTokenNotFoundError) or status in (401, 403):
+            raise HubError(
+                f"There is no repository {name} on the Hub, or it is private, or you may not write there ({why}). "
+                "Check the name (a folder must exist), and log in (hf auth login) or pass token=."
+            ) from error
+        if (isinstance(error, hub.HfHubHTTPError) and 400 <= status < 500) or isinstance(error, ValueError):
+            raise HubError(f"The Hub refuses what was asked of {name}: {' '.join(str(error).split())}") from error
+        if isinstance(error, hub.HfHubHTTPError | OSError) or unreached(error):
+            raise HubError(f"The Hub could not be asked about {name}: {why}. Try again later.") from error
+        raise
