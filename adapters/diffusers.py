@@ -8,8 +8,9 @@ Example:
     >>> loop = fbwrap.attach("diffusers:them/vae", D)            # doctest: +SKIP
 
 G is the method ``decode``: it takes latents and returns a ``DecoderOutput``. D is a patch discriminator, as in VQGAN
-and latent diffusion (CompVis' ``NLayerDiscriminator`` is known). Slicing and tiling must be off. By name, ``"diffusers:FOLDER"`` here or
-``"diffusers:user/name"`` on the Hub (a subfolder after it: ``/vae``), one of these classes is read, from safetensors.
+and latent diffusion (CompVis' ``NLayerDiscriminator`` is known). Slicing and tiling must be off. By name,
+``"diffusers:FOLDER"`` here or ``"diffusers:user/name"`` on the Hub (a subfolder after it: ``/vae``), one of these
+classes is read, from safetensors.
 """
 
 import json

@@ -14,7 +14,7 @@ Example:
 from importlib import import_module
 from types import ModuleType
 
-from . import errors
+from . import errors, plots
 from .adapter import Adapter
 from .attach import attach
 from .errors import FbwrapError
@@ -43,6 +43,7 @@ __all__ = [
     "layers",
     "load_pretrained",
     "load_weights",
+    "plots",
 ]
 
 

@@ -55,6 +55,7 @@ def fetched(
 
 
 def check_id(repo_id: str) -> None:
+    """Refuse what is no name of a repository."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 

@@ -198,8 +198,8 @@ def load_pretrained(
         >>> loop = fbwrap.load_pretrained("me/x4-feedback")                         # doctest: +SKIP
         >>> image = loop(low_resolution)                                            # doctest: +SKIP
 
-    For heads of a generator that was attached by its name on the Hub (``fbwrap.attach("spandrel:them/sr/x4.safetensors",
-    ...)``, ``"diffusers:them/vae"``). The same files of the same commit are fetched, safetensors and JSON alone; the
+    For heads of a generator that was attached by its name on the Hub, ``"spandrel:them/sr/x4.safetensors"`` or
+    ``"diffusers:them/vae"``. The same files of the same commit are fetched, safetensors and JSON alone; the
     network's class is one of those that the adapter lists. A critic made by name is made again; any other D must be
     passed.
 

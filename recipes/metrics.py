@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from fbwrap.errors import SettingError
-
-from .quality import unit
+from fbwrap.plots import unit
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

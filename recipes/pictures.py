@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .quality import unit
+from fbwrap.plots import unit
 
 
 def is_picture(sample: Tensor) -> bool:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fbwrap.errors import SettingError
+from fbwrap.plots import unit
 
 _BATCH = 16  # images at once
 
@@ -169,9 +170,3 @@ def depth(found: Tensor, wanted: Tensor) -> dict[str, float]:
     ratio = torch.maximum(a / b, b / a)
     within = {f"δ{i}": float((ratio < 1.25**i).double().mean()) for i in (1, 2, 3)}
     return {"rel": float(((a - b).abs() / b).mean()), "rmse": float((a - b).square().mean().sqrt()), **within}
-
-
-def unit(image: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """An image brought to [0, 1]."""
-    low, high = value_range
-    return (image.clamp(low, high) - low) / (high - low)

@@ -433,7 +433,7 @@ def test_a_strangers_config_chooses_no_file_and_no_code(hub, nets, tmp_path, nam
     made(nets, trained=False).save_pretrained(tmp_path / "head")
     config = json.loads((tmp_path / "head" / "config.json").read_text())
     (tmp_path / "head" / "config.json").write_text(json.dumps(config | {"base": name}))
-    with pytest.raises(fbwrap.FbwrapError, match="does not say where|pass a torch.nn.Module"):
+    with pytest.raises(fbwrap.FbwrapError, match=r"does not say where|pass a torch"):
         fbwrap.load_pretrained(tmp_path / "head")
     assert not hub.seen
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from fbwrap.errors import SettingError
 from fbwrap.bases import load_generator
+from fbwrap.errors import SettingError
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 

@@ -1,0 +1,93 @@
+"""The command that trains: ``train``.
+
+Example:
+    $ fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fbwrap.errors import SettingError
+
+from .terms import Answer, command
+
+app = typer.Typer()
+
+
+def names(start: str) -> list[str]:
+    """Experiments whose name begins so, for the shell's completion."""
+    from fbwrap.recipes.experiments import EXPERIMENTS
+
+    return [name for name in EXPERIMENTS if name.startswith(start)]
+
+
+@command(app)
+def train(
+    name: Annotated[
+        str, typer.Argument(help="An experiment; without a match, the names are listed.", autocompletion=names)
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, pictures and the head.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: steps=100, width=32, head.lr=1e-4; may be repeated.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option(help="A run in seconds, to see that all is in place.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda …")] = "cpu",
+    tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(help="A backbone for the perceptual loss: torchvision.models:vgg19(weights='DEFAULT')."),
+    ] = None,
+    perceptual_weights: Annotated[Path | None, typer.Option(help="Its weights, from a file.")] = None,
+    perceptual_layer: Annotated[
+        list[str] | None, typer.Option(help="Its layer, features.34 for ESRGAN's; may be repeated.")
+    ] = None,
+) -> Answer:
+    """Run one of the papers' experiments.
+
+    Example: fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
+    """
+    from fbwrap.recipes.experiments import run
+
+    config = experiment(name, smoke, settings)
+    folder = out or Path("runs") / name
+    loss = _perceptual(config, perceptual, perceptual_weights, perceptual_layer or [])
+    more: dict[str, Any] = {"trackers": tracker, "device": device, "seed": seed}
+    more["perceptual"] = loss.to(device) if loss else None
+    _, fit = run(config, data, folder, resume=not fresh, **more)
+    told = {"steps": fit.steps, "seconds": fit.seconds, "head": str(folder / "head")}
+    return Answer(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}", told)
+
+
+def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: list[str]) -> Any:
+    """The perceptual loss in a backbone's layers; torchvision's and timm's see images as ImageNet's are normalised."""
+    if spec is None:
+        return None
+    if not layers:
+        raise SettingError("--perceptual wants --perceptual-layer: where in the backbone images are compared.")
+    from fbwrap.recipes import Perceptual
+
+    from .models import load_model
+
+    imagenet = spec.startswith(("torchvision", "timm"))
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else (None, None)
+    span = config.head.get("value_range", (-1.0, 1.0))
+    return Perceptual(load_model(spec, weights), layers, value_range=span, mean=mean, std=std)
+
+
+def experiment(name: str, smoke: bool, settings: list[str] | None) -> Any:
+    """An experiment by name, with other settings."""
+    from fbwrap.recipes.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        known = "\n".join(f"  {key:<16} {value.about}" for key, value in EXPERIMENTS.items())
+        raise SettingError(f"There is no experiment {name!r}. There are:\n{known}")
+    pairs = [item.partition("=") for item in settings or []]
+    if wrong := [key for key, sign, _ in pairs if not sign]:
+        raise SettingError(f"--set {wrong[0]}: write KEY=VALUE.")
+    config = EXPERIMENTS[name]
+    return (config.small() if smoke else config).changed({key: value for key, _, value in pairs})
