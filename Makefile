@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test lint types
+.PHONY: quickstart test lint types browser
 
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
-test: lint types $(VENV)/.integration
+test: lint types browser $(VENV)/.integration
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.done
@@ -20,6 +20,13 @@ types: $(VENV)/.done
 	rm -rf build
 	$(BIN)/python -m pip install -q --no-deps --target build/typed .
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fbwrap
+
+# for the tests of the interactive page; without the right to install one they are skipped, and say so
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null && command -v chromedriver >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
+	else echo "no Chromium and chromedriver: the tests of the page are skipped"; fi
 
 $(VENV)/.done: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .critic import image_of
-from .errors import SettingError
+from .errors import CriticError, HeadError, SettingError
 from .loop import FeedbackLoop
 from .rollout import Rollout
 
@@ -50,17 +50,28 @@ def pictures(output: Any, value_range: Range = SIGNED) -> Tensor:
     return unit(flat(image_of(output)), value_range).expand(-1, 3, -1, -1)
 
 
+def answers_of(rollout: Rollout) -> tuple[Tensor, ...]:
+    """D's response to each step; () where there is no whole D to ask."""
+    try:
+        return rollout.responses
+    except (CriticError, HeadError):
+        return ()
+
+
 def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> Any:
-    """A row a sample, a column a step; above each, D's mean response to it."""
-    first = int(rollout._from_zeros)
+    """A row a sample, a column a step; above each, D's mean response to it if there is a whole D."""
+    first = int(rollout.starts_from_zeros)
     columns = [pictures(output, value_range)[:samples] for output in rollout.outputs[first:]]
     figure, panels = _panels(len(columns[0]), len(columns))
-    for t, (column, response) in enumerate(zip(columns, rollout.responses[first:], strict=True)):
+    answers = answers_of(rollout)[first:]
+    for t, column in enumerate(columns):
         for row, picture in enumerate(column):
             _show(panels[row][t], picture)
-            panels[row][t].set_title(f"{float(response[row].float().mean()):.2f}", fontsize=7, pad=2)
+            if answers:
+                panels[row][t].set_title(f"{float(answers[t][row].float().mean()):.2f}", fontsize=7, pad=2)
         panels[-1][t].set_xlabel(f"t = {first + t}", fontsize=8)
-    figure.suptitle("over each sample: D's mean response", fontsize=8)
+    if answers:
+        figure.suptitle("over each sample: D's mean response", fontsize=8)
     return figure
 
 
@@ -86,7 +97,7 @@ def responses(rollout: Rollout, value_range: Range = SIGNED, samples: int = 4) -
     Raises:
         SettingError: D answers with one number a sample.
     """
-    first = int(rollout._from_zeros)
+    first = int(rollout.starts_from_zeros)
     return response_overlay(rollout.outputs[first:], rollout.responses[first:], value_range, samples, first)
 
 
@@ -169,21 +180,21 @@ def animation(
     seconds: float = 0.6,
     scale: int = 2,
 ) -> Path:
-    """The steps one after the other, samples side by side: a GIF, or an MP4 (imageio with ffmpeg), by the path's ending.
+    """The steps one after the other, samples side by side, as a GIF or (imageio with ffmpeg) an MP4: by the path's end.
 
     Args:
         seconds: that each step is shown.
         scale: pixels of the picture per pixel of a sample.
     """
     frames = []
-    for output in rollout.outputs[int(rollout._from_zeros) :]:
+    for output in rollout.outputs[int(rollout.starts_from_zeros) :]:
         row = F.pad(pictures(output, value_range)[:samples], (1, 1, 1, 1), value=1.0)
         wide = torch.cat(list(row), 2).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         frames.append(wide.mul(255).round().byte().permute(1, 2, 0).numpy())
     target = Path(path)
     if target.suffix not in (".gif", ".mp4"):
         raise SettingError(f"animation({str(path)!r}): end the name in .gif or .mp4.")
-    with _whole(target) as part:
+    with whole(target) as part:
         if target.suffix == ".gif":
             from PIL import Image
 
@@ -206,7 +217,7 @@ def save(figure: Any, path: str | os.PathLike[str], loop: FeedbackLoop | None = 
     """
     noted = {**({"strength": loop.strength, "steps": loop.steps} if loop is not None else {}), **facts}
     target = Path(path)
-    with _whole(target) as part:
+    with whole(target) as part:
         text = {f"fbwrap:{key}": str(value) for key, value in noted.items()} if target.suffix == ".png" else None
         figure.savefig(part, dpi=110, metadata=text)
     return target
@@ -221,7 +232,7 @@ def facts(path: str | os.PathLike[str]) -> dict[str, str]:
     return {key.removeprefix("fbwrap:"): value for key, value in held.items() if key.startswith("fbwrap:")}
 
 
-class _whole:  # noqa: N801 -- reads as a verb
+class whole:  # noqa: N801 -- reads as one: with whole(path) as part
     """A file that is written beside its place and put there when it is done."""
 
     def __init__(self, target: Path):

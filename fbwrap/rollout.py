@@ -23,11 +23,12 @@ class Rollout:
 
     Attributes:
         outputs: what G returned at t = 0 … T. With a FAL loop (``first="zeros"``) y_0 is zeros.
+        starts_from_zeros: whether it is so.
     """
 
     outputs: tuple[Any, ...]
     _respond: Callable[[Any], Tensor]
-    _from_zeros: bool = False
+    starts_from_zeros: bool = False
 
     @property
     def output(self) -> Any:
@@ -40,7 +41,7 @@ class Rollout:
 
         Computed when first asked for (the loop itself stops D early), with D as it is then.
         """
-        if self._from_zeros:  # FAL: y_0 and r_0 are zeros
+        if self.starts_from_zeros:  # FAL: y_0 and r_0 are zeros
             later = [self._respond(output) for output in self.outputs[1:]]
             return (torch.zeros_like(later[0]), *later)
         return tuple(self._respond(output) for output in self.outputs)

@@ -316,3 +316,167 @@ def test_ablate_from_the_command_line(tmp_path):
     done = command("ablate", "nothing")
     assert done.exit_code == 1
     assert "There is no experiment 'nothing'" in done.output
+
+
+def test_sample_writes_pictures_that_say_how_they_were_made(tmp_path):
+    from digits import FOLDER, NETWORKS
+
+    from fbwrap import plots
+
+    words = ["sample", FOLDER / "head", *NETWORKS, "-n", "5", "--seed", "3", "--strength", "0.5", "--steps", "2"]
+    done = command(*words, "--out", tmp_path / "a", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert len(told["files"]) == 5
+    assert plots.facts(told["files"][0]) == {"seed": "3", "strength": "0.5", "steps": "2"}
+    assert plots.facts(told["overview"])["seed"] == "3"
+    from digits import loaded
+    from PIL import Image
+
+    with loaded() as loop, loop.settings(strength=0.5, steps=2), torch.no_grad():
+        wanted = loop(torch.randn(5, 16, generator=torch.Generator().manual_seed(3)))
+    import numpy as np
+
+    shown = np.asarray(Image.open(told["files"][4]))
+    assert (shown == plots.unit(wanted, (-1, 1))[4, 0].mul(255).round().byte().numpy()).all()
+    for more, sentence in (
+        (["--input", tmp_path], "G takes no pictures"),
+        (["--steps", "-1"], "greater than or equal to 0"),
+        (["--out", FOLDER / "head" / "config.json"], "config.json"),
+    ):
+        done = command(*words[:2], *NETWORKS, *more)
+        assert done.exit_code in (1, 2), done.output
+        assert sentence in " ".join(done.output.split()), done.output
+
+
+def test_sample_of_pictures_and_of_what_is_none(tmp_path):
+    from PIL import Image
+    from safetensors.torch import load_file as load
+    from test_studio import sr_loop
+
+    from fbwrap.app.sample import sample
+
+    loop = sr_loop()
+    (tmp_path / "in").mkdir()
+    for name, size in (("a", (10, 12)), ("b", (20, 8))):
+        Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "in" / f"{name}.png")
+    made = sample(loop, tmp_path / "out", source=tmp_path / "in", span=(0.0, 1.0))
+    assert [(p.name, Image.open(p).size) for p in made.files] == [("a.png", (20, 24)), ("b.png", (40, 16))]
+    with pytest.raises(fbwrap.FbwrapError, match="pass --input"):
+        sample(loop, tmp_path / "out")
+    with pytest.raises(fbwrap.FbwrapError, match="holds no picture"):
+        sample(loop, tmp_path / "out", source=tmp_path)
+    (tmp_path / "in" / "c.png").write_bytes(b"nothing")
+    with pytest.raises(fbwrap.FbwrapError, match="cannot be read as a picture"):
+        sample(loop, tmp_path / "out", source=tmp_path / "in" / "c.png")
+    from torch import nn
+
+    G = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6))
+    points = fbwrap.attach(G, None, [fbwrap.Link("1", "image")], example=torch.randn(2, 4))
+    made = sample(points, tmp_path / "points", count=20, seed=1)
+    wanted = points(torch.randn(20, 4, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(load(made.files[0])["samples"], wanted.detach())
+
+
+@pytest.mark.parametrize(
+    "words", [["version"], ["inspect", "torch.nn:Linear(2, 3)"], ["pull", "nothing"], ["train", "nonsense"]]
+)
+def test_json_is_one_line_of_it(words):
+    done = command(*words, "--json")
+    lines = done.stdout.strip().splitlines()
+    told = json.loads(lines[-1])
+    assert ("error" in told) is (done.exit_code == 1)
+    assert len(lines) == 1
+
+
+def test_inspect_as_json(nets):
+    done = command("inspect", nets + "G", "-d", nets + "D", "--json")
+    told = json.loads(done.stdout)
+    assert told["links"][0]["module"] == "dual"
+    assert {row["name"] for row in told["layers"]["generator"]} >= {told["links"][0]["target"]}
+    assert told["parameters"] > 0
+
+
+def test_debug_shows_where(tmp_path):
+    process = run("sample", str(tmp_path), "-g", "torch.nn:Linear(2, 3)", "--debug")
+    _, error = process.communicate()
+    assert "Traceback" in error
+    process = run("sample", str(tmp_path), "-g", "torch.nn:Linear(2, 3)")
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert error.strip().splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in error
+
+
+COMMANDS = ("version", "quickstart", "inspect", "train", "study", "eval", "ablate", "sample", "push", "pull", "ui")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_shows_an_example_with_options_that_exist(name):
+    import re
+
+    from typer.main import get_command
+
+    from fbwrap.app.cli import app
+
+    group = get_command(app)
+    assert set(group.commands) == set(COMMANDS)
+    one = group.commands[name]
+    example = re.search(r"Example: (fbwrap .*)", one.help)[1]
+    assert example.split()[1] == name
+    known = {flag for parameter in one.params for flag in [*parameter.opts, *parameter.secondary_opts]}
+    assert {word for word in example.split() if word.startswith("-")} <= known
+    assert {"--json", "--debug"} <= known
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell):
+    words = {"bash": {"COMP_WORDS": "fbwrap train celeb", "COMP_CWORD": "2"}}
+    env = {**os.environ, "_FBWRAP_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "fbwrap train celeb",
+           "_TYPER_COMPLETE_FISH_ACTION": "get-args", **words.get(shell, {})}  # fmt: skip
+    code = "import sys; sys.argv = ['fbwrap']; from fbwrap.app.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert "celeba_dcgan" in done.stdout, done.stderr
+    assert "cityscapes" not in done.stdout
+
+
+READ_ONLY = "/proc/fbwrap"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["inspect", "nowhere.py:G"], "There is no file nowhere.py"),
+        (["inspect", "torch.nn:Linear(2, 3)", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (["inspect", "torch.nn:Linear(2, 3)", "--example", "1x5"], "1x5|refuses|mat1"),
+        (["inspect", "torch.nn:Linear(2, 3)", "--example", "1x2", "-l", "nolayer"], "nolayer"),
+        (["train", "swiss_roll", "--set", "stepz=3"], "stepz"),
+        (["train", "celeba_dcgan", "--data", "nowhere", "--smoke"], "nowhere"),
+        (["train", "swiss_roll", "--smoke", "--out", READ_ONLY], READ_ONLY),
+        (["quickstart", "--steps", "2", "--out", READ_ONLY], READ_ONLY),
+        (["ablate", "nonsense"], "no experiment"),
+        (["eval", "nowhere", "-g", "torch.nn:Linear(2, 3)"], "There is no head at nowhere"),
+        (["study", "beyond", "nowhere"], "There is no head at nowhere"),
+        (["sample", "HEAD", "--out", "x"], "does not say where its generator"),
+        (["sample", "HEAD", "-g", "torch.nn:Linear(2, 3)"], "This head is for another generator"),
+        (["sample", "HEAD", *["NETWORKS"], "--out", READ_ONLY], READ_ONLY),
+        (["push", "nowhere", "me/head"], "There is no head at nowhere"),
+        (["push", "HEAD", "name"], "write user/name"),
+        (["push", "HEAD", "me/head", "--picture", "none.png"], "There is no picture"),
+        (["push", "HEAD", "me/head"], "not in the cache|could not be asked|Hub"),
+        (["pull", "me/head"], "not in the cache|could not be asked|Hub"),
+        (["ui", "nowhere", "-g", "torch.nn:Linear(2, 3)"], "There is no head at nowhere"),
+    ],
+)
+def test_wrong_use_ends_in_one_sentence_and_nothing_is_half_written(words, sentence, tmp_path, monkeypatch):
+    import re
+
+    from digits import FOLDER, NETWORKS
+
+    monkeypatch.chdir(tmp_path)
+    given = [word for each in words for word in (NETWORKS if each == "NETWORKS" else [each])]
+    done = command(*[FOLDER / "head" if word == "HEAD" else word for word in given])
+    assert done.exit_code == 1, done.output
+    assert re.search(sentence, done.output), done.output
+    assert "Traceback" not in done.output
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]

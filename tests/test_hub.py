@@ -273,10 +273,17 @@ def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
     torch.save(G.state_dict(), tmp_path / "g.pth")
     loop = stir(fbwrap.attach(G, None, [fbwrap.Link("main.5", "image")], example=Z))
     loop.save_pretrained(tmp_path / "head")
-    words = ["push", tmp_path / "head", "me/head", "-g", spec + "Deconv()", "--weights", tmp_path / "g.pth"]
+    networks = ["-g", spec + "Deconv()", "--weights", tmp_path / "g.pth", "--latent", "6x1x1", "--samples", "8"]
+    for name in (["eval"], ["study", "strength"]):  # what they leave goes into the card
+        done = CliRunner().invoke(app, list(map(str, [*name, tmp_path / "head", *networks])))
+        assert done.exit_code == 0, done.output
+    words = ["push", tmp_path / "head", "me/head", "--license", "mit", "--dataset", "noise"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
     assert f"{hub.url}/me/head/commit/" in done.output
+    files = hub.repos["me/head"].at("main")[1]
+    assert {"strength.png", "eval.png"} <= set(files)
+    assert "![strength.png](strength.png)" in files["README.md"].decode()
     done = CliRunner().invoke(app, ["pull", "me/head"])
     assert done.exit_code == 0, done.output
     assert torch.equal(fbwrap.from_pretrained(done.output.strip(), G)(Z), loop(Z))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fbwrap import __version__, explain
+from fbwrap.errors import FbwrapError
 
 from . import measuring, sharing, training
 from .terms import Answer, command
@@ -85,21 +86,16 @@ def inspect(
         critic = load_model(discriminator, critic_weights)
     pairs = [tuple(item.split("=", 1)) if "=" in item else item for item in link or []]
     network = load_model(generator, weights)
-    if why:  # also where attaching fails
-        typer.echo(f"{explain(network, critic if not isinstance(critic, str) else None)}\n")
-    text = report(
-        network,
-        critic,
-        example=example_of(example),
-        links=pairs or (f"auto:{placement}" if placement else "auto"),
-        value_range=value_range,
-        module=module,
-        layers=layers,
-        critic_input=critic_input,
-        response=response,
-        method=method,
-    )
-    typer.echo(text)
+    reasons = f"{explain(network, critic if not isinstance(critic, str) else None)}\n\n" if why else ""
+    try:
+        text, facts = report(
+            network, critic, example=example_of(example), links=pairs or (f"auto:{placement}" if placement else "auto"),
+            value_range=value_range, module=module, layers=layers, critic_input=critic_input, response=response,
+            method=method,
+        )  # fmt: skip
+    except FbwrapError as error:
+        raise type(error)(f"{reasons}{error}") from error  # what was recognised, also where attaching fails
+    return Answer(reasons + text, facts)
 
 
 for part in (training, measuring, sharing):
@@ -109,4 +105,6 @@ for part in (training, measuring, sharing):
 def main() -> None:
     """Run the command line: exit code 0 done, 2 wrong usage, 1 a failure in one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for library in ("httpx", "httpx2", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     app()

@@ -3,7 +3,7 @@
 Example:
     >>> from torch import nn
     >>> G = nn.Sequential(nn.ConvTranspose2d(8, 4, 4, 1, 0), nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Tanh())
-    >>> print(report(G, None, layers=False).splitlines()[0])
+    >>> print(report(G, None, layers=False)[0].splitlines()[0])
     generator: dcgan: transposed convolutions
 """
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from fbwrap import attach, explain
 from fbwrap.errors import SettingError
+from fbwrap.loop import FeedbackLoop
 from fbwrap.table import table_of
 
 
@@ -24,7 +25,7 @@ def report(
     links: Any = "auto",
     layers: bool = True,
     **options: Any,
-) -> str:
+) -> tuple[str, dict[str, Any]]:
     """What is recognised, every layer with its shapes, the links, and what steps of feedback cost.
 
     Args:
@@ -38,7 +39,27 @@ def report(
     for what, trace in zip(("generator", "discriminator"), loop.traces, strict=True):
         if layers and trace is not None:
             parts.append(f"{what}, {type(trace.model).__name__}\n{table_of(trace.model, trace)}")
-    return "\n\n".join([*parts, str(loop.plan)])
+    return "\n\n".join([*parts, str(loop.plan)]), _facts(loop, str(parts[0]))
+
+
+def _facts(loop: FeedbackLoop, seen: str) -> dict[str, Any]:
+    """The same as plain data."""
+    traces = zip(("generator", "discriminator"), loop.traces, strict=True)
+    return {
+        "recognised": seen.splitlines(),
+        "links": [
+            {"target": str(link.target), "sources": [str(source) for source in link.sources], "module": link.spec.kind}
+            for link in loop.connections
+        ],
+        "parameters": sum(p.numel() for p in loop.parameters()),
+        "layers": {
+            what: [
+                {"name": row.name, "type": row.kind, "shapes": list(row.shapes)} for row in table_of(trace.model, trace)
+            ]
+            for what, trace in traces
+            if trace is not None
+        },
+    }
 
 
 def example_of(text: str | None) -> Any:

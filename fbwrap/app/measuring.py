@@ -70,7 +70,8 @@ def _readers(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured(study: str, head: str, **given: Any) -> Answer:
-    from .study import STUDIES, inputs_of, latent_of_head, measure_of
+    from .inputs import latent_of_head
+    from .study import STUDIES, inputs_of, measure_of
 
     if study not in STUDIES:
         raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")

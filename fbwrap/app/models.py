@@ -54,6 +54,12 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     return model.eval()
 
 
+def generator_of(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.Module | str:
+    """A generator for :func:`fbwrap.from_pretrained`: a name that it fetches itself (the head then knows where it is
+    from), else the model."""
+    return spec if weights is None and spec.startswith(("spandrel:", "diffusers:")) else load_model(spec, weights)
+
+
 def _imported(where: str) -> Any:
     """A module by its dotted name (the working folder counts), or by its file."""
     try:

@@ -104,7 +104,8 @@ def quickstart(
     _say(progress, "5/5  measuring, saving, loading again")
     rows = _measure(G, G2, loop, space, real, seed)
     loop.strength, loop.steps = 1.0, 1
-    loop.save_pretrained(out / "head", trained_on={**loop.facts["trained_on"], "data": "scikit-learn digits"})
+    about = {**loop.facts["trained_on"], "data": "scikit-learn digits"}
+    loop.save_pretrained(out / "head", discriminator="all", trained_on=about)
     _check_round_trip(loop, G, D, out, seed)
     _pictures(loop, rows, out, seed)
     table = _table(rows, longer.seconds, trained.seconds)

@@ -1,0 +1,179 @@
+"""The interactive page, with gradio: AFL's interface and more. What it shows comes from :mod:`fbwrap.app.studio`.
+
+Example:
+    >>> serve(loop, "head", None, 7860, print)                                       # doctest: +SKIP
+
+The page is served to this machine alone, and asks nothing of any other.
+"""
+
+import errno
+import os
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from fbwrap.errors import FbwrapError, SettingError
+from fbwrap.loop import FeedbackLoop
+
+from .studio import Setting, Studio
+
+MOST_STEPS = 6
+
+
+def serve(
+    loop: FeedbackLoop,
+    head: str,
+    span: tuple[float, float] | None,
+    port: int,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        port: 0 for any that is free.
+        ready: called with the page's address once it is there.
+
+    Raises:
+        SettingError: the port is in use.
+    """
+    _check_free(port)
+    page = build(Studio(loop, head, span))
+    _, address, _ = page.launch(
+        server_name="127.0.0.1", server_port=port or _any_port(), share=False, quiet=True, prevent_thread_lock=True,
+        inbrowser=False, ssr_mode=False, theme=theme(), footer_links=[],
+    )  # fmt: skip
+    ready(address)
+    try:
+        page.block_thread()
+    finally:
+        page.close(verbose=False)
+
+
+def build(studio: Studio) -> Any:
+    """The page of a studio, as gradio ``Blocks``."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import gradio as gr
+
+    start = studio.start()
+    with gr.Blocks(title=f"fbwrap · {studio.head}", analytics_enabled=False) as page:
+        gr.Markdown(f"## {studio.head}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here.")
+        with gr.Row():
+            with gr.Column(scale=1):
+                strength = gr.Slider(0, 2, start.strength, step=0.05, label="strength α of all", elem_id="strength")
+                links = [
+                    gr.Slider(0, 2, alpha, step=0.05, label=f"α of {name}", elem_id=f"link{i}")
+                    for i, (name, alpha) in enumerate(zip(studio.names, start.links, strict=True))
+                ]
+                steps = gr.Slider(0, MOST_STEPS, start.steps, step=1, label="steps T", elem_id="steps")
+                latent = not studio.takes_pictures
+                with gr.Row(visible=latent):
+                    seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
+                    samples = gr.Slider(1, 16, 4, step=1, label="samples", elem_id="samples")
+                label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels)
+                keep = gr.Checkbox(True, label="keep this latent", visible=latent, elem_id="keep")
+                again = gr.Button("New latents", visible=latent, elem_id="again")
+                picture = gr.Image(label="G's input", type="numpy", visible=not latent, elem_id="picture")
+                with gr.Accordion("Reference: what D looks at in place of the sample", open=False, elem_id="refbox"):
+                    reference = gr.Image(label="reference", type="numpy", elem_id="reference")
+                with gr.Accordion("Mask: paint where corrections may act", open=False, elem_id="maskbox"):
+                    mask = gr.ImageEditor(
+                        label="mask", type="numpy", image_mode="RGBA", sources=(), transforms=(), elem_id="mask",
+                        brush=gr.Brush(colors=["#d62728"], color_mode="fixed"), layers=False,
+                    )  # fmt: skip
+                    fetch = gr.Button("Put the base sample there to paint on", elem_id="fetch")
+            with gr.Column(scale=3):
+                told = gr.Markdown(elem_id="told")
+                base = gr.Image(label="base", format="png", elem_id="base", interactive=False)
+                feedback = gr.Image(label="with feedback", format="png", elem_id="feedback", interactive=False)
+                difference = gr.Image(label="difference", format="png", elem_id="difference", interactive=False)
+                answers = gr.Gallery(
+                    label="D's response over each step: red is fake",
+                    columns=2,
+                    object_fit="contain",
+                    elem_id="responses",
+                )
+                show = gr.Button("Gallery over strengths", elem_id="show")
+                gallery = gr.Gallery(label="over strengths", columns=3, object_fit="contain", elem_id="gallery")
+                with gr.Row():
+                    as_code = gr.Button("This setting as code", elem_id="ascode")
+                    as_head = gr.Button("This setting as a head", elem_id="ashead")
+                code = gr.Code(language="python", label="code", elem_id="code")
+                file = gr.File(label="head", elem_id="file")
+
+        controls = [strength, steps, seed, samples, label, picture, reference, mask, *links]
+
+        def setting(*values: Any) -> Setting:
+            alpha, t, number, many, kind, image, seen, painted, *alphas = values
+            return Setting(
+                seed=int(number or 0), samples=int(many), label=int(kind or 0), strength=float(alpha),
+                links=tuple(map(float, alphas)), steps=int(t), picture=image, reference=seen, mask=_painted(painted),
+            )  # fmt: skip
+
+        def told_of(work: Callable[[Setting], Any]) -> Callable[..., Any]:
+            """The work on the page's setting; what goes wrong is said on the page."""
+
+            def run(*values: Any) -> Any:
+                try:
+                    return work(setting(*values))
+                except FbwrapError as error:
+                    raise gr.Error(str(error), duration=None) from error
+
+            return run
+
+        def shown(now: Setting) -> Any:
+            if studio.takes_pictures and now.picture is None:
+                return None, None, None, [], "Upload a picture."
+            view = studio.view(now)
+            return view.base, view.feedback, view.difference, view.responses, view.told
+
+        views = [base, feedback, difference, answers, told]
+        for control in controls:
+            control.change(
+                told_of(shown), controls, views, show_progress="hidden", trigger_mode="always_last", queue=True
+            )
+        page.load(told_of(shown), controls, views, show_progress="hidden")
+
+        def fresh(kept: bool, number: int) -> Any:
+            return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
+
+        again.click(lambda: random.randrange(1 << 20), None, seed)  # noqa: S311
+        for control in (strength, steps, *links):
+            control.release(fresh, [keep, seed], seed, show_progress="hidden")
+        show.click(told_of(studio.gallery), controls, gallery)
+        as_code.click(told_of(studio.code), controls, code)
+        as_head.click(told_of(lambda now: str(studio.export(now))), controls, file)
+        fetch.click(told_of(studio.canvas), controls, mask)
+    return page
+
+
+def theme() -> Any:
+    """Gradio's, with the system's fonts: its own come from elsewhere."""
+    import gradio as gr
+
+    return gr.themes.Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def _painted(value: Any) -> Any:
+    """Where something was painted in the editor, (H, W); None where nothing was."""
+    layers = (value or {}).get("layers") or []
+    if not layers:
+        return None
+    alpha = layers[0][..., 3]
+    return alpha > 0 if alpha.any() else None
+
+
+def _check_free(port: int) -> None:
+    try:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("127.0.0.1", port))
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+        raise SettingError(f"Port {port} {why}. Pass another one: --port 0 takes any that is free.") from error
+
+
+def _any_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

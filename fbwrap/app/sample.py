@@ -1,0 +1,110 @@
+"""``fbwrap sample``: what a head makes, as files.
+
+Example:
+    >>> made = sample(loop, Path("samples"), count=16, seed=0)                       # doctest: +SKIP
+    >>> made.files[0]                                                                # doctest: +SKIP
+    PosixPath('samples/0000.png')
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbwrap import plots
+from fbwrap.critic import image_of
+from fbwrap.errors import SettingError
+from fbwrap.loop import FeedbackLoop
+
+from .inputs import drawn, picture, pictures_of, takes_pictures
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was written: a file a sample (pictures) or one for all, and a picture of the first, step by step."""
+
+    files: list[Path]
+    overview: Path
+
+
+@torch.no_grad()
+def sample(
+    loop: FeedbackLoop,
+    out: Path,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    label: int = 0,
+    source: Path | None = None,
+    span: tuple[float, float] = plots.SIGNED,
+) -> Samples:
+    """Samples of noise, or of pictures: PNG where they are pictures, else ``samples.safetensors``; ``overview.png``.
+
+    Args:
+        count, seed, label: of noise; see :func:`fbwrap.app.inputs.drawn`.
+        source: a picture or a folder of them, if G takes pictures.
+        span: what is black and white in G's samples (and inputs).
+    """
+    from tqdm import tqdm
+
+    args, _ = loop.facts["example"]
+    if source is not None and not takes_pictures(args):
+        raise SettingError("This head's G takes no pictures: leave out --input.")
+    if source is None and takes_pictures(args):
+        raise SettingError("This head's G takes pictures: pass --input, a picture or a folder of them.")
+    noted = {"seed": seed, "strength": loop.strength, "steps": loop.steps}
+    files: list[Path] = []
+    first: Any = None
+    held: list[Tensor] = []
+    if source is not None:
+        batches: Any = (((picture(path, loop, span),), {}, [path.stem]) for path in pictures_of(source))
+        total = len(list(pictures_of(source)))
+    else:
+        names = [f"{place:04d}" for place in range(count)]
+        starts = range(0, count, BATCH)
+        whole = drawn(loop, count, seed, label)
+        batches = ((*_part(whole, begin, count), names[begin : begin + BATCH]) for begin in starts)
+        total = len(starts)
+    for inputs, named, stems in tqdm(batches, total=total, desc="sample", unit="batch", disable=None, leave=False):
+        rollout = loop.rollout(*inputs, **named)
+        first = first or rollout
+        made = image_of(rollout.output).float().cpu()
+        if made.dim() == 4 and made.shape[1] in (1, 3):
+            files += [_png(one, out / f"{stem}.png", span, noted) for one, stem in zip(made, stems, strict=True)]
+        else:
+            held.append(made)
+    if held:
+        files.append(_stored(torch.cat(held), out / "samples.safetensors", noted))
+    return Samples(files, plots.save(plots.steps(first, span), out / "overview.png", **noted))
+
+
+def _part(whole: Any, begin: int, count: int) -> Any:
+    """Some samples of all inputs."""
+    from fbwrap.trees import map_tensors
+
+    return map_tensors(lambda t: t[begin : begin + BATCH] if t.dim() and len(t) == count else t, whole)
+
+
+def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, Any]) -> Path:
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, value in noted.items():
+        info.add_text(f"fbwrap:{key}", str(value))
+    pixels = plots.unit(image, span).mul(255).round().byte()
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
+    with plots.whole(path) as part:
+        Image.fromarray(array).save(part, format="PNG", pnginfo=info)
+    return path
+
+
+def _stored(made: Tensor, path: Path, noted: dict[str, Any]) -> Path:
+    from safetensors.torch import save_file
+
+    with plots.whole(path) as part:
+        save_file({"samples": made.contiguous()}, part, {key: str(value) for key, value in noted.items()})
+    return path

@@ -1,0 +1,153 @@
+"""The commands that use and share a head: ``sample``, ``push``, ``pull``, ``ui``.
+
+Example:
+    $ fbwrap sample me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fbwrap.errors import SettingError
+
+from .terms import (
+    Answer,
+    CriticWeights,
+    Device,
+    Discriminator,
+    Generator,
+    Head,
+    Range,
+    Seed,
+    Weights,
+    command,
+    loop_of,
+)  # fmt: skip
+
+app = typer.Typer()
+
+Strength = Annotated[float | None, typer.Option(help="α of the whole head; its own if not said.")]
+Steps = Annotated[int | None, typer.Option(help="T; its own if not said. 0: G without feedback.", min=0)]
+
+
+@command(app)
+def sample(
+    head: Head,
+    generator: Generator = None,
+    discriminator: Discriminator = None,
+    weights: Weights = None,
+    critic_weights: CriticWeights = None,
+    source: Annotated[Path | None, typer.Option("--input", help="A picture or a folder, if G takes pictures.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1)] = 16,
+    seed: Seed = 0,
+    label: Annotated[int, typer.Option(help="The class, if G takes one.")] = 0,
+    strength: Strength = None,
+    steps: Steps = None,
+    value_range: Range = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
+) -> Answer:
+    """Make samples with a head: a PNG each (or one file of tensors), and an overview step by step.
+
+    Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
+    """
+    from .inputs import span_of
+    from .sample import sample as run
+
+    given = locals()
+    loop = loop_of(head, given, device)
+    with loop.settings(strength=strength, steps=steps):
+        made = run(loop, out, count=count, seed=seed, label=label, source=source, span=value_range or span_of(loop))
+    text = f"{len(made.files)} file(s) in {out}; step by step: {made.overview}"
+    return Answer(text, {"files": list(map(str, made.files)), "overview": str(made.overview)})
+
+
+@command(app)
+def push(
+    head: Annotated[Path, typer.Argument(help="Folder of the head.")],
+    repo: Annotated[str, typer.Argument(help="user/name.")],
+    private: Annotated[bool | None, typer.Option(help="If the repository is new: whether it is private.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch.")] = None,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="As a pull request.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="fp16 or bf16: at half the size, rounded.")] = None,
+    license: Annotated[str | None, typer.Option(help="For the card: mit, apache-2.0 …")] = None,
+    base_model: Annotated[str | None, typer.Option(help="For the card: user/name of the generator.")] = None,
+    task: Annotated[str, typer.Option(help="For the card: as the Hub names tasks.")] = "image-to-image",
+    dataset: Annotated[str, typer.Option(help="For the card: what it was measured on.")] = "the author's data",
+    picture: Annotated[list[Path] | None, typer.Option(help="For the card; may be repeated.")] = None,
+) -> Answer:
+    """Push a head to the Hugging Face Hub (log in with hf auth login, or set HF_TOKEN).
+
+    With what fbwrap eval and study left in the head's folder: the numbers and plots go into its card.
+
+    Example: fbwrap push runs/faces/head me/faces-feedback --license mit
+    """
+    from fbwrap.hub import push_folder
+
+    about: dict[str, Any] = {"private": private, "revision": revision, "commit_message": message, "dtype": dtype}
+    about |= {"license": license, "base_model": base_model, "task": task, "create_pr": create_pr}
+    plots = [path for name in ("strength", "eval") if (path := head / "studies" / f"{name}.png").is_file()]
+    address = push_folder(
+        head, repo, metrics=_measured(head / "studies" / "eval.csv", dataset), pictures=[*plots, *(picture or [])],
+        **about,
+    )  # fmt: skip
+    return Answer(address, {"commit": address})
+
+
+def _measured(path: Path, dataset: str) -> list[dict[str, Any]]:
+    """What ``fbwrap eval`` found for the base and for the head's last step."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[-1] if name not in ("step", "mean", "std")] if rows else []
+    return [
+        {"name": name, "dataset": dataset, "base": f"{float(rows[0][name]):.4g}", "value": float(rows[-1][name])}
+        for name in names
+    ]
+
+
+@command(app)
+def pull(
+    repo: Annotated[str, typer.Argument(help="user/name.")],
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="From the cache alone.")] = False,
+) -> Answer:
+    """Bring a head from the Hugging Face Hub into the cache, and say where it is.
+
+    Example: fbwrap pull me/faces-feedback
+    """
+    from fbwrap.hub import pull as pulled
+
+    folder = pulled(repo, revision=revision, local_files_only=offline)
+    config = json.loads((folder / "config.json").read_text())
+    return Answer(str(folder), {"folder": str(folder), "commit": folder.name, "base": config["base"]})
+
+
+@command(app)
+def ui(
+    head: Head,
+    generator: Generator = None,
+    discriminator: Discriminator = None,
+    weights: Weights = None,
+    critic_weights: CriticWeights = None,
+    value_range: Range = None,
+    device: Device = "cpu",
+    port: Annotated[int, typer.Option(help="On this machine alone; 0: any that is free.", min=0, max=65535)] = 7860,
+) -> Answer:
+    """Open an interactive page for a head: sliders, reference, mask, response. Ctrl-C ends it.
+
+    Example: fbwrap ui head -g nets.py:G -d nets.py:D --weights g.pth
+    """
+    from .page import serve
+
+    loop = loop_of(head, locals(), device)
+    try:
+        serve(loop, head, value_range, port, lambda address: typer.echo(f"The page: {address}   (Ctrl-C ends it)"))
+    except ImportError as error:
+        raise SettingError(f"The page needs gradio: pip install 'fbwrap[ui]' ({error}).") from error
+    return Answer("The page is closed.", {"closed": True})

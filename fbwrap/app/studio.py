@@ -1,0 +1,267 @@
+"""What the interactive page shows, without the page: one setting of a loop to pictures, code and a head.
+
+Example:
+    >>> studio = Studio(loop)                                                        # doctest: +SKIP
+    >>> view = studio.view(Setting(seed=3, strength=0.5, steps=2))                   # doctest: +SKIP
+    >>> view.base.shape, view.feedback.shape                                         # doctest: +SKIP
+    ((256, 1024, 3), (256, 1024, 3))
+
+Pictures are uint8 arrays (H, W, 3). A loop keeps its own strengths and steps.
+"""
+
+import math
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbwrap import plots
+from fbwrap.critic import image_of
+from fbwrap.errors import FbwrapError, HeadError, SettingError
+from fbwrap.loop import FeedbackLoop
+from fbwrap.trees import tensors
+
+from .inputs import drawn, span_of, takes_pictures
+
+GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
+SIDE = 256  # of the smaller samples on the page, at least
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the page's controls say.
+
+    Attributes:
+        seed, label, samples: of the latents.
+        strength, links: α of all, and of each link.
+        steps: T.
+        picture: G's input, uint8 (H, W, 3), if G takes pictures.
+        reference: what D looks at in place of the sample, uint8 (H, W, 3); None: the sample.
+        mask: where corrections may act, (H, W), zero: not there; None: everywhere.
+    """
+
+    seed: int = 0
+    samples: int = 4
+    label: int = 0
+    strength: float = 1.0
+    links: tuple[float, ...] = ()
+    steps: int = 1
+    picture: Any = field(default=None, repr=False, compare=False)
+    reference: Any = field(default=None, repr=False, compare=False)
+    mask: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class View:
+    """Pictures of one setting."""
+
+    base: Any
+    feedback: Any
+    difference: Any
+    responses: list[tuple[Any, str]]
+    told: str
+
+
+class Studio:
+    """Views of one loop.
+
+    Args:
+        head: its name, for the code.
+        span: what is black and white in samples; the head's own if not said.
+    """
+
+    def __init__(self, loop: FeedbackLoop, head: str = "head", span: tuple[float, float] | None = None):
+        self.loop, self.head, self.span = loop, head, span or span_of(loop)
+        args, kwargs = loop.facts["example"]
+        self.takes_pictures = takes_pictures(args)
+        self.takes_labels = any(not t.is_floating_point() and t.dim() for _, t in tensors((args, kwargs)))
+        self.names = [str(connection.target) for connection in loop.connections]
+        self._lock = threading.Lock()
+
+    def start(self) -> Setting:
+        """The head's own setting."""
+        alphas = [self.loop[i].strength for i in range(len(self.loop))]
+        links = tuple(alpha if isinstance(alpha, float) else 1.0 for alpha in alphas)
+        whole = self.loop.strength if isinstance(self.loop.strength, float) else 1.0
+        return Setting(strength=whole, links=links, steps=self.loop.steps)
+
+    @torch.no_grad()
+    def view(self, setting: Setting) -> View:
+        """The base, the sample with feedback, what changed, and D's response to each step.
+
+        Raises:
+            SettingError: a picture that cannot be; what to do is said.
+        """
+        started = time.monotonic()
+        args, kwargs = self._inputs(setting)
+        with self._lock:
+            before = self._base(args, kwargs)
+            rollout = self._rollout(setting, before, args, kwargs)
+            responses = self._responses(rollout)
+        after = image_of(rollout.output)
+        change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
+        most = float(change.abs().max())
+        told = f"largest difference {most:.3g} · {time.monotonic() - started:.2f} s"
+        return View(
+            self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
+            self._row(_coloured(0.5 + 0.5 * change / (most or 1.0), "RdBu_r")), responses, told,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def gallery(self, setting: Setting) -> list[tuple[Any, str]]:
+        """The same latents over strengths of the whole head."""
+        args, kwargs = self._inputs(setting)
+        found = []
+        with self._lock:
+            before = self._base(args, kwargs)
+            for alpha in GALLERY:
+                made = self._rollout(replace(setting, strength=alpha), before, args, kwargs)
+                found.append((self._row(plots.pictures(made.output, self.span)), f"α = {alpha:g}"))
+        return found
+
+    @torch.no_grad()
+    def canvas(self, setting: Setting) -> Any:
+        """The first base sample alone: what a mask is painted on."""
+        args, kwargs = self._inputs(setting)
+        with self._lock:
+            before = self._base(args, kwargs)
+        return self._row(plots.pictures(before, self.span)[:1])
+
+    def code(self, setting: Setting) -> str:
+        """The setting as a program."""
+        alphas = {name: round(alpha, 4) for name, alpha in zip(self.names, setting.links, strict=False)}
+        if len(alphas) < len(self.names) or (len(set(setting.links)) <= 1 and set(setting.links) <= {1.0}):
+            alphas = {}
+        lines = ["import torch, fbwrap", "", "# G, D: the networks of this head, their weights loaded"]
+        lines += [f"loop = fbwrap.from_pretrained({self.head!r}, G, D)", f"loop.strength = {setting.strength:g}"]
+        lines += [f"loop.steps = {setting.steps}"]
+        lines += [f"loop[{name!r}].strength = {alpha:g}" for name, alpha in alphas.items()]
+        more = ""
+        if setting.reference is not None:
+            more = ", reference=reference"
+            lines += ["# reference: a picture of G's output's shape and range, which D looks at in place of the sample"]
+        if setting.mask is not None:
+            more += ", strength=mask"
+            lines += ["# mask: (1, 1, H, W), 1 where corrections may act"]
+        if self.takes_pictures:
+            lines += ["# x: a picture (1, C, H, W)"]
+        else:
+            args, _ = self.loop.facts["example"]
+            shape = ", ".join(map(str, (setting.samples, *args[0].shape[1:])))
+            lines += [f"x = torch.randn({shape}, generator=torch.Generator().manual_seed({setting.seed}))"]
+        return "\n".join([*lines, f"y = loop.rollout(x{more}).output" if more else "y = loop(x)"])
+
+    def export(self, setting: Setting) -> Path:
+        """A head with these strengths and steps, as a zip file; the loop's own stay.
+
+        Raises:
+            HeadError: it cannot be written.
+        """
+        links = dict(enumerate(setting.links[: len(self.names)]))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="fbwrap-"))
+            with self._lock, self.loop.settings(strength=links, steps=setting.steps):
+                self.loop.strength = setting.strength  # put back by settings
+                self.loop.save_pretrained(folder / "head")
+            packed = shutil.make_archive(str(folder / "head"), "zip", folder / "head")
+        except OSError as error:
+            raise HeadError(f"The head cannot be exported: {error}") from error
+        return Path(packed)
+
+    # -- parts ------------------------------------------------------------------------------------------
+
+    def _inputs(self, setting: Setting) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self.takes_pictures:
+            return drawn(self.loop, max(1, int(setting.samples)), int(setting.seed), int(setting.label))
+        if setting.picture is None:
+            raise SettingError("This G makes pictures of pictures: upload one.")
+        args, kwargs = self.loop.facts["example"]
+        if len(args) > 1 or kwargs:
+            raise SettingError("This G takes more than a picture: the page cannot make its other inputs.")
+        like = args[0]
+        if setting.picture.shape[0] * setting.picture.shape[1] > MOST_PIXELS:
+            raise SettingError(
+                f"The picture has {setting.picture.shape[1]}x{setting.picture.shape[0]} pixels, more than the page "
+                f"takes ({MOST_PIXELS}). Make it smaller."
+            )
+        return (self._pixels(setting.picture, like.shape[1]).to(like.dtype),), {}
+
+    def _base(self, args: Any, kwargs: Any) -> Tensor:
+        try:
+            return image_of(self.loop.rollout(*args, steps=0, **kwargs).output)
+        except FbwrapError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise SettingError(f"G refuses this input: {str(error).splitlines()[0]}") from error
+
+    def _reference(self, setting: Setting, like: Tensor) -> Any:
+        if setting.reference is None:
+            return None
+        if like.dim() != 4 or like.shape[1] not in (1, 3):
+            raise SettingError("A picture can be the reference only where G makes pictures.")
+        seen = self._pixels(setting.reference, like.shape[1])
+        seen = F.interpolate(seen, like.shape[2:], mode="bilinear", antialias=True)
+        return seen.to(like).expand(len(like), -1, -1, -1)
+
+    def _rollout(self, setting: Setting, before: Tensor, args: Any, kwargs: Any) -> Any:
+        reference = self._reference(setting, before)
+        with self.loop.settings(strength=setting.strength):
+            return self.loop.rollout(
+                *args, steps=setting.steps, strength=self._links(setting, before), reference=reference, **kwargs
+            )
+
+    def _links(self, setting: Setting, like: Tensor) -> dict[str | int, Any]:
+        """Each link's strength, with the mask in it."""
+        links = setting.links or (1.0,) * len(self.names)
+        if setting.mask is None:
+            return dict(enumerate(links))
+        if like.dim() != 4:
+            raise SettingError("A mask is for G's that make pictures.")
+        mask = torch.from_numpy(np.asarray(setting.mask, dtype="float32") > 0).float()[None, None].to(like.device)
+        return {i: alpha * mask for i, alpha in enumerate(links)}
+
+    def _pixels(self, array: Any, channels: int) -> Tensor:
+        pixels = torch.from_numpy(np.asarray(array)[..., :3].copy()).float().permute(2, 0, 1)[None] / 255
+        pixels = pixels.mean(1, keepdim=True) if channels == 1 else pixels
+        low, high = self.span
+        return low + (high - low) * pixels.to(next(iter(self.loop.generator.parameters())).device)
+
+    def _responses(self, rollout: Any) -> list[tuple[Any, str]]:
+        """D's response over each step's sample; a number where D gives no map; nothing without a whole D."""
+        answers = plots.answers_of(rollout)
+        if not answers:
+            return []
+        first = int(rollout.starts_from_zeros)
+        found, heats = [], [plots.flat(answer).mean(1, keepdim=True) for answer in answers[first:]]
+        low, high = min(float(h.min()) for h in heats), max(float(h.max()) for h in heats)
+        for t, (output, heat) in enumerate(zip(rollout.outputs[first:], heats, strict=True)):
+            below = plots.pictures(output, self.span)
+            heat = F.interpolate((heat - low) / ((high - low) or 1.0), below.shape[2:], mode="bilinear")
+            weight = 0.5 if heats[t].shape[2:].numel() > 1 else 0.2  # a map, or a number: a tint
+            shown = (1 - weight) * below + weight * _coloured(heat, "coolwarm_r")
+            found.append((self._row(shown), f"t = {first + t}: {float(answers[first + t].float().mean()):.3g}"))
+        return found
+
+    def _row(self, samples: Tensor) -> Any:
+        """Samples side by side as one picture, small ones enlarged."""
+        scale = max(1, math.ceil(SIDE / max(samples.shape[2:]) / (1 if len(samples) < 3 else 2)))
+        large = samples.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        large = F.pad(large, (4, 4, 4, 4), value=1.0) if len(samples) > 1 else large
+        return torch.cat(list(large), 2).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def _coloured(values: Tensor, name: str) -> Tensor:
+    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W)."""
+    from matplotlib import colormaps
+
+    coloured = torch.from_numpy(np.asarray(colormaps[name](values[:, 0].numpy())))[..., :3]
+    return coloured.permute(0, 3, 1, 2).float()

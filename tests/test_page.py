@@ -1,0 +1,289 @@
+"""The interactive page in a real browser: Chromium, driven by selenium. Without one the tests are skipped, and say so;
+where FBWRAP_BROWSER=required (CI) they fail."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from digits import FOLDER, NETWORKS
+from PIL import Image
+
+REQUIRED = os.environ.get("FBWRAP_BROWSER") == "required"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER) and not REQUIRED,
+        reason="no Chromium with its chromedriver here: apt-get install chromium chromium-driver",
+    ),
+]
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1400,1700"
+)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    if not REQUIRED:
+        pytest.importorskip("selenium")
+        pytest.importorskip("gradio")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    assert CHROMIUM, "FBWRAP_BROWSER=required, and there is no Chromium"
+    assert DRIVER, "FBWRAP_BROWSER=required, and there is no chromedriver"
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """One ``fbwrap ui`` in a process of its own, open in the browser."""
+
+    def __init__(self, driver, *words):
+        command = [sys.executable, "-c", "from fbwrap.app.cli import main; main()", "ui", *map(str, words)]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": ""}
+        env.pop("GRADIO_TEMP_DIR")
+        self.process = subprocess.Popen(
+            [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if not found:
+            self.process.kill()
+            raise AssertionError(line + self.process.stderr.read())
+        self.address = found[0]
+        self.driver = driver
+        driver.get_log("performance")
+        driver.get(self.address)
+
+    def close(self):
+        import signal
+
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=30)
+
+    def one(self, selector, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            found = self.driver.find_elements("css selector", selector)
+            if found:
+                return found[0]
+            time.sleep(0.1)
+        raise AssertionError(f"the page has no {selector}")
+
+    def text(self, selector):
+        return self.one(selector).text
+
+    def pixels(self, name):
+        """A picture as the page shows it."""
+        address = self.one(f"#{name} img").get_attribute("src")
+        with urllib.request.urlopen(address) as answer:
+            return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB")).astype(int)
+
+    def wait(self, condition, why, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except Exception as error:
+                why = f"{why} ({error})"[:500]
+            time.sleep(0.15)
+        raise AssertionError(why)
+
+    def set(self, name, value):
+        """Type a number into a slider's or a number's field."""
+        from selenium.webdriver.common.keys import Keys
+
+        field = self.one(f"#{name} input[type=number]")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(str(value), Keys.TAB)
+
+    def slide(self, name, value):
+        """Move a slider as a hand does: the handle is dragged."""
+        from selenium.webdriver import ActionChains
+
+        bar = self.one(f"#{name} input[type=range]")
+        low, high = float(bar.get_attribute("min")), float(bar.get_attribute("max"))
+        now, width = float(bar.get_attribute("value")), bar.size["width"] - 16
+        place = lambda v: round((v - low) / (high - low) * width - width / 2)
+        ActionChains(self.driver).move_to_element_with_offset(bar, place(now), 0).click_and_hold().move_by_offset(
+            place(value) - place(now), 0
+        ).release().perform()
+
+    def upload(self, name, path):
+        self.one(f"#{name} input[type=file]").send_keys(str(path))
+
+    def open(self, name):
+        self.one(f"#{name} button").click()
+
+    def elsewhere(self):
+        """Requests to any other host."""
+        asked = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith((self.address, "data:", "blob:", "about:"))]
+
+
+@pytest.fixture
+def page(driver):
+    page = Page(driver, FOLDER / "head", *NETWORKS)
+    page.one("#feedback img")
+    yield page
+    page.close()
+
+
+def test_sliders_move_pictures(page):
+    base, corrected = page.pixels("base"), page.pixels("feedback")
+    assert (base != corrected).any()
+    page.slide("strength", 0.0)
+    page.wait(lambda: (page.pixels("feedback") == base).all(), "at strength 0 the base is left")
+    page.set("strength", 1)
+    page.wait(lambda: (page.pixels("feedback") == corrected).all(), "and back")
+    page.set("link0", 0)
+    page.wait(lambda: (page.pixels("feedback") != corrected).any(), "one link alone")
+    assert (page.pixels("base") == base).all(), "this latent is kept"
+    page.set("seed", 5)
+    page.wait(lambda: (page.pixels("base") != base).any(), "another latent")
+    base = page.pixels("base")
+    page.one("#keep input").click()
+    page.slide("strength", 0.5)
+    page.wait(lambda: (page.pixels("base") != base).any(), "a latent that is not kept is drawn anew")
+    base = page.pixels("base")
+    page.one("#again").click()
+    page.wait(lambda: (page.pixels("base") != base).any(), "new latents")
+    page.set("steps", 3)
+    page.wait(lambda: "t = 3" in page.text("#responses"), "a response for each step")
+    assert page.elsewhere() == []
+    if "FBWRAP_SCREENSHOT" in os.environ:
+        page.set("seed", 0)
+        page.set("link0", 1)
+        page.set("strength", 1)
+        page.set("steps", 2)
+        time.sleep(3)
+        page.driver.save_screenshot(os.environ["FBWRAP_SCREENSHOT"])
+
+
+def test_a_reference_and_a_mask(page, tmp_path):
+    from selenium.webdriver import ActionChains
+
+    corrected, base = page.pixels("feedback"), page.pixels("base")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype("uint8")
+    Image.fromarray(noise).save(tmp_path / "reference.png")
+    page.open("refbox")
+    page.upload("reference", tmp_path / "reference.png")
+    page.wait(lambda: (page.pixels("feedback") != corrected).any(), "D looks at the reference")
+    page.one("#reference button[aria-label='Remove Image']").click()
+    page.wait(lambda: (page.pixels("feedback") == corrected).all(), "D looks at the sample again")
+    page.set("samples", 1)
+    page.wait(lambda: page.pixels("base").shape != base.shape, "one sample")
+    base, corrected = page.pixels("base"), page.pixels("feedback")
+    page.open("maskbox")
+    page.one("#fetch").click()
+    canvas = page.one("#mask canvas")
+    time.sleep(2)
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    left = -canvas.size["width"] // 5
+    paint = ActionChains(page.driver).move_to_element_with_offset(canvas, left, -40).click_and_hold()
+    for _ in range(8):
+        paint = paint.move_by_offset(0, 10)
+    paint.release().perform()
+
+    def painted():
+        now = page.pixels("feedback")
+        changed = (now != base).any(axis=2)
+        half = base.shape[1] // 2
+        return changed.any() and (now != corrected).any() and changed[:, :half].sum() > changed[:, half:].sum()
+
+    page.wait(painted, "corrections act on the left, where it was painted")
+
+
+def test_gallery_code_and_head(page, tmp_path):
+    page.set("strength", 0.5)
+    page.one("#show").click()
+    page.wait(lambda: len(page.driver.find_elements("css selector", "#gallery img")) >= 5, "five strengths")
+    page.one("#ascode").click()
+    page.wait(lambda: "loop.strength = 0.5" in page.text("#code"), "the setting as code")
+    page.one("#ashead").click()
+    link = page.one("#file a[href]").get_attribute("href")
+    with urllib.request.urlopen(link) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as archive:
+        config = json.loads(archive.read("config.json"))
+    assert config["strength"] == 0.5
+
+
+def test_a_picture_is_uploaded_for_super_resolution(driver, tmp_path):
+    import torch
+    from test_studio import sr_loop
+
+    loop = sr_loop()
+    torch.save(loop.generator.state_dict(), tmp_path / "g.pth")
+    loop.save_pretrained(tmp_path / "head", discriminator="none")
+    torch.save(loop.discriminator.state_dict(), tmp_path / "d.pth")
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "G = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 1, 1), nn.PixelShuffle(2))\n"
+        "D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 1, 3, 1, 1))\n"
+    )
+    nets = [
+        tmp_path / "head", "-g", f"{tmp_path / 'nets.py'}:G", "-d", f"{tmp_path / 'nets.py'}:D",
+        "--weights", tmp_path / "g.pth", "--critic-weights", tmp_path / "d.pth", "--value-range", "0", "1",
+    ]  # fmt: skip
+    page = Page(driver, *nets)
+    try:
+        page.wait(lambda: "Upload a picture" in page.text("#told"), "it asks for a picture")
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype("uint8")).save(tmp_path / "x.png")
+        page.upload("picture", tmp_path / "x.png")
+        page.one("#feedback img")
+        assert page.pixels("base").shape[1] / page.pixels("base").shape[0] == 60 / 40
+        page.set("strength", 0)
+        page.wait(lambda: (page.pixels("feedback") == page.pixels("base")).all(), "strength 0")
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        large = tmp_path / "large.png"
+        Image.new("RGB", (1400, 1400)).save(large)
+        page.one("#picture button[aria-label='Remove Image']").click()
+        time.sleep(1)
+        page.upload("picture", large)
+        page.wait(lambda: "Make it smaller" in page.driver.page_source, "too large a picture is refused in a sentence")
+    finally:
+        page.close()
+
+
+def test_a_port_that_is_in_use_is_said():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = [sys.executable, "-c", "from fbwrap.app.cli import main; main()", "ui", FOLDER / "head", *NETWORKS]
+        done = subprocess.run(
+            [*map(str, words), "--port", str(port)], capture_output=True, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_the_page(driver):
+    page = Page(driver, FOLDER / "head", *NETWORKS)
+    page.one("#feedback img")
+    page.close()
+    assert page.process.returncode in (0, 130)
+    assert Path(FOLDER / "head" / "config.json").exists()

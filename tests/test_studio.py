@@ -1,0 +1,128 @@
+"""What the interactive page shows, without a browser."""
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import Deconv, patch, stir
+from digits import loaded, pair
+from torch import nn
+
+import fbwrap
+from fbwrap import plots
+from fbwrap.app.studio import Setting, Studio
+from fbwrap.errors import SettingError
+
+
+@pytest.fixture
+def studio():
+    return Studio(loaded(), "examples/digits/head")
+
+
+def latents(n, seed):
+    return torch.randn(n, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_view_is_what_the_loop_makes(studio):
+    view = studio.view(Setting(seed=3, samples=2, strength=0.7, links=(1.0, 0.5), steps=2))
+    loop = studio.loop
+    with torch.no_grad(), loop.settings(strength={0: 1.0, 1: 0.5}, steps=2):
+        loop.strength = 0.7
+        wanted = loop(latents(2, 3))
+    first = plots.unit(wanted, (-1, 1))[0, 0].mul(255).round().byte().numpy()
+    scale = (view.feedback.shape[0] - 8) // 8
+    assert (view.feedback[4:-4:scale, 4 : 4 + 8 * scale : scale, 0] == first).all()
+    assert view.base.shape == view.feedback.shape == view.difference.shape
+    assert (view.base != view.feedback).any()
+    assert [told.split(":")[0] for _, told in view.responses] == ["t = 0", "t = 1", "t = 2"]
+    assert (loop.strength, loop.steps) == (1.0, 1), "as it was"
+
+
+def test_strength_zero_and_no_steps_change_nothing(studio):
+    for setting in (Setting(strength=0.0), Setting(steps=0), Setting(links=(0.0, 0.0))):
+        view = studio.view(setting)
+        assert (view.base == view.feedback).all()
+    assert not (studio.view(Setting(seed=1)).base == studio.view(Setting(seed=2)).base).all()
+
+
+def test_a_mask_lets_corrections_act_there_alone(studio):
+    mask = np.zeros((100, 100))
+    mask[:, :50] = 1
+    everywhere, left = studio.view(Setting(samples=1)), studio.view(Setting(samples=1, mask=mask))
+    nowhere = studio.view(Setting(samples=1, mask=np.zeros((100, 100))))
+    assert (nowhere.base == nowhere.feedback).all()
+    far = slice(-everywhere.base.shape[1] // 4, None)  # what two convolutions do not reach
+    assert (left.feedback[:, far] == left.base[:, far]).all()
+    assert (left.feedback != left.base).any()
+    assert (everywhere.feedback[:, far] != everywhere.base[:, far]).any()
+
+
+def test_a_reference_is_what_d_looks_at(studio):
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype("uint8")
+    one, other = studio.view(Setting()), studio.view(Setting(reference=image))
+    assert (one.base == other.base).all()
+    assert (one.feedback != other.feedback).any()
+
+
+def test_the_gallery_begins_with_the_base(studio):
+    found = studio.gallery(Setting(seed=5))
+    assert [name for _, name in found] == ["α = 0", "α = 0.25", "α = 0.5", "α = 0.75", "α = 1"]
+    assert (found[0][0] == studio.view(Setting(seed=5)).base).all()
+    assert (found[-1][0] == studio.view(Setting(seed=5)).feedback).all()
+
+
+def test_the_code_makes_the_same_samples(studio):
+    setting = Setting(seed=9, samples=3, strength=0.6, links=(0.5, 1.5), steps=2)
+    G, D = pair()
+    scope = {"G": G, "D": D}
+    from digits import FOLDER
+
+    exec(studio.code(setting).replace("'examples/digits/head'", repr(str(FOLDER / "head"))), scope)
+    row = studio._row(plots.pictures(scope["y"], (-1.0, 1.0)).detach())
+    assert (row == studio.view(setting).feedback).all()
+    assert "reference=reference, strength=mask" in studio.code(Setting(reference=np.zeros(1), mask=np.zeros(1)))
+
+
+def test_the_head_that_is_exported_has_the_setting(studio, tmp_path):
+    packed = studio.export(Setting(strength=0.6, links=(0.5, 1.5), steps=3))
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(tmp_path / "head")
+    again = fbwrap.from_pretrained(tmp_path / "head", *pair())
+    assert (again.strength, again.steps, again[0].strength, again[1].strength) == (0.6, 3, 0.5, 1.5)
+    assert (studio.loop.strength, studio.loop.steps, studio.loop[0].strength) == (1.0, 1, 1.0)
+
+
+def sr_loop():
+    torch.manual_seed(0)
+    G = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 1, 1), nn.PixelShuffle(2))
+    D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 1, 3, 1, 1))
+    return stir(fbwrap.attach(G.eval(), D.eval(), [("1", "1")], example=torch.rand(1, 3, 16, 16)))
+
+
+def test_pictures_are_uploaded_and_too_large_ones_refused():
+    studio = Studio(sr_loop(), span=(0.0, 1.0))
+    assert studio.takes_pictures
+    with pytest.raises(SettingError, match="upload one"):
+        studio.view(Setting())
+    picture = np.random.default_rng(0).integers(0, 255, (24, 40, 3)).astype("uint8")
+    view = studio.view(Setting(picture=picture))
+    assert view.base.shape[0] / view.base.shape[1] == 48 / 80
+    assert len(view.responses) == 2
+    with pytest.raises(SettingError, match="Make it smaller"):
+        studio.view(Setting(picture=np.zeros((2000, 2000, 3), dtype="uint8")))
+    with pytest.raises(SettingError, match="G refuses this input"):
+        torch.manual_seed(0)
+        odd = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.ReLU(), nn.Conv2d(4, 3, 9))
+        loop = stir(fbwrap.attach(odd, None, [fbwrap.Link("1", "image")], example=torch.rand(1, 3, 16, 16)))
+        Studio(loop).view(Setting(picture=picture[:4]))
+
+
+def test_a_head_with_the_beginning_of_d_shows_no_response(tmp_path):
+    torch.manual_seed(0)
+    G, D = Deconv().eval(), patch().eval()
+    loop = stir(fbwrap.attach(G, D, [("main.5", "0")], example=torch.randn(2, 6, 1, 1)))
+    loop.use_discriminator(stir(patch().eval()))
+    loop.save_pretrained(tmp_path / "head")
+    view = Studio(fbwrap.from_pretrained(tmp_path / "head", G, D)).view(Setting())
+    assert view.responses == []
