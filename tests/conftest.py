@@ -723,3 +723,26 @@ def put(tree, path, change):
         items[path[0]] = put(items[path[0]], path[1:], change)
         return type(tree)(items)
     return {**tree, path[0]: put(tree[path[0]], path[1:], change)}
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory):
+    """Chromium, for the tests of the page."""
+    from test_page import CHROMIUM, DRIVER, FLAGS, REQUIRED
+
+    if not REQUIRED:
+        pytest.importorskip("selenium")
+        pytest.importorskip("gradio")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    assert CHROMIUM, "FBWRAP_BROWSER=required, and there is no Chromium"
+    assert DRIVER, "FBWRAP_BROWSER=required, and there is no chromedriver"
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()

@@ -34,35 +34,14 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    if not REQUIRED:
-        pytest.importorskip("selenium")
-        pytest.importorskip("gradio")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    assert CHROMIUM, "FBWRAP_BROWSER=required, and there is no Chromium"
-    assert DRIVER, "FBWRAP_BROWSER=required, and there is no chromedriver"
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
 class Page:
     """One ``fbwrap ui`` in a process of its own, open in the browser."""
 
-    def __init__(self, driver, *words):
+    def __init__(self, driver, *words, cwd=None, **more):
         command = [sys.executable, "-c", "from fbwrap.app.cli import main; main()", "ui", *map(str, words)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": ""}
-        env.pop("GRADIO_TEMP_DIR")
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
         self.process = subprocess.Popen(
-            [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+            [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd
         )
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)

@@ -127,15 +127,26 @@ def _partners(given: dict[str, Any], targets: Tensor | None) -> None:
 
 def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
     where = given["real"]
-    held: sources.Source
     if not where.exists():
         raise SettingError(f"--real {where}: there is no such file or folder.")
     if any(path.suffix.lower() in sources.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
-        held = sources.Voxels(where, packed=given["packed"])
-    else:
-        held = sources.Images(where, given["size"], value_range=value_range(given))
-    real = torch.stack([held[i] for i in range(min(given["samples"], len(held)))])
-    return lambda y: space.distances(y, real)
+        cubes = sources.Voxels(where, packed=given["packed"])
+        real = _read(cubes, given["samples"])
+        return lambda y: space.distances(y, real)
+    cache: dict[int, Tensor] = {}
+
+    def measure(y: Tensor) -> dict[str, float]:
+        channels = y.shape[1]  # grey samples are compared with grey images
+        if channels not in cache:
+            held = sources.Images(where, given["size"], channels=channels, value_range=value_range(given))
+            cache[channels] = _read(held, given["samples"])
+        return space.distances(y, cache[channels])
+
+    return measure
+
+
+def _read(held: sources.Source, most: int) -> Tensor:
+    return torch.stack([held[i] for i in range(min(most, len(held)))])
 
 
 def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure:

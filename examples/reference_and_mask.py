@@ -1,0 +1,45 @@
+"""Steer feedback: let D look at another picture (AFL's feedback switching), or correct one half of the picture only.
+
+    python examples/reference_and_mask.py
+
+The pair and the head of examples/digits. Writes reference_and_mask.png; its rows: the base, feedback, feedback with D
+looking at a real digit, feedback in the left half alone.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import fbwrap
+from fbwrap.app.digits import Discriminator, Generator, data, latents
+
+FOLDER = Path(__file__).parent / "digits"
+
+
+@torch.no_grad()
+def main() -> None:
+    G, D = Generator().eval(), Discriminator().eval()
+    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
+    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    loop = fbwrap.from_pretrained(FOLDER / "head", G, D)
+    torch.manual_seed(1)
+    z, images = latents(8), data()[0]
+
+    base = loop.rollout(z, steps=0).output
+    feedback = loop(z)
+    switched = loop.rollout(z, reference=images[:8]).output  # D looks at real digits
+    left = torch.zeros(1, 1, 8, 8)
+    left[..., :4] = 1  # a strength that is a map: where corrections may act
+    half = loop.rollout(z, strength=left).output
+
+    rows = [F.pad(fbwrap.plots.pictures(each), (1, 1, 1, 1), value=1.0) for each in (base, feedback, switched, half)]
+    picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1).repeat_interleave(12, 1).repeat_interleave(12, 2)
+    from PIL import Image
+
+    Image.fromarray(picture.mul(255).byte().permute(1, 2, 0).numpy()).save("reference_and_mask.png")
+    print("reference_and_mask.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The README and the documentation: every snippet runs, every command of the tutorial, and the site builds."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from digits import FOLDER
+from fbwrap.recipes.networks import dcgan
+
+import fbwrap
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "heads", "faq", "cli"))]
+BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+NOT_ON_PAGES = {
+    "docs/design.md",
+    "docs/support.md",
+    "docs/cookbook.md",
+    "docs/tutorial.md",
+}  # tested elsewhere, or none
+
+
+def blocks(path):
+    return BLOCK.findall(path.read_text())
+
+
+def networks():
+    torch.manual_seed(0)
+    G, D = dcgan.Generator(16, 8, 32).eval(), dcgan.Discriminator(8, 32, "none").eval()
+    z = torch.randn(2, 16, 1, 1)
+    return {"G": G, "D": D, "z": z, "images": torch.rand(70, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
+            "latents": lambda n: torch.randn(n, 16, 1, 1), "somebody_elses_pipeline": lambda G: G(z)}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_snippet_runs(page, tmp_path, monkeypatch):
+    """In order, in one scope, with G, D, z, images and latents there."""
+    monkeypatch.chdir(tmp_path)
+    scope = networks()
+    for kind, code in blocks(page):
+        if kind == "python":
+            exec(compile(code, str(page), "exec"), scope)
+            continue
+        for line in code.strip().splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] == ["make"]:
+                assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            elif words[:1] == ["fbwrap"]:
+                shell(line, tmp_path)
+            else:
+                assert words[0] in ("pip", "git"), line
+
+
+def test_every_page_with_snippets_is_tested():
+    held = {path for path in ROOT.glob("docs/*.md") if any(kind == "python" for kind, _ in blocks(path))}
+    assert {str(path.relative_to(ROOT)) for path in held - set(PAGES)} <= NOT_ON_PAGES
+
+
+def shell(code, folder, **env):
+    program = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", code], cwd=folder, capture_output=True, text=True, check=False, timeout=600,
+        env={**os.environ, "PATH": program, "OMP_NUM_THREADS": "1", **env},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{code}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_tutorial_from_start_to_end(tmp_path, request):
+    """Each block in a process of its own; the Hub is one on this machine; the page is opened and a slider moved."""
+    pytest.importorskip("sklearn")
+    from hubserver import Hub
+
+    for file in FOLDER.glob("*.safetensors"):
+        shutil.copy(file, tmp_path)
+    hub = Hub()
+    env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    said = []
+    try:
+        for kind, code in blocks(ROOT / "docs" / "tutorial.md"):
+            if kind == "python":
+                (tmp_path / "block.py").write_text(code)
+                said.append(shell(f"{sys.executable} block.py", tmp_path, **env))
+            elif code.startswith("fbwrap ui"):
+                open_the_page(code, tmp_path, env, request)
+            else:
+                said.append(shell(code, tmp_path, **env))
+        files = hub.repos["me/digits-feedback"].at("main")[1]
+    finally:
+        hub.close()
+    text = "\n".join(said)
+    assert "generator: dcgan: linear, then convolutions" in text
+    assert "what D sees" in text
+    assert len(list((tmp_path / "samples").glob("0*.png"))) == 16
+    card = files["README.md"].decode()
+    assert "name: frechet[fbwrap.app.digits:Classifier]" in card
+    assert {"config.json", "feedback.safetensors", "discriminator.safetensors", "strength.png", "eval.png"} <= set(
+        files
+    )
+    rows = (tmp_path / "head" / "studies" / "eval.csv").read_text().splitlines()
+    column = rows[0].split(",").index("frechet[fbwrap.app.digits:Classifier]")
+    base, corrected = (float(row.split(",")[column]) for row in (rows[1], rows[-1]))
+    assert corrected < 0.8 * base, "the tutorial's head is worth having"
+
+
+def open_the_page(code, folder, env, request):
+    from test_page import CHROMIUM, DRIVER, REQUIRED, Page
+
+    if not (CHROMIUM and DRIVER) and not REQUIRED:
+        return  # the tests of the page say that they are skipped
+    driver = request.getfixturevalue("driver")
+    words = shell(code.replace("fbwrap ui", "echo"), folder, **env).split()
+    page = Page(driver, *words, cwd=folder, **env)
+    try:
+        base = page.pixels("base")
+        page.slide("strength", 0.0)
+        page.wait(lambda: (page.pixels("feedback") == base).all(), "at strength 0 the base is left")
+    finally:
+        page.close()
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = {str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("index.html")}
+    assert {"index.html", "tutorial/index.html", "api/core/index.html"} <= pages
+    text = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
+    assert "push_to_hub" in text
+    for path in (tmp_path / "site").rglob("*.html"):
+        outside = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', path.read_text())
+        assert not outside, f"{path} asks another host for {outside}"
+
+
+def test_the_figures_are_those_that_the_script_draws(tmp_path):
+    pytest.importorskip("matplotlib")
+    shutil.copy(ROOT / "docs" / "figures" / "draw.py", tmp_path)
+    subprocess.run([sys.executable, "draw.py"], cwd=tmp_path, check=True)
+    assert {path.name for path in tmp_path.glob("*.svg")} == {p.name for p in (ROOT / "docs" / "figures").glob("*.svg")}
+
+
+def test_the_table_of_commands_is_whole():
+    from fbwrap.app.cli import app
+
+    told = set(re.findall(r"^\| `fbwrap (\w+)", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE))
+    from typer.main import get_command
+
+    assert told == set(get_command(app).commands)
