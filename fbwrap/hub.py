@@ -13,17 +13,21 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
+from . import plots
 from .bases import load_generator, pinned, repo_of
 from .card import FIELDS, card
 from .errors import HeadError, SettingError
 from .fetching import MOST_BYTES, REPO, again, check_id, fetched, told
 from .head import from_folder, save_pretrained
 from .headfiles import CONFIG, DISCRIMINATOR, MOST_CONFIG_BYTES, config_of, stored
+from .inputs import drawn, span_of, takes_pictures
 from .loop import FeedbackLoop
 
 logger = logging.getLogger("fbwrap")
@@ -43,6 +47,7 @@ def push_to_hub(
     create_pr: bool = False,
     dtype: Literal["fp16", "bf16"] | None = None,
     discriminator: Any = "auto",
+    pictures: Sequence[str | os.PathLike[str]] | Literal["auto"] = "auto",
     **about: Any,
 ) -> str:
     """Write a head to the Hub, in one commit; the repository is made if need be.
@@ -52,7 +57,9 @@ def push_to_hub(
         private, token, revision, commit_message, create_pr: as of ``huggingface_hub.HfApi.create_commit``; a branch
             that is not there is made.
         dtype, discriminator: as of ``save_pretrained``.
-        about: for the model card, as of :func:`push_folder`.
+        pictures: files for the card; ``"auto"``: four samples without feedback, with, and over strengths, if G makes
+            pictures of noise and matplotlib is there.
+        about: more for the card, as of :func:`push_folder`.
 
     Returns:
         The address of the commit, or of the pull request.
@@ -64,8 +71,27 @@ def push_to_hub(
     how: dict[str, Any] = {"private": private, "token": token, "revision": revision}
     check_id(repo_id)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(loop, temporary, dtype=dtype, discriminator=discriminator)
-        return push_folder(folder, repo_id, create_pr=create_pr, commit_message=commit_message, **how, **about)
+        folder = save_pretrained(loop, Path(temporary) / "head", dtype=dtype, discriminator=discriminator)
+        files = _pictures(loop, Path(temporary)) if pictures == "auto" else pictures
+        return push_folder(
+            folder, repo_id, pictures=files, create_pr=create_pr, commit_message=commit_message, **how, **about
+        )
+
+
+@torch.no_grad()
+def _pictures(loop: FeedbackLoop, folder: Path) -> list[Path]:
+    """What the head does to four samples of noise; nothing where that cannot be shown."""
+    args, _ = loop.facts["example"]
+    output = loop.traces[0].sample_shape
+    if takes_pictures(args) or len(output) != 4 or output[1] not in (1, 3) or find_spec("matplotlib") is None:
+        return []
+    inputs, named = drawn(loop, 4, seed=0)
+    span = span_of(loop)
+    before, after = loop.rollout(*inputs, steps=0, **named).output, loop(*inputs, **named)
+    return [
+        plots.save(plots.difference(before, after, span), folder / "difference.png", loop, seed=0),
+        plots.save(plots.strengths(loop, *inputs, value_range=span, **named), folder / "strengths.png", seed=0),
+    ]
 
 
 def push_folder(

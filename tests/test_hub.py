@@ -60,7 +60,11 @@ def test_there_and_back(hub, nets, caplog):
     head = repo.refs["main"]
     assert address == f"{hub.url}/me/head/commit/{head}"
     assert len(repo.commits) == 2, "the empty one, and one commit for all files"
-    assert set(repo.commits[head]) == {"README.md", "config.json", "feedback.safetensors", "discriminator.safetensors"}
+    pictures = {"difference.png", "strengths.png"}
+    assert set(repo.commits[head]) == {
+        "README.md", "config.json", "feedback.safetensors", "discriminator.safetensors", *pictures,
+    }  # fmt: skip
+    assert all(f"]({name})" in repo.commits[head]["README.md"].decode() for name in pictures)
     assert torch.equal(again(Z), loop(Z))
     assert (again.strength, again.steps) == (0.5, 2)
     assert f"commit {head}" in caplog.text

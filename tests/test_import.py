@@ -11,7 +11,7 @@ ORDER = [
     "critic", "settings", "links", "pairing", "plan", "surroundings", "corrections", "fingerprint", "observer",
     "proof", "rollout", "export", "hosting", "loop", "table", "spec", "weights", "adapter", "plugins",
     "fetching", "bases", "recognise",
-    "resolve", "attach", "example", "headfiles", "head", "card", "hub", "plots",
+    "resolve", "attach", "example", "headfiles", "head", "card", "inputs", "plots", "hub",
 ]  # fmt: skip
 
 

@@ -1,46 +1,20 @@
-"""Inputs for a loop's G when nobody writes code: noise like its example, or a picture from a file.
+"""Inputs of a loop's G as the command line and the page have them: the head's latents, pictures from files.
 
 Example:
-    >>> import torch
-    >>> latent_shape((torch.zeros(2, 100, 1, 1),))
-    (100, 1, 1)
+    >>> list(pictures_of(Path("photos")))                                            # doctest: +SKIP
+    [PosixPath('photos/a.png')]
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from fbwrap.errors import SettingError
+from fbwrap.inputs import latent_shape, takes_pictures
 from fbwrap.loop import FeedbackLoop
 from fbwrap.probe import device_of
-from fbwrap.trees import map_tensors, tensors
-
-SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
-
-
-def latent_shape(args: tuple[Any, ...]) -> tuple[int, ...] | None:
-    """The shape of one latent, where G's first input is one; None where it is a picture or something else."""
-    if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point() or takes_pictures(args):
-        return None
-    return tuple(args[0].shape[1:])
-
-
-def takes_pictures(args: tuple[Any, ...]) -> bool:
-    """Whether G's first input is a picture, grey or RGB."""
-    first = args[0] if args else None
-    if not isinstance(first, Tensor):
-        return False
-    return first.dim() == 4 and first.shape[1] in (1, 3) and min(first.shape[2:]) >= SMALLEST
-
-
-def span_of(loop: FeedbackLoop) -> tuple[float, float]:
-    """What is black and white in G's samples: what its adapter knew, else -1 and 1."""
-    known = (loop.facts.get("adapter") or {}).get("value_range") or (-1.0, 1.0)
-    return float(known[0]), float(known[1])
 
 
 def latent_of_head(loop: FeedbackLoop) -> str:
@@ -53,24 +27,6 @@ def latent_of_head(loop: FeedbackLoop) -> str:
             "its inputs are."
         )
     return "x".join(map(str, shape))
-
-
-def drawn(loop: FeedbackLoop, count: int, seed: int, label: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs like the head's example, for ``count`` samples: seeded normal noise; whole numbers are the label."""
-    example = loop.facts["example"]
-    rows = next((len(tensor) for _, tensor in tensors(example) if tensor.dim()), 1)
-    dice, device = torch.Generator().manual_seed(seed), device_of(loop.generator)
-
-    def fresh(tensor: Tensor) -> Tensor:
-        if not tensor.dim() or len(tensor) != rows:
-            return tensor.to(device)
-        shape = (count, *tensor.shape[1:])
-        if tensor.is_floating_point():
-            return torch.randn(shape, generator=dice).to(device=device, dtype=tensor.dtype)
-        return torch.full(shape, label, dtype=tensor.dtype, device=device)
-
-    args, kwargs = map_tensors(fresh, example)
-    return args, kwargs
 
 
 def pictures_of(where: Path) -> Iterator[Path]:

@@ -101,7 +101,7 @@ def build(studio: Studio) -> Any:
                 code = gr.Code(language="python", label="code", elem_id="code")
                 file = gr.File(label="head", elem_id="file")
 
-        controls = [strength, steps, seed, samples, label, picture, reference, mask, *links]
+        controls: list[Any] = [strength, steps, seed, samples, label, picture, reference, mask, *links]
 
         def setting(*values: Any) -> Setting:
             alpha, t, number, many, kind, image, seen, painted, *alphas = values

@@ -16,9 +16,10 @@ from torch import Tensor
 from fbwrap import plots
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
+from fbwrap.inputs import drawn, takes_pictures
 from fbwrap.loop import FeedbackLoop
 
-from .inputs import drawn, picture, pictures_of, takes_pictures
+from .inputs import picture, pictures_of
 
 BATCH = 16
 
@@ -45,7 +46,7 @@ def sample(
     """Samples of noise, or of pictures: PNG where they are pictures, else ``samples.safetensors``; ``overview.png``.
 
     Args:
-        count, seed, label: of noise; see :func:`fbwrap.app.inputs.drawn`.
+        count, seed, label: of noise; see :func:`fbwrap.inputs.drawn`.
         source: a picture or a folder of them, if G takes pictures.
         span: what is black and white in G's samples (and inputs).
     """
@@ -56,7 +57,7 @@ def sample(
         raise SettingError("This head's G takes no pictures: leave out --input.")
     if source is None and takes_pictures(args):
         raise SettingError("This head's G takes pictures: pass --input, a picture or a folder of them.")
-    noted = {"seed": seed, "strength": loop.strength, "steps": loop.steps}
+    noted: dict[str, Any] = {"seed": seed, "strength": loop.strength, "steps": loop.steps}
     files: list[Path] = []
     first: Any = None
     held: list[Tensor] = []

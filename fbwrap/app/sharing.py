@@ -54,7 +54,8 @@ def sample(
 
     Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
     """
-    from .inputs import span_of
+    from fbwrap.inputs import span_of
+
     from .sample import sample as run
 
     given = locals()

@@ -26,10 +26,9 @@ from torch import Tensor
 from fbwrap import plots
 from fbwrap.critic import image_of
 from fbwrap.errors import FbwrapError, HeadError, SettingError
+from fbwrap.inputs import drawn, span_of, takes_pictures
 from fbwrap.loop import FeedbackLoop
 from fbwrap.trees import tensors
-
-from .inputs import drawn, span_of, takes_pictures
 
 GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
@@ -166,7 +165,7 @@ class Studio:
         Raises:
             HeadError: it cannot be written.
         """
-        links = dict(enumerate(setting.links[: len(self.names)]))
+        links: dict[str | int, Any] = dict(enumerate(setting.links[: len(self.names)]))
         try:
             folder = Path(tempfile.mkdtemp(prefix="fbwrap-"))
             with self._lock, self.loop.settings(strength=links, steps=setting.steps):
