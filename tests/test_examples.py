@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SMALL = {"train_a_head": ["--steps", "20"], "own_module": ["--steps", "20"], "super_resolution": ["--steps", "6"],
-         "voxels": ["--steps", "4"]}  # fmt: skip
+SMALL = {"train_a_head": ["--steps", "20"], "own_module": ["--steps", "20"], "upscale": ["--steps", "6"],
+         "cubes": ["--steps", "4"]}  # fmt: skip
 NOT_ALONE = {"networks": "what another example imports", "pretrained_mnist": "wants data: run by test_real.py"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
@@ -24,6 +24,6 @@ def test_example(name, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     text = (EXAMPLES / f"{name}.py").read_text().split('"""')[1]
-    promised = re.findall(r"(?:Writes|writes|and) (\w+\.(?:png|gif))", text)
+    promised = re.findall(r"(?:Writes|and)\s(\w+\.(?:png|gif))", text)
     assert all((tmp_path / file).stat().st_size > 500 for file in promised)
     assert promised or name == "by_name"

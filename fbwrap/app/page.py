@@ -9,7 +9,9 @@ The page is served to this machine alone, and asks nothing of any other.
 import errno
 import os
 import random
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +30,7 @@ def serve(
     port: int,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C (or SIGTERM).
 
     Args:
         port: 0 for any that is free.
@@ -43,10 +45,15 @@ def serve(
         server_name="127.0.0.1", server_port=port or _any_port(), share=False, quiet=True, prevent_thread_lock=True,
         inbrowser=False, ssr_mode=False, theme=theme(), footer_links=[],
     )  # fmt: skip
+    done = threading.Event()
+    before = {each: signal.signal(each, lambda *_: done.set()) for each in (signal.SIGINT, signal.SIGTERM)}
     ready(address)
     try:
-        page.block_thread()
+        while not done.wait(0.5):
+            pass
     finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
         page.close(verbose=False)
 
 

@@ -1,9 +1,9 @@
 """Feedback in a super-resolution network (AFL §4.4), all of it small enough for half a minute on one core.
 
-    python examples/super_resolution.py [--steps 400]
+    python examples/upscale.py [--steps 400]
 
 An RRDBNet of two blocks learns x4 from patches of scikit-learn's two photographs by L1; a patch discriminator and two
-dual modules then learn with G frozen, relativistic loss and L1. Writes super_resolution.png: bicubic, G, and G
+dual modules then learn with G frozen, relativistic loss and L1. Writes upscale.png: bicubic, G, and G
 with feedback. It shows how it is done, not what it can do: that is in docs/results.
 """
 
@@ -64,8 +64,8 @@ def main() -> None:
     from PIL import Image
 
     picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    Image.fromarray(picture.mul(255).byte().permute(1, 2, 0).numpy()).save("super_resolution.png")
-    print("super_resolution.png: bicubic, G, G with feedback, the photograph")
+    Image.fromarray(picture.mul(255).byte().permute(1, 2, 0).numpy()).save("upscale.png")
+    print("upscale.png: bicubic, G, G with feedback, the photograph")
 
 
 if __name__ == "__main__":

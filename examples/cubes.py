@@ -1,9 +1,9 @@
 """FAL on voxels: G, D and an adaptive spatial transform learn together, T = 3.
 
-    python examples/voxels.py [--steps 250]
+    python examples/cubes.py [--steps 250]
 
-Cubes of 16x16x16 that hold a random box; half a minute on one core. Writes voxels.png (a view and slices of the last
-step's cubes) and voxels.gif (the steps one after the other). 250 steps are the beginning of a training.
+Cubes of 16x16x16 that hold a random box; half a minute on one core. Writes cubes.png (a view and slices of the last
+step's cubes) and cubes.gif (the steps one after the other). 250 steps are the beginning of a training.
 """
 
 import argparse
@@ -43,8 +43,8 @@ def main() -> None:
     G.eval()
     with torch.no_grad():
         rollout = loop.rollout(latents(3))
-    print(fbwrap.plots.save(fbwrap.plots.voxels(rollout.output), "voxels.png", loop))
-    print(fbwrap.plots.animation(rollout, "voxels.gif", value_range=(0.0, 1.0), scale=8))
+    print(fbwrap.plots.save(fbwrap.plots.voxels(rollout.output), "cubes.png", loop))
+    print(fbwrap.plots.animation(rollout, "cubes.gif", value_range=(0.0, 1.0), scale=8))
 
 
 if __name__ == "__main__":
