@@ -149,13 +149,12 @@ def test_sliders_move_pictures(page):
     page.one("#again").click()
     page.wait(lambda: (page.pixels("base") != base).any(), "new latents")
     page.set("steps", 3)
-    page.wait(lambda: "t = 3" in page.text("#responses"), "a response for each step")
+    page.wait(lambda: "t = 3" in page.text("#answered"), "a response for each step")
     assert page.elsewhere() == []
     if "FBWRAP_SCREENSHOT" in os.environ:
-        page.set("seed", 0)
-        page.set("link0", 1)
-        page.set("strength", 1)
-        page.set("steps", 2)
+        page.one("#keep input").click()
+        for name, value in (("link0", 1), ("strength", 1), ("steps", 2), ("seed", 0)):
+            page.set(name, value)
         time.sleep(3)
         page.driver.save_screenshot(os.environ["FBWRAP_SCREENSHOT"])
 
@@ -197,7 +196,8 @@ def test_a_reference_and_a_mask(page, tmp_path):
 def test_gallery_code_and_head(page, tmp_path):
     page.set("strength", 0.5)
     page.one("#show").click()
-    page.wait(lambda: len(page.driver.find_elements("css selector", "#gallery img")) >= 5, "five strengths")
+    page.wait(lambda: page.pixels("gallery").shape[0] == 5 * page.pixels("base").shape[0], "five strengths")
+    assert "α = 0.25" in page.text("#strengths")
     page.one("#ascode").click()
     page.wait(lambda: "loop.strength = 0.5" in page.text("#code"), "the setting as code")
     page.one("#ashead").click()

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fbwrap.errors import FbwrapError, SettingError
@@ -63,14 +64,16 @@ def build(studio: Studio) -> Any:
     import gradio as gr
 
     start = studio.start()
-    with gr.Blocks(title=f"fbwrap · {studio.head}", analytics_enabled=False) as page:
-        gr.Markdown(f"## {studio.head}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here.")
+    folder = Path(studio.head)
+    name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else studio.head
+    with gr.Blocks(title=f"fbwrap · {name}", analytics_enabled=False) as page:
+        gr.Markdown(f"## {name}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here.")
         with gr.Row():
             with gr.Column(scale=1):
                 strength = gr.Slider(0, 2, start.strength, step=0.05, label="strength α of all", elem_id="strength")
                 links = [
-                    gr.Slider(0, 2, alpha, step=0.05, label=f"α of {name}", elem_id=f"link{i}")
-                    for i, (name, alpha) in enumerate(zip(studio.names, start.links, strict=True))
+                    gr.Slider(0, 2, alpha, step=0.05, label=f"α of {target}", elem_id=f"link{i}")
+                    for i, (target, alpha) in enumerate(zip(studio.names, start.links, strict=True))
                 ]
                 steps = gr.Slider(0, MOST_STEPS, start.steps, step=1, label="steps T", elem_id="steps")
                 latent = not studio.takes_pictures
@@ -94,14 +97,16 @@ def build(studio: Studio) -> Any:
                 base = gr.Image(label="base", format="png", elem_id="base", interactive=False)
                 feedback = gr.Image(label="with feedback", format="png", elem_id="feedback", interactive=False)
                 difference = gr.Image(label="difference", format="png", elem_id="difference", interactive=False)
-                answers = gr.Gallery(
-                    label="D's response over each step: red is fake",
-                    columns=2,
-                    object_fit="contain",
+                answers = gr.Image(
+                    label="D's response, a row a step: red is fake",
+                    format="png",
                     elem_id="responses",
+                    interactive=False,
                 )
+                answered = gr.Markdown(elem_id="answered")
                 show = gr.Button("Gallery over strengths", elem_id="show")
-                gallery = gr.Gallery(label="over strengths", columns=3, object_fit="contain", elem_id="gallery")
+                gallery = gr.Image(label="a row a strength", format="png", elem_id="gallery", interactive=False)
+                strengths = gr.Markdown(elem_id="strengths")
                 with gr.Row():
                     as_code = gr.Button("This setting as code", elem_id="ascode")
                     as_head = gr.Button("This setting as a head", elem_id="ashead")
@@ -130,11 +135,11 @@ def build(studio: Studio) -> Any:
 
         def shown(now: Setting) -> Any:
             if studio.takes_pictures and now.picture is None:
-                return None, None, None, [], "Upload a picture."
+                return None, None, None, None, "", "Upload a picture."
             view = studio.view(now)
-            return view.base, view.feedback, view.difference, view.responses, view.told
+            return view.base, view.feedback, view.difference, *_stacked(view.responses), view.told
 
-        views = [base, feedback, difference, answers, told]
+        views = [base, feedback, difference, answers, answered, told]
         for control in controls:
             control.change(
                 told_of(shown), controls, views, show_progress="hidden", trigger_mode="always_last", queue=True
@@ -147,7 +152,7 @@ def build(studio: Studio) -> Any:
         again.click(lambda: random.randrange(1 << 20), None, seed)  # noqa: S311
         for control in (strength, steps, *links):
             control.release(fresh, [keep, seed], seed, show_progress="hidden")
-        show.click(told_of(studio.gallery), controls, gallery)
+        show.click(told_of(lambda now: _stacked(studio.gallery(now))), controls, [gallery, strengths])
         as_code.click(told_of(studio.code), controls, code)
         as_head.click(told_of(lambda now: str(studio.export(now))), controls, file)
         fetch.click(told_of(studio.canvas), controls, mask)
@@ -159,6 +164,13 @@ def theme() -> Any:
     import gradio as gr
 
     return gr.themes.Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def _stacked(rows: list[tuple[Any, str]]) -> tuple[Any, str]:
+    """Rows of samples as one picture, and their names from the top."""
+    import numpy as np
+
+    return (np.concatenate([picture for picture, _ in rows]) if rows else None), " · ".join(name for _, name in rows)
 
 
 def _painted(value: Any) -> Any:
