@@ -480,3 +480,21 @@ def test_wrong_use_ends_in_one_sentence_and_nothing_is_half_written(words, sente
     assert re.search(sentence, done.output), done.output
     assert "Traceback" not in done.output
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_models_are_named_by_paths_with_spaces_letters_and_drives(tmp_path):
+    from fbwrap.app.models import _SPEC, load_model
+
+    folder = tmp_path / "schöne Netze"
+    folder.mkdir()
+    (folder / "nets v1.py").write_text("from torch import nn\nG = nn.Linear(2, 3)\n")
+    assert load_model(f"{folder / 'nets v1.py'}:G").out_features == 3
+    for spec, where, call in (
+        (r"C:\nets\gan.py:G(1)", r"C:\nets\gan.py", "G(1)"),
+        ("C:/nets/gan.py:G", "C:/nets/gan.py", "G"),
+        ("nets.gan:G(name='a:b')", "nets.gan", "G(name='a:b')"),
+    ):
+        found = _SPEC.fullmatch(spec)
+        assert (found["where"], found["call"]) == (where, call)
+    with pytest.raises(fbwrap.FbwrapError, match="names no model"):
+        load_model("nets.gan")

@@ -10,6 +10,7 @@ Only what the user names is imported; arguments are literals.
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from fbwrap.errors import SettingError
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 
+_SPEC = re.compile(r"(?P<where>(?:[A-Za-z]:[\\/])?[^:]+):(?P<call>.*)", re.DOTALL)  # C:\nets.py:G too
+
 
 def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.Module:
     """The model that ``spec`` names, in eval mode, with the weights of a file.
@@ -29,10 +32,11 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
         SettingError: no such module, class or arguments.
         WeightsError: the file does not fit.
     """
-    where, colon, call = spec.partition(":")
-    if not colon:
+    found_spec = _SPEC.fullmatch(spec)
+    if found_spec is None:
         raise SettingError(f"{spec!r} names no model. Write package.module:Class(args), file.py:Class(args), or "
                            "spandrel:FILE for a super-resolution checkpoint.")  # fmt: skip
+    where, call = found_spec["where"], found_spec["call"]
     if where in ("spandrel", "diffusers"):
         model, _ = load_generator(spec)
     else:
@@ -63,7 +67,7 @@ def generator_of(spec: str, weights: str | os.PathLike[str] | None = None) -> nn
 def _imported(where: str) -> Any:
     """A module by its dotted name (the working folder counts), or by its file."""
     try:
-        if where.endswith(".py") or os.sep in where:
+        if where.endswith(".py") or "/" in where or os.sep in where:
             path = Path(where).resolve()
             if not path.is_file():
                 raise SettingError(f"There is no file {where}.")
