@@ -25,7 +25,8 @@ types: $(VENV)/.done
 browser:
 	@command -v chromium chromium-browser google-chrome >/dev/null && command -v chromedriver >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null \
+		|| echo "Chromium could not be installed: the tests of the page are skipped"; \
 	else echo "no Chromium and chromedriver: the tests of the page are skipped"; fi
 
 $(VENV)/.done: setup.cfg pyproject.toml constraints.txt

@@ -42,16 +42,21 @@ def load(path: str) -> nn.Module:
     try:
         config = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
         name = config["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} holds no {CONFIG} that names a class of diffusers: {error}.") from error
     if name not in CLASSES or "quantization_config" in config:
         raise WeightsError(
             f"{path} holds {str(name)[:60]!r}: by name, only {', '.join(CLASSES)} are read, unquantized."
         )
     try:
-        model = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise WeightsError(f"The {name} in {path} cannot be read: {error}") from error
+        model, found = getattr(diffusers, name).from_pretrained(
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # a config, perhaps a stranger's, can fail in any way
+        raise WeightsError(f"The {name} in {path} cannot be read: {type(error).__name__}: {error}") from error
+    if found["missing_keys"] or found["mismatched_keys"]:
+        wrong = [*found["missing_keys"], *found["mismatched_keys"]]
+        raise WeightsError(f"The weights in {path} are not those of its {name}: {wrong[0]} is missing or does not fit.")
     network: nn.Module = model
     return network.eval()
 

@@ -28,6 +28,10 @@ def load(path: str) -> nn.Module:
         model = spandrel.ModelLoader().load_from_state_dict(_state(read_weights(path))).model
     except spandrel.UnsupportedModelError as error:
         raise WeightsError(f"spandrel does not know the network in {path}: {error}") from error
+    except (WeightsError, OSError):
+        raise
+    except Exception as error:  # a file, perhaps a stranger's, can fail in any way
+        raise WeightsError(f"The network in {path} cannot be made: {type(error).__name__}: {error}") from error
     network: nn.Module = model
     return network.eval()
 

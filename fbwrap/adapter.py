@@ -248,7 +248,8 @@ class Adapter:
             ``bare`` its weights are about to be loaded. ``critic.reproducible`` says whether it is the same each time.
         load: for generators by name, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
         files: for those on the Hub, ``"NAME:user/name/INSIDE"``: ``f(INSIDE)`` says which files it wants of that
-            repository, safetensors and JSON alone; ``load`` then gets the path of INSIDE on disk.
+            repository, safetensors and ``config.json`` alone, the weights last; ``load`` then gets INSIDE's path on
+            disk.
     """
 
     name: str

@@ -18,14 +18,13 @@ from typing import Any
 from torch import nn
 
 from .errors import SettingError
-from .fetching import MOST_BYTES, check_id, fetched, told
+from .fetching import MOST_BYTES, MOST_CONFIG_BYTES, check_id, fetched, told
 from .plugins import adapters
 
 logger = logging.getLogger("fbwrap")
 
 _ON_HUB = re.compile(r"(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w.-]+))?")
 _PINNED = re.compile(r"\w+:\w[\w.-]*/\w[\w.-]*(?:/\w[\w.-]*)*@[0-9a-f]{40}")
-_SAFE = (".safetensors", ".json")
 
 
 def pinned(name: Any) -> bool:
@@ -62,20 +61,25 @@ def load_generator(name: str, *, max_bytes: int = MOST_BYTES, **how: Any) -> tup
         return adapter.load(where), None
     repo, inside, revision = found[1], found[2].removeprefix("/"), found[3]
     files = adapter.files(inside)
-    if wrong := [file for file in files if not file.endswith(_SAFE)]:
+    if not files[-1].endswith(".safetensors") or not all(map(_is_safe, files)):
         raise SettingError(
-            f"{name}: there is no such file here, and {wrong[0] or repo} on the Hub is not safetensors, the only "
+            f"{name}: there is no such file here, and {files[-1] or repo} on the Hub is not safetensors, the only "
             "weights that are fetched: others can run code when they are read. Download it, and pass its path, if you "
             "trust it."
         )
     check_id(repo)
     with told(repo):
         for file in files:
-            path, revision = fetched(repo, file, revision, max_bytes, **how)
+            most = max_bytes if file.endswith(".safetensors") else min(max_bytes, MOST_CONFIG_BYTES)
+            path, revision = fetched(repo, file, revision, most, **how)
     folder = path.parents[files[-1].count("/")]
     exact = f"{which}:{repo}{found[2]}@{revision}"
     logger.info("The generator: %s.", exact)
     return adapter.load(str(folder / inside)), exact
+
+
+def _is_safe(file: str) -> bool:
+    return file.endswith(".safetensors") or file.rsplit("/", 1)[-1] == "config.json"
 
 
 def held(generator: Any) -> tuple[Any, str | None]:

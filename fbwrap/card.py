@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from .example import code_of_example
+
 FIELDS = ("name", "value", "dataset")
 
 
@@ -102,37 +104,15 @@ def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) 
     else:
         lines = [f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if wanted else "")]
         lines += [f'loop = fbwrap.from_pretrained("{repo_id}", G{", D" if wanted else ""}{asked})']
-    inputs = _inputs(config.get("example"))
+    inputs = code_of_example(config.get("example"))
     if inputs:
         return ["import torch", *lines, f"y = loop({inputs})  # takes and returns what G does"]
     return [*lines, "y = loop(x)  # takes and returns what G does"]
 
 
-def _inputs(example: Any) -> str | None:
-    """Noise like the inputs that the head was made with, as code; None where they are not tensors alone."""
-    try:
-        positional, (named,) = example[0], [each["mapping"] for each in example[1:]]
-        parts = [("", one) for one in positional] + [(f"{key}=", one) for key, one in named.items()]
-        if any(sign and not sign[:-1].isidentifier() for sign, _ in parts):
-            return None
-        return ", ".join(sign + _noise(one["shape"], str(one["dtype"])) for sign, one in parts) or None
-    except (KeyError, TypeError, ValueError, IndexError):
-        return None
-
-
-def _noise(shape: Any, dtype: str) -> str:
-    if not shape or any(type(side) is not int for side in shape):
-        raise ValueError(shape)
-    made = "randn" if dtype.startswith(("float", "bfloat")) else "zeros"
-    kind = "" if dtype == "float32" else f", dtype=torch.{dtype}"
-    if not dtype.isidentifier():
-        raise ValueError(dtype)
-    return f"torch.{made}({', '.join(map(str, shape))}{kind})"
-
-
 def plain(text: Any) -> str:
     """Text from a config or from elsewhere as words on one line: no fence, no table, no HTML, no link of its own."""
-    return " ".join(str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).split())[:200]
+    return " ".join(str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).replace("](", "] (").split())[:200]
 
 
 def _class(facts: Any) -> str | None:
@@ -150,6 +130,7 @@ def _asked(config: Mapping[str, Any]) -> list[str]:
         found.append("critic_input=your_function")
     if config.get("own_response"):
         found.append("response=your_function")
-    if own := [str(link["module"].get("kind")) for link in config["links"] if link.get("own_module")]:
-        found.append("modules={" + ", ".join(f'"{plain(name)}": YourClass' for name in own) + "}")
+    own = [str(link["module"].get("kind")) for link in config["links"] if link.get("own_module")]
+    if named := [name for name in own if name.isidentifier()]:
+        found.append("modules={" + ", ".join(f'"{name}": YourClass' for name in named) + "}")
     return found

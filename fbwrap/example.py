@@ -41,10 +41,25 @@ def spec_of_example(value: Any) -> Any:
 
 def example_of_spec(spec: Any, device: torch.device) -> Any:
     """An example like the one that a spec describes: seeded noise, or zeros for whole numbers."""
+    if _numbers(spec) > _MOST_NUMBERS:
+        raise HeadError("The head asks for an example larger than any head's. Pass example=.")
+    return _made(spec, device)
+
+
+def _numbers(spec: Any) -> int:
+    """How many numbers an example has."""
     if isinstance(spec, list):
-        return tuple(example_of_spec(item, device) for item in spec)
+        return sum(map(_numbers, spec))
     if "mapping" in spec:
-        return {key: example_of_spec(item, device) for key, item in spec["mapping"].items()}
+        return sum(map(_numbers, spec["mapping"].values()))
+    return math.prod(spec["shape"]) if "shape" in spec else 0
+
+
+def _made(spec: Any, device: torch.device) -> Any:
+    if isinstance(spec, list):
+        return tuple(_made(item, device) for item in spec)
+    if "mapping" in spec:
+        return {key: _made(item, device) for key, item in spec["mapping"].items()}
     if "value" in spec:
         return spec["value"]
     if "opaque" in spec:
@@ -53,9 +68,59 @@ def example_of_spec(spec: Any, device: torch.device) -> Any:
             "example= to from_pretrained."
         )
     dtype = _DTYPES[spec["dtype"]]
-    if math.prod(spec["shape"]) > _MOST_NUMBERS:
-        raise HeadError(f"The head asks for an example of {spec['shape']}, larger than any head's. Pass example=.")
     if dtype.is_floating_point:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(spec["shape"], generator=generator).to(device=device, dtype=dtype)
     return torch.zeros(spec["shape"], dtype=dtype, device=device)
+
+
+def code_of_example(spec: Any, rows: int | None = None, dice: str = "", label: int = 0) -> str | None:
+    """Inputs like those of an example, ``[positional, {"mapping": named}]``, as the arguments of a call in Python.
+
+    Args:
+        rows: samples, in place of the example's.
+        dice: a name of a ``torch.Generator`` in the code.
+        label: what whole numbers are.
+
+    Returns:
+        Code that makes seeded noise and calls nothing but torch; None where an input cannot be written so.
+    """
+    try:
+        positional, named = spec[0], spec[1]["mapping"]
+        held = _rows(spec)
+        parts = [_code(item, held, rows, dice, label) for item in positional]
+        for key, item in named.items():
+            if not key.isidentifier():
+                return None
+            parts.append(f"{key}={_code(item, held, rows, dice, label)}")
+        return ", ".join(parts) or None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
+        return None
+
+
+def _rows(spec: Any) -> int:
+    """Samples in an example: those of its first tensor."""
+    if isinstance(spec, list):
+        return next((rows for rows in map(_rows, spec) if rows), 0)
+    if "mapping" in spec:
+        return _rows(list(spec["mapping"].values()))
+    return int(spec["shape"][0]) if spec.get("shape") else 0
+
+
+def _code(spec: Any, held: int, rows: int | None, dice: str, label: int) -> str:
+    if isinstance(spec, list):
+        return f"[{', '.join(_code(item, held, rows, dice, label) for item in spec)}]"
+    if "mapping" in spec:
+        parts = (f"{key!r}: {_code(item, held, rows, dice, label)}" for key, item in spec["mapping"].items())
+        return f"{{{', '.join(parts)}}}"
+    if "value" in spec and isinstance(spec["value"], str | int | float | bool | None):
+        return repr(spec["value"])
+    shape, dtype = list(spec["shape"]), spec["dtype"]
+    if any(type(side) is not int for side in shape) or dtype not in _DTYPES:
+        raise ValueError(shape)
+    if shape and shape[0] == held and rows is not None:
+        shape[0] = rows
+    sizes, kind = ", ".join(map(str, shape)), "" if dtype == "float32" else f", dtype=torch.{dtype}"
+    if _DTYPES[dtype].is_floating_point:
+        return f"torch.randn({sizes or '()'}{f', generator={dice}' if dice else ''}{kind})"
+    return f"torch.full(({sizes},), {label}{kind})"

@@ -17,6 +17,7 @@ from .errors import HeadError, HubError, SettingError
 
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 MOST_BYTES = 4 << 30
+MOST_CONFIG_BYTES = 4 << 20
 _TRIES = 3
 Result = TypeVar("Result")
 
@@ -95,7 +96,10 @@ def again(ask: Callable[[], Result]) -> Result:
             return ask()
         except Exception as error:
             faulty = isinstance(error, HfHubHTTPError) and _status(error) >= 500
-            if not (faulty or unreached(error)) or attempt == _TRIES - 1:
+            cut_off = unreached(error) and not type(error).__name__.startswith(
+                ("Connect", "NewConnection", "ProxyError")
+            )
+            if not (faulty or cut_off) or attempt == _TRIES - 1:
                 raise
             time.sleep(0.5 * 2**attempt)
     raise AssertionError
@@ -129,8 +133,8 @@ def told(name: str) -> Iterator[None]:
             raise HubError(f"{name} is no head, or lacks a file: {why}") from error
         if isinstance(error, hub.LocalEntryNotFoundError):
             raise HubError(
-                f"{name} is not in the cache, and the Hub is not asked or not reached. Check the network, or leave out "
-                "local_files_only."
+                f"{name} is not in the cache, and the Hub is not asked or not reached. Check the network, or ask "
+                "it (without local_files_only, --offline, HF_HUB_OFFLINE)."
             ) from error
         if isinstance(error, hub.RepositoryNotFoundError | hub.LocalTokenNotFoundError) or status in (401, 403):
             raise HubError(

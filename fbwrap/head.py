@@ -26,7 +26,7 @@ from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
 from .fingerprint import belongs, fingerprint
-from .headfiles import CONFIG, DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION, put, read, write
+from .headfiles import CONFIG, DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION, check_sizes, put, read, write
 from .keeping import copied
 from .links import Link
 from .loop import FeedbackLoop
@@ -197,6 +197,48 @@ def from_folder(
     if not isinstance(generator, nn.Module):
         raise HeadError(f"generator={generator!r} is not a torch.nn.Module.")
     config, tensors = read(Path(folder))
+    try:
+        check_sizes(config, tensors[FEEDBACK])
+        loop = _checked_and_attached(
+            config, tensors, generator, discriminator, critic_input, response, example, modules or {}, method, strict
+        )
+    except FbwrapError as error:
+        if isinstance(error, HeadError):
+            raise
+        raise HeadError(f"The head's config does not fit these networks: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a config, perhaps a stranger's, can fail in any way
+        why = f"{type(error).__name__}: {str(error)[:300]}"
+        raise HeadError(f"The head's config does not fit these networks, or is damaged: {why}") from error
+    shipped, critic = tensors.get(DISCRIMINATOR), loop.discriminator
+    loop.facts["fingerprints"] = {
+        "generator": config["generator"],
+        "discriminator": config["discriminator"],
+    }
+    loop.facts["head_has_discriminator"] = bool(shipped)
+    whole = len(critic.state_dict()) if critic is not None else 0
+    loop.facts["critic_in_part"] = shipped is not None and 0 < len(shipped) < whole
+    loop.facts["trained_on"] = config["trained_on"]
+    loop.facts["critic_spec"] = config.get("critic_spec")
+    loop.facts["adapter"] = config.get("adapter")
+    loop.facts["base"] = base
+    loop.feedback.to(DTYPES[config["dtype"]])
+    _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
+    return loop
+
+
+def _checked_and_attached(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, dict[str, Tensor]],
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    critic_input: str | CriticInput | None,
+    response: str | Callable[[Any], Tensor] | None,
+    example: Any,
+    modules: Mapping[str, Any],
+    method: str | None,
+    strict: bool,
+) -> FeedbackLoop:
+    """A loop with a config's links on networks that it is for, its D made or given the head's weights."""
     _check_base("generator", config["generator"], generator, strict, shipped=False)
     shipped = tensors.get(DISCRIMINATOR)
     if discriminator is not None and config["discriminator"] is not None:
@@ -222,29 +264,8 @@ def from_folder(
             "This head was made with a response function of its author's, which a head cannot store. "
             "Pass the same function: from_pretrained(..., response=...)."
         )
-    try:
-        how = _method_of(config, generator, method)
-        loop = _attached(config, generator, critic, critic_input, response, example, modules or {}, how)
-    except HeadError:
-        raise
-    except (FbwrapError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise HeadError(
-            f"The head's config does not fit these networks, or is damaged: {type(error).__name__}: {error}"
-        ) from error
-    loop.facts["fingerprints"] = {
-        "generator": config["generator"],
-        "discriminator": config["discriminator"],
-    }
-    loop.facts["head_has_discriminator"] = bool(shipped)
-    whole = len(critic.state_dict()) if critic is not None else 0
-    loop.facts["critic_in_part"] = shipped is not None and 0 < len(shipped) < whole
-    loop.facts["trained_on"] = config["trained_on"]
-    loop.facts["critic_spec"] = config.get("critic_spec")
-    loop.facts["adapter"] = config.get("adapter")
-    loop.facts["base"] = base
-    loop.feedback.to(DTYPES[config["dtype"]])
-    _load(loop.feedback, tensors[FEEDBACK], "feedback modules")
-    return loop
+    how = _method_of(config, generator, method)
+    return _attached(config, generator, critic, critic_input, response, example, modules, how)
 
 
 def _method_of(config: Mapping[str, Any], generator: nn.Module, method: str | None) -> str:
@@ -266,8 +287,8 @@ def _built(spec: Any, *, bare: bool) -> nn.Module:
         return build_critic(str(name), (float(low), float(high)), bare=bare)
     except FbwrapError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise HeadError(f"The head's config is damaged: critic_spec={spec!r}. Get it again.") from error
+    except Exception as error:
+        raise HeadError(f"The head's config is damaged: critic_spec={str(spec)[:100]!r}. Get it again.") from error
 
 
 def _attached(

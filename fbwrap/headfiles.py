@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from .errors import HeadError
+from .fetching import MOST_CONFIG_BYTES
 
 FORMAT = "fbwrap-head"
 VERSION = 1
 CONFIG, FEEDBACK, DISCRIMINATOR = "config.json", "feedback.safetensors", "discriminator.safetensors"
-MOST_CONFIG_BYTES = 4 << 20
+_MOST_SPEC = 1000
 STORED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 
@@ -128,10 +129,35 @@ def _check_config(path: Path, config: Any) -> None:
     for key, kind in wanted.items():
         if key not in config or not isinstance(config[key], kind):
             raise HeadError(f"{path} is damaged: {key!r} is missing or of the wrong kind. Get it again.")
+    if len(json.dumps(config["critic_spec"])) > _MOST_SPEC:
+        raise HeadError(f"{path} is damaged: its critic_spec is longer than any critic's. Get it again.")
+    span = config["adapter"].get("value_range")
+    if span is not None and not _is_range(span):
+        raise HeadError(f"{path} is damaged: its value_range is {str(span)[:60]!r}. Get it again.")
     if config["dtype"] not in DTYPES:
         raise HeadError(f"{path} is damaged: dtype {config['dtype']!r} is none that a head has. Get it again.")
     if not {FEEDBACK} <= set(config["files"]) <= {FEEDBACK, DISCRIMINATOR}:
         raise HeadError(f"{path} names files that no head has: {sorted(config['files'])}.")
+
+
+def _is_range(span: Any) -> bool:
+    numbers = isinstance(span, list) and len(span) == 2 and all(type(side) in (int, float) for side in span)
+    return numbers and -1e9 < span[0] < span[1] < 1e9
+
+
+def check_sizes(config: Mapping[str, Any], feedback: Mapping[str, Tensor]) -> None:
+    """Refuse modules that would be larger than what the file of their weights holds, before they are made."""
+    largest = max([64, len(feedback), *(side for tensor in feedback.values() for side in tensor.shape)])
+    if len(config["links"]) > max(1, len(feedback)) + 64:
+        raise HeadError(f"The head's config is damaged: {len(config['links'])} links, more than its weights are for.")
+    for link in config["links"]:
+        module = link.get("module") if isinstance(link, dict) else None
+        if not isinstance(module, dict):
+            raise HeadError("The head's config is damaged: a link without a module. Get it again.")
+        for key, value in module.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not abs(number) <= largest:
+                    raise HeadError(f"The head's config is damaged: {key}={number} fits none of its weights.")
 
 
 def _tensors(path: Path, facts: Any) -> dict[str, Tensor]:

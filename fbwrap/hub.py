@@ -24,9 +24,9 @@ from . import plots
 from .bases import load_generator, pinned, repo_of
 from .card import FIELDS, card
 from .errors import HeadError, SettingError
-from .fetching import MOST_BYTES, REPO, again, check_id, fetched, told
+from .fetching import MOST_BYTES, MOST_CONFIG_BYTES, REPO, again, check_id, fetched, told
 from .head import from_folder, save_pretrained
-from .headfiles import CONFIG, DISCRIMINATOR, MOST_CONFIG_BYTES, config_of, stored
+from .headfiles import CONFIG, DISCRIMINATOR, config_of, stored
 from .inputs import drawn, span_of, takes_pictures
 from .loop import FeedbackLoop
 
@@ -78,6 +78,13 @@ def push_to_hub(
         )
 
 
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
 @torch.no_grad()
 def _pictures(loop: FeedbackLoop, folder: Path) -> list[Path]:
     """What the head does to four samples of noise; nothing where that cannot be shown."""
@@ -123,7 +130,7 @@ def push_folder(
     check_id(repo_id)
     if wrong := [row for row in metrics if not set(FIELDS) <= set(row)]:
         raise SettingError(f"metrics holds {dict(wrong[0])}: each wants {', '.join(FIELDS)}.")
-    if wrong := [row for row in metrics if not math.isfinite(float(row["value"]))]:
+    if wrong := [row for row in metrics if not _finite(row["value"])]:
         raise SettingError(f"metrics holds {dict(wrong[0])}: its value is no number.")
     files = [Path(picture) for picture in pictures]
     if absent := [path for path in files if not path.is_file()]:
@@ -133,37 +140,45 @@ def push_folder(
     if len({path.name for path in files}) < len(files):
         raise SettingError("Two pictures have the same name: on the Hub they lie in one folder.")
     api = HfApi(token=token)
-    with tempfile.TemporaryDirectory() as temporary, told(repo_id):
-        held = stored(Path(folder), Path(temporary), dtype)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            held = stored(Path(folder), Path(temporary), dtype)
+        except OSError as error:
+            raise HeadError(f"The head in {folder} cannot be copied for the upload: {error}") from error
         config = config_of(held)
         base_model = base_model or (repo_of(config["base"]) if config["base"] else None)
         text = card(
             config, repo_id, license=license, base_model=base_model, task=task, tags=tags,
             metrics=metrics, pictures=[path.name for path in files],
         )  # fmt: skip
-        again(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-        if revision is not None and not create_pr and not revision.startswith("refs/"):
-            again(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
-        info = again(lambda: api.model_info(repo_id, revision=revision))
-        if private and info.private is False:
-            raise SettingError(f"{repo_id} is there already, and public. Make it private on the Hub, then push again.")
-        there = {sibling.rfilename for sibling in info.siblings or []}
-        paths = {path.name: path for path in held.iterdir() if path.is_file()}
-        paths |= {path.name: path for path in files}
-        if _README not in there:
-            (held / _README).write_text(text, encoding="utf-8")
-            paths[_README] = held / _README
-        operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(paths.items())]
-        if DISCRIMINATOR in there and DISCRIMINATOR not in paths:
-            operations.append(CommitOperationDelete(DISCRIMINATOR))
-        commit = api.create_commit(
-            repo_id,
-            operations,
-            commit_message=commit_message or "Upload a feedback head",
-            revision=revision,
-            create_pr=create_pr,
-            parent_commit=info.sha,
-        )
+        with told(repo_id):
+            again(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+            if revision is not None and not create_pr and not revision.startswith("refs/"):
+                again(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+            info = again(lambda: api.model_info(repo_id, revision=revision))
+            if private and info.private is False:
+                raise SettingError(
+                    f"{repo_id} is there already, and public. Make it private on the Hub, then push again."
+                )
+            there = {sibling.rfilename for sibling in info.siblings or []}
+            paths = {path.name: path for path in held.iterdir() if path.is_file()}
+            paths |= {path.name: path for path in files}
+            if _README in there:
+                logger.info("%s has a README.md: it stays as it is, without what was said for the card.", repo_id)
+            else:
+                (held / _README).write_text(text, encoding="utf-8")
+                paths[_README] = held / _README
+            operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(paths.items())]
+            if DISCRIMINATOR in there and DISCRIMINATOR not in paths:
+                operations.append(CommitOperationDelete(DISCRIMINATOR))
+            commit = api.create_commit(
+                repo_id,
+                operations,
+                commit_message=commit_message or "Upload a feedback head",
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=info.sha,
+            )
     logger.info("%s is at %s, commit %s.", repo_id, commit.commit_url, commit.oid)
     return str(commit.pr_url or commit.commit_url)
 
@@ -197,7 +212,7 @@ def from_pretrained(
         HeadError: as of :func:`fbwrap.head.from_folder`.
     """
     folder = Path(repo_or_dir)
-    if not folder.is_dir() and isinstance(repo_or_dir, str) and REPO.fullmatch(repo_or_dir):
+    if not folder.exists() and isinstance(repo_or_dir, str) and REPO.fullmatch(repo_or_dir):
         folder = pull(
             repo_or_dir, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
             max_bytes=max_bytes,
@@ -216,6 +231,7 @@ def load_pretrained(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
     max_bytes: int = MOST_BYTES,
+    device: str | torch.device = "cpu",
     **options: Any,
 ) -> FeedbackLoop:
     """A head and the generator that it is for, which it names.
@@ -232,6 +248,7 @@ def load_pretrained(
     Args:
         discriminator, options, revision, token, cache_dir, local_files_only, max_bytes: as of :func:`from_pretrained`;
             the last four are for both repositories.
+        device: where the generator goes.
 
     Raises:
         HeadError: the head does not say where its generator is: pass it, to :func:`from_pretrained`.
@@ -241,7 +258,7 @@ def load_pretrained(
         "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only, "max_bytes": max_bytes,
     }  # fmt: skip
     folder = Path(repo_or_dir)
-    if not folder.is_dir() and REPO.fullmatch(str(repo_or_dir)):
+    if not folder.exists() and REPO.fullmatch(str(repo_or_dir)):
         folder = pull(str(repo_or_dir), revision=revision, **how)
     name = config_of(folder)["base"]
     if not pinned(name):
@@ -250,7 +267,7 @@ def load_pretrained(
             "fbwrap.from_pretrained(..., G)."
         )
     generator, _ = load_generator(name, **how)
-    loop = from_folder(folder, generator, discriminator, **options)
+    loop = from_folder(folder, generator.to(device), discriminator, **options)
     loop.facts["base"] = name
     return loop
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .errors import SettingError
 from .loop import FeedbackLoop
 from .probe import device_of
 from .trees import map_tensors, tensors
@@ -53,5 +54,7 @@ def drawn(loop: FeedbackLoop, count: int, seed: int, label: int = 0) -> tuple[tu
             return torch.randn(shape, generator=dice).to(device=device, dtype=tensor.dtype)
         return torch.full(shape, label, dtype=tensor.dtype, device=device)
 
+    if any(takes_pictures((value,)) for value in example[1].values()):
+        raise SettingError("This head's G takes a picture by keyword: use it in Python, loop(name=picture).")
     args, kwargs = map_tensors(fresh, example)
     return args, kwargs

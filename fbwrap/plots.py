@@ -27,11 +27,14 @@ from .rollout import Rollout
 
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
+_LONGEST = 512
 
 
 def unit(sample: Tensor, value_range: Range) -> Tensor:
     """A sample brought to [0, 1], what lies outside clamped."""
     low, high = value_range
+    if not low < high:
+        raise SettingError(f"value_range={value_range}: pass what is shown as black, then as white, such as (-1, 1).")
     return (sample.clamp(low, high) - low) / (high - low)
 
 
@@ -41,7 +44,10 @@ def flat(sample: Tensor) -> Tensor:
     while sample.dim() > 4:
         sample = sample.mean(2)
     if sample.dim() < 4:
-        return sample.reshape(len(sample), 1, -1, sample.shape[-1])
+        rows = sample.reshape(len(sample), 1, -1, sample.shape[-1])
+        if rows.shape[-1] > _LONGEST:  # a sound: its mean, in as many pieces, tall enough to be seen
+            rows = F.adaptive_avg_pool2d(rows, (rows.shape[2], _LONGEST)).repeat_interleave(_LONGEST // 16, 2)
+        return rows
     return sample if sample.shape[1] in (1, 3) else sample.mean(1, keepdim=True)
 
 
@@ -51,11 +57,13 @@ def pictures(output: Any, value_range: Range = SIGNED) -> Tensor:
 
 
 def answers_of(rollout: Rollout) -> tuple[Tensor, ...]:
-    """D's response to each step; () where there is no whole D to ask."""
+    """D's response to each step; () where there is no whole D to ask, or it has no answer for each sample."""
     try:
-        return rollout.responses
+        answers = rollout.responses
     except (CriticError, HeadError):
         return ()
+    samples = len(image_of(rollout.output))
+    return answers if all(answer.dim() and len(answer) == samples for answer in answers) else ()
 
 
 def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> Any:
@@ -156,8 +164,7 @@ def voxels(cubes: Any, threshold: float = 0.5, samples: int = 4, slices: int = 4
     held = image_of(cubes).detach().float().cpu()[:samples, 0]
     if held.dim() != 4:
         raise SettingError(f"voxels wants cubes (N, C, X, Y, Z), not {tuple(image_of(cubes).shape)}.")
-    from matplotlib.figure import Figure
-
+    Figure = figure_class()
     figure = Figure(figsize=(1.5 * slices + 2.6, 2.2 * len(held)), layout="constrained")
     for row, cube in enumerate(held):
         axes: Any = figure.add_subplot(len(held), slices + 1, row * (slices + 1) + 1, projection="3d")
@@ -215,11 +222,14 @@ def save(figure: Any, path: str | os.PathLike[str], loop: FeedbackLoop | None = 
         loop: its strength and steps are noted.
         facts: more to be noted, such as ``seed=0``; :func:`facts` reads them back.
     """
+    target, kinds = Path(path), (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
+    if target.suffix.lower() not in kinds:
+        raise SettingError(f"save(figure, {str(path)!r}): end the name in one of {', '.join(kinds)}.")
     noted = {**({"strength": loop.strength, "steps": loop.steps} if loop is not None else {}), **facts}
-    target = Path(path)
+    kind = target.suffix.lower().removeprefix(".")
     with whole(target) as part:
-        text = {f"fbwrap:{key}": str(value) for key, value in noted.items()} if target.suffix == ".png" else None
-        figure.savefig(part, dpi=110, metadata=text)
+        text = {f"fbwrap:{key}": str(value) for key, value in noted.items()} if kind == "png" else None
+        figure.savefig(part, dpi=110, format=kind, metadata=text)
     return target
 
 
@@ -253,9 +263,21 @@ class whole:  # noqa: N801 -- reads as one: with whole(path) as part
             self._part.unlink(missing_ok=True)
 
 
-def _panels(rows: int, columns: int) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
+def figure_class() -> Any:
+    """matplotlib's Figure.
 
+    Raises:
+        SettingError: matplotlib is not there.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SettingError(f"Pictures need matplotlib: pip install 'fbwrap[plots]' ({error}).") from error
+    return Figure
+
+
+def _panels(rows: int, columns: int) -> tuple[Any, Any]:
+    Figure = figure_class()
     figure = Figure(figsize=(1.3 * columns + 0.6, 1.4 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.ravel():

@@ -393,6 +393,7 @@ def test_inspect_as_json(nets):
     done = command("inspect", nets + "G", "-d", nets + "D", "--json")
     told = json.loads(done.stdout)
     assert told["links"][0]["module"] == "dual"
+    assert set(told["links"][0]["sources"]) <= {row["name"] for row in told["layers"]["discriminator"]}
     assert {row["name"] for row in told["layers"]["generator"]} >= {told["links"][0]["target"]}
     assert told["parameters"] > 0
 

@@ -46,15 +46,17 @@ def picture(path: str | os.PathLike[str], loop: FeedbackLoop, span: tuple[float,
     Raises:
         SettingError: it cannot be read, or G takes no pictures.
     """
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     from fbwrap.recipes import sources
 
-    args, _ = loop.facts["example"]
+    args, kwargs = loop.facts["example"]
     if not takes_pictures(args):
         raise SettingError("This head's G takes no pictures: leave out --input.")
+    if len(args) > 1 or kwargs:
+        raise SettingError("This head's G takes more than a picture. Use it in Python: loop(picture, …).")
     try:
         pixels = sources.picture(Path(path), args[0].shape[1])
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise SettingError(f"{path} cannot be read as a picture: {error}") from error
     return sources.spanned(pixels, span)[None].to(device_of(loop.generator), args[0].dtype)

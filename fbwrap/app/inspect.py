@@ -48,7 +48,7 @@ def _facts(loop: FeedbackLoop, seen: str) -> dict[str, Any]:
     return {
         "recognised": seen.splitlines(),
         "links": [
-            {"target": str(link.target), "sources": [str(source) for source in link.sources], "module": link.spec.kind}
+            {"target": str(link.target), "sources": [source.name for source in link.sources], "module": link.spec.kind}
             for link in loop.connections
         ],
         "parameters": sum(p.numel() for p in loop.parameters()),

@@ -22,6 +22,7 @@ from fbwrap.errors import SettingError
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 
+LOADED = ("spandrel:", "diffusers:")  # what is read from a file, or from the Hub
 _SPEC = re.compile(r"(?P<where>(?:[A-Za-z]:[\\/])?[^:]+):(?P<call>.*)", re.DOTALL)  # C:\nets.py:G too
 
 
@@ -37,7 +38,7 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
         raise SettingError(f"{spec!r} names no model. Write package.module:Class(args), file.py:Class(args), or "
                            "spandrel:FILE for a super-resolution checkpoint.")  # fmt: skip
     where, call = found_spec["where"], found_spec["call"]
-    if where in ("spandrel", "diffusers"):
+    if spec.startswith(LOADED):
         model, _ = load_generator(spec)
     else:
         name, positional, named = parse_call(call)
@@ -58,12 +59,6 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     return model.eval()
 
 
-def generator_of(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.Module | str:
-    """A generator for :func:`fbwrap.from_pretrained`: a name that it fetches itself (the head then knows where it is
-    from), else the model."""
-    return spec if weights is None and spec.startswith(("spandrel:", "diffusers:")) else load_model(spec, weights)
-
-
 def _imported(where: str) -> Any:
     """A module by its dotted name (the working folder counts), or by its file."""
     try:
@@ -71,6 +66,7 @@ def _imported(where: str) -> Any:
             path = Path(where).resolve()
             if not path.is_file():
                 raise SettingError(f"There is no file {where}.")
+            _forget_neighbours_of_others(path.parent)
             sys.path.insert(0, str(path.parent))  # its neighbours are imported by name
             found = importlib.util.spec_from_file_location(path.stem, path)
             if found is None or found.loader is None:
@@ -84,5 +80,21 @@ def _imported(where: str) -> Any:
         return importlib.import_module(where)
     except SettingError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that parses its arguments leaves
         raise SettingError(f"{where} cannot be imported: {type(error).__name__}: {error}.") from error
+
+
+_FOLDERS: set[Path] = set()
+
+
+def _forget_neighbours_of_others(folder: Path) -> None:
+    """Two repositories may have neighbours of one name, ``layers.py``: those of files that were read before are not
+    found in place of this file's own."""
+    others = _FOLDERS - {folder}
+    for name, module in list(sys.modules.items()):
+        held = getattr(module, "__file__", None)
+        at = Path(held).parent if held else None
+        own = (folder / f"{name}.py").exists() or (folder / name).is_dir()
+        if own and at is not None and any(at in (other, other / name) for other in others):
+            del sys.modules[name]
+    _FOLDERS.add(folder)

@@ -57,13 +57,20 @@ def sample(
         raise SettingError("This head's G takes no pictures: leave out --input.")
     if source is None and takes_pictures(args):
         raise SettingError("This head's G takes pictures: pass --input, a picture or a folder of them.")
+    if source is not None and out.resolve() == (source if source.is_dir() else source.parent).resolve():
+        raise SettingError(
+            f"--out {out} holds the pictures that are read: they would be overwritten. Pass another one."
+        )
+    plots.figure_class()  # before anything is computed
     noted: dict[str, Any] = {"seed": seed, "strength": loop.strength, "steps": loop.steps}
     files: list[Path] = []
     first: Any = None
-    held: list[Tensor] = []
+    held: dict[str, Tensor] = {}
     if source is not None:
-        batches: Any = (((picture(path, loop, span),), {}, [path.stem]) for path in pictures_of(source))
-        total = len(list(pictures_of(source)))
+        paths = list(pictures_of(source))
+        stems_of = _names(paths)
+        batches: Any = (((picture(path, loop, span),), {}, [stems_of[path]]) for path in paths)
+        total = len(paths)
     else:
         names = [f"{place:04d}" for place in range(count)]
         starts = range(0, count, BATCH)
@@ -77,9 +84,11 @@ def sample(
         if made.dim() == 4 and made.shape[1] in (1, 3):
             files += [_png(one, out / f"{stem}.png", span, noted) for one, stem in zip(made, stems, strict=True)]
         else:
-            held.append(made)
+            held |= dict(zip(stems, made, strict=True))
+    if held and source is None:
+        held = {"samples": torch.stack(list(held.values()))}
     if held:
-        files.append(_stored(torch.cat(held), out / "samples.safetensors", noted))
+        files.append(_stored(held, out / "samples.safetensors", noted))
     return Samples(files, plots.save(plots.steps(first, span), out / "overview.png", **noted))
 
 
@@ -103,9 +112,24 @@ def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, 
     return path
 
 
-def _stored(made: Tensor, path: Path, noted: dict[str, Any]) -> Path:
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """A name for what is made of each picture, no two alike, and none the overview's."""
+    found: dict[Path, str] = {}
+    for path in paths:
+        name = path.stem
+        while name in found.values() or name == "overview":
+            name = path.name.replace(".", "_") if name == path.stem else f"{name}_"
+        found[path] = name
+    return found
+
+
+def _stored(made: dict[str, Tensor], path: Path, noted: dict[str, Any]) -> Path:
     from safetensors.torch import save_file
 
     with plots.whole(path) as part:
-        save_file({"samples": made.contiguous()}, part, {key: str(value) for key, value in noted.items()})
+        save_file(
+            {key: value.contiguous() for key, value in made.items()},
+            part,
+            {key: str(value) for key, value in noted.items()},
+        )
     return path

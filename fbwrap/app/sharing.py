@@ -41,7 +41,7 @@ def sample(
     weights: Weights = None,
     critic_weights: CriticWeights = None,
     source: Annotated[Path | None, typer.Option("--input", help="A picture or a folder, if G takes pictures.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1)] = 16,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1, max=100_000)] = 16,
     seed: Seed = 0,
     label: Annotated[int, typer.Option(help="The class, if G takes one.")] = 0,
     strength: Strength = None,

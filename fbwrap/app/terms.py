@@ -11,15 +11,17 @@ in one sentence, 130 stopped.
 
 import inspect as inspection
 import json
+import math
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fbwrap.errors import FbwrapError
+from fbwrap.errors import FbwrapError, SettingError
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         def run(**given: Any) -> None:
             as_json, debug = given.pop("as_json"), given.pop("debug")
             with in_one_sentence(debug, as_json):
-                answer = function(**given)
-                typer.echo(json.dumps(answer.data, default=str) if as_json else answer.text)
+                with redirect_stdout(sys.stderr) if as_json else nullcontext():  # other people's code prints
+                    answer = function(**given)
+                typer.echo(json.dumps(_finite(answer.data), default=str) if as_json else answer.text)
 
         signature = inspection.signature(function)
         keyword = inspection.Parameter.KEYWORD_ONLY
@@ -76,6 +79,15 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         return run
 
     return add
+
+
+def _finite(data: Any) -> Any:
+    """Plain data that JSON can hold: numbers that are none are null."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def with_options_of(command: Callable[..., Any], without: set[str]) -> Callable[[Callable[..., Answer]], Any]:
@@ -105,8 +117,10 @@ def in_one_sentence(debug: bool = False, as_json: bool = False) -> Iterator[None
         if debug:
             raise
         raise failed(f"Error: {error}", 1) from None
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
-        if debug or isinstance(error, typer.Exit):
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
             raise
         raise failed(f"Error: {type(error).__name__}: {error} (--debug shows where)", 1) from None
     except KeyboardInterrupt:
@@ -116,13 +130,23 @@ def in_one_sentence(debug: bool = False, as_json: bool = False) -> Iterator[None
 def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
     """A head on the networks that are named; on those that it names itself, without ``--generator``."""
     from fbwrap import from_pretrained, load_pretrained
+    from fbwrap.bases import load_generator
 
-    from .models import generator_of, load_model
+    from .models import LOADED, load_model
 
-    critic = load_model(given["discriminator"], given["critic_weights"]) if given["discriminator"] else None
+    for weights, network in (("weights", "generator"), ("critic_weights", "discriminator")):
+        if given[weights] is not None and given[network] is None:
+            raise SettingError(f"--{weights.replace('_', '-')} wants --{network}: whose weights they are.")
+    if Path(head).is_file():
+        raise SettingError(f"{head} is a file: pass the folder of a head, or user/name on the Hub.")
+    named = given["discriminator"]
+    by_name = named is not None and named.startswith("timm:")  # the head makes it again
+    critic = None if named is None or by_name else load_model(named, given["critic_weights"]).to(device)
     if given["generator"] is None:
-        return load_pretrained(head, critic)
-    generator = generator_of(given["generator"], given["weights"])
-    if not isinstance(generator, str):
-        generator = generator.to(device)
-    return from_pretrained(head, generator, critic.to(device) if critic else None)
+        return load_pretrained(head, critic, device=device)
+    if given["generator"].startswith(LOADED) and given["weights"] is None:
+        generator, base = load_generator(given["generator"])
+        loop = from_pretrained(head, generator.to(device), critic)
+        loop.facts["base"] = base  # the head says where its generator is from
+        return loop
+    return from_pretrained(head, load_model(given["generator"], given["weights"]).to(device), critic)
