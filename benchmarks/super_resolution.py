@@ -1,12 +1,13 @@
 """AFL §4.4, Table 1, at the size of one core: a small ESRGAN (x4) trained here on BSDS, then four feedback modules.
 
-    python benchmarks/super_resolution.py --data DIR [--seeds 0] [--out runs/super_resolution]
+    python benchmarks/super_resolution.py --data DIR [--head dual] [--seeds 0] [--out runs/super_resolution]
 
 Phase 1: an RRDBNet of four blocks and 32 channels learns L1 alone, then, with a patch discriminator, ESRGAN's losses
 without the perceptual one (its VGG's weights cannot be had here): relativistic with R1, and L1. Phase 2, from the
 same G and D with the same losses, for as many steps: four dual modules of three convolutions, one after each block,
 fed D's features at the same size ("AFL", group norm, zero start; AFL's own have no norm), G itself ("G trained on"),
-or the same modules fed noise or a constant (not another sample's features: the test runs one image at a time).
+or the same modules fed noise or a constant (not another sample's features: the test runs one image at a time). With
+``--head basic`` the modules see D's features alone, not G's; with ``pyramid`` all of D's stages and its response.
 Measured on Set5 and Set14, means over images of RGB within a border of 4 pixels: RMSE of 255, PSNR, SSIM, NIQE
 (BasicSR's, on Y; lower is more natural). ``DIR`` holds sr_train_bsds.zip and sr_test_set5_set14.zip. What is done is
 not done again.
@@ -40,8 +41,12 @@ OPTIONS: dict[str, Any] = {
     "loss": "relativistic", "adversarial": 3e-2, "reconstruction": 1.0, "r1": 0.3, "critic_mode": "train", "batch": 8,
     "critic_lr": 1e-4, "value_range": (0.0, 1.0),
 }  # fmt: skip
-MODULE = {"kind": "dual", "convs": 3, "norm": "group"}
-LINKS = [(f"body.{block}", "main.1") for block in range(4)]  # D's second stage has the low resolution's size
+# what each block's module is, and what of D it sees; D's second stage has the low resolution's size
+HEADS: dict[str, tuple[dict[str, Any], Any]] = {
+    "dual": ({"kind": "dual", "convs": 3, "norm": "group"}, "main.1"),
+    "basic": ({"kind": "basic", "convs": 3, "norm": "group"}, "main.1"),
+    "pyramid": ({"kind": "pyramid"}, ["main.0", "main.1", "main.2", "response"]),
+}
 RATES = {"base": 2e-4, "G trained on": 1e-4, "head": 2e-4}
 CONTROLS = ("noise", "a constant")
 
@@ -110,6 +115,7 @@ def main() -> None:
     parser.add_argument("--base-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--head", choices=HEADS, default="dual")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", default=["AFL", "G trained on", *CONTROLS])
     parser.add_argument("--out", type=Path, default=Path("runs/super_resolution"))
@@ -151,7 +157,9 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, pairs: Pairs, seed: int, optio
             pairs, steps=options.steps, out=out, resume=True, progress=False
         )
         return measured(net.eval(), tests)
-    loop = fbwrap.attach(G, D, LINKS, module=MODULE, example=torch.rand(1, 3, 16, 16))
+    module, source = HEADS[options.head]
+    links = [(f"body.{block}", source) for block in range(4)]
+    loop = fbwrap.attach(G, D, links, module=module, example=torch.rand(1, 3, 16, 16))
     with loop, fed(loop, row) if row in CONTROLS else nullcontext():
         AFL(loop, lr=RATES["head"], **common).fit(pairs, steps=options.steps, out=out, resume=True, progress=False)
         found = measured(loop, tests)

@@ -48,7 +48,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], dtype: str | None) -> dict[
     save_file({name: stored(tensor) for name, tensor in tensors.items()}, path)
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}
 
 
 def put(new: Path, target: Path, names: tuple[str, ...]) -> None:
@@ -70,7 +70,8 @@ def put(new: Path, target: Path, names: tuple[str, ...]) -> None:
         raise
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The hash of a file, as a config names it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -166,7 +167,7 @@ def _tensors(path: Path, facts: Any) -> dict[str, Tensor]:
 
     if not path.is_file():
         raise HeadError(f"The head is incomplete: {path} is missing. Get it again.")
-    if not isinstance(facts, dict) or path.stat().st_size != facts.get("bytes") or _sha256(path) != facts.get("sha256"):
+    if not isinstance(facts, dict) or path.stat().st_size != facts.get("bytes") or sha256(path) != facts.get("sha256"):
         raise HeadError(
             f"{path} is damaged or belongs to another head: its size or hash is not the one that "
             f"{CONFIG} names. Get the head again."

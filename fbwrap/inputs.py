@@ -2,8 +2,8 @@
 
 Example:
     >>> import torch
-    >>> latent_shape((torch.zeros(2, 100, 1, 1),)), takes_pictures((torch.zeros(1, 3, 16, 16),))
-    ((100, 1, 1), True)
+    >>> takes_pictures((torch.zeros(2, 100, 1, 1),)), takes_pictures((torch.zeros(1, 3, 16, 16),))
+    (False, True)
 """
 
 from typing import Any
@@ -17,13 +17,6 @@ from .probe import device_of
 from .trees import map_tensors, tensors
 
 SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
-
-
-def latent_shape(args: tuple[Any, ...]) -> tuple[int, ...] | None:
-    """The shape of one latent, where G's first input is one; None where it is a picture or something else."""
-    if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point() or takes_pictures(args):
-        return None
-    return tuple(args[0].shape[1:])
 
 
 def takes_pictures(args: tuple[Any, ...]) -> bool:

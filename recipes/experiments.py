@@ -90,6 +90,9 @@ class Experiment:
                 new = replace(new, **change)
             elif not dot and key in ("size", "z", "width", "blocks", "base_steps", "steps", "layers", "module",
                                      "feedback_steps", "strength"):  # fmt: skip
+                before = getattr(new, key)
+                if key != "base_steps" and isinstance(before, int) and not _positive(given):
+                    raise SettingError(f"{key}={value!r}: pass a whole number, 1 or more.")
                 new = replace(new, **change)
             else:
                 raise SettingError(
@@ -101,6 +104,11 @@ class Experiment:
     def small(self) -> "Experiment":
         """The smoke size."""
         return self.changed({"base_steps": min(self.base_steps, 2), "steps": 2, "head.recalibrate": 1, **self.smoke})
+
+
+def _positive(given: Any) -> bool:
+    sides = given if isinstance(given, tuple | list) else (given,)
+    return all(type(side) is int and side >= 1 for side in sides)
 
 
 def _literal(value: Any) -> Any:

@@ -499,3 +499,97 @@ def test_models_are_named_by_paths_with_spaces_letters_and_drives(tmp_path):
         assert (found["where"], found["call"]) == (where, call)
     with pytest.raises(fbwrap.FbwrapError, match="names no model"):
         load_model("nets.gan")
+
+
+def test_sample_overwrites_no_picture(tmp_path):
+    from PIL import Image
+    from test_studio import sr_loop
+
+    from fbwrap.app.sample import sample
+
+    loop, folder = sr_loop(), tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "a.jpg", "overview.png"):
+        Image.new("RGB", (10, 12), (9, 99, 200)).save(folder / name)
+    with pytest.raises(fbwrap.FbwrapError, match="would be overwritten"):
+        sample(loop, folder, source=folder, span=(0.0, 1.0))
+    made = sample(loop, tmp_path / "out", source=folder, span=(0.0, 1.0))
+    assert len(set(made.files)) == 3
+    assert made.overview not in made.files
+    with pytest.raises(fbwrap.FbwrapError, match="black, then as white"):
+        sample(loop, tmp_path / "out", source=folder, span=(1.0, 1.0))
+
+
+def test_devices_weights_and_files_are_not_dropped_silently():
+    from digits import FOLDER
+
+    for words, sentence in (
+        (["--weights", "x.pth"], "--weights wants --generator"),
+        (["-g", "torch.nn:Linear(1, 1)", "--critic-weights", "x.pth"], "--critic-weights wants --discriminator"),
+    ):
+        done = command("sample", FOLDER / "head", *words)
+        assert done.exit_code == 1
+        assert sentence in done.output
+    done = command("sample", FOLDER / "head" / "config.json", "-g", "torch.nn:Linear(1, 1)")
+    assert "is a file" in done.output
+
+
+def test_json_is_json_where_networks_print_and_numbers_are_none(tmp_path):
+    from fbwrap.app.terms import _finite
+
+    assert _finite({"a": [float("nan"), 1.5], "b": float("inf")}) == {"a": [None, 1.5], "b": None}
+    (tmp_path / "loud.py").write_text(
+        "from torch import nn\nprint('loading')\nG = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6))\n"
+    )
+    from fbwrap.app.models import load_model
+
+    G = load_model(f"{tmp_path / 'loud.py'}:G")
+    torch.save(G.state_dict(), tmp_path / "g.pth")
+    fbwrap.attach(G, None, [fbwrap.Link("1", "image")], example=torch.randn(2, 4)).save_pretrained(tmp_path / "head")
+    words = ["eval", tmp_path / "head", "-g", f"{tmp_path / 'loud.py'}:G", "--weights", tmp_path / "g.pth"]
+    done = run(*map(str, [*words, "--samples", "4", "--json"]))
+    out, error = done.communicate()
+    assert done.returncode == 0, error
+    assert len(json.loads(out)["rows"]) == 2
+    assert "loading" in error
+
+
+def test_scripts_that_leave_and_neighbours_of_one_name(tmp_path):
+    from fbwrap.app.models import load_model
+
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(2)\n")
+    with pytest.raises(fbwrap.FbwrapError, match="cannot be imported: SystemExit"):
+        load_model(f"{tmp_path / 'leaves.py'}:G")
+    for folder, size in (("a", 3), ("b", 5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my_layers.py").write_text(f"SIZE = {size}\n")
+        (tmp_path / folder / "net.py").write_text(
+            "import my_layers\nfrom torch import nn\nG = nn.Linear(1, my_layers.SIZE)\n"
+        )
+        assert load_model(f"{tmp_path / folder / 'net.py'}:G").out_features == size
+
+
+@pytest.mark.parametrize("settings", ["steps=-3", "steps=abc", "width=0", "steps=1.5"])
+def test_settings_that_cannot_be(settings, tmp_path):
+    done = command("train", "swiss_roll", "--smoke", "--out", tmp_path / "run", "--set", settings)
+    assert done.exit_code == 1
+    assert "pass a whole number, 1 or more" in done.output
+
+
+def test_without_typer_the_command_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['typer'] = None; from fbwrap.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'fbwrap[app]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_numbers_of_other_weights_do_not_go_into_a_card(head, tmp_path, caplog):
+    from fbwrap.app.sharing import _of_this_head
+
+    assert command("eval", *head).exit_code == 0
+    folder = tmp_path / "head"
+    assert _of_this_head(folder) == ["eval"]
+    (folder / "feedback.safetensors").write_bytes(b"others")
+    assert _of_this_head(folder) == []
+    assert "of other weights" in caplog.text

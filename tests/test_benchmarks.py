@@ -77,6 +77,9 @@ def test_images(monkeypatch, data, tmp_path):
     rows = run(module, monkeypatch, tmp_path / "out", *words)
     rest = {"noise", "a constant", "another sample", "plain D"}
     assert rows == {"training images", "base", "AFL", "G trained on", *rest}
+    monkeypatch.setitem(module.SNGAN, "recalibrate", 1)
+    rows = run(module, monkeypatch, tmp_path / "sngan", *words, "--base", "sngan")
+    assert rows == {"training images", "base", "AFL", "G trained on", *rest} - {"plain D"}
 
 
 def test_voxels(monkeypatch, data, tmp_path):

@@ -461,3 +461,84 @@ def test_a_folder_is_pushed_without_its_networks(hub, nets, tmp_path):
     with pytest.raises(HeadError, match="dtype='int8'"):
         fbwrap.hub.push_folder(tmp_path / "head", "me/other", token=hub.token, dtype="int8")
     assert "me/other" not in hub.repos
+
+
+def test_no_pickle_is_read_from_the_hub_whatever_its_name(hub, tmp_path, monkeypatch):
+    pytest.importorskip("spandrel")
+    import io
+
+    packed = io.BytesIO()
+    torch.save(sr_files(), packed)
+    for name in ("x2.json", "config.json", "sub/config.json"):
+        published(hub, "evil/sr", {name: packed.getvalue()})
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "load", lambda *a, **k: pytest.fail("a pickle is read"))
+            with pytest.raises(SettingError, match="not safetensors"):
+                fbwrap.attach(f"spandrel:evil/sr/{name}", None, [fbwrap.Link("body.2", "image")])
+
+
+def test_a_strangers_autoencoder_fails_in_one_sentence(hub, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    from safetensors.torch import save
+
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, layers_per_block=1)
+    vae.save_pretrained(tmp_path / "vae")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()}
+    config = json.loads(files["config.json"])
+    weights = "diffusion_pytorch_model.safetensors"
+    for change, says in (
+        ({"config.json": json.dumps(config | {"norm_num_groups": 0}).encode()}, "cannot be read"),
+        ({"config.json": json.dumps(config | {"block_out_channels": []}).encode()}, "cannot be read"),
+        ({"config.json": b"[" * 100_000}, "names a class"),
+        ({"config.json": b" " * (5 << 20)}, "at most"),
+        ({weights: save({"a": torch.zeros(1)})}, "is missing or does not fit|cannot be read"),
+    ):
+        published(hub, "evil/vae", {**files, **change})
+        with pytest.raises(fbwrap.FbwrapError, match=says):
+            fbwrap.attach("diffusers:evil/vae", None, [fbwrap.Link("decoder.mid_block", "image")])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c["links"][0]["module"].update(convs=200_000), "fits none of its weights"),
+        (lambda c: c["links"][0]["module"].update(hidden=15_000), "fits none of its weights"),
+        (lambda c: c["links"].extend(c["links"] * 2000), "more than its weights are for"),
+        (lambda c: c.update(example=[[{"shape": [1 << 27], "dtype": "float32"}] * 40, {"mapping": {}}]), "larger than"),
+        (lambda c: c.update(critic_spec=["timm:x(" + "-" * 10**6 + "1)", [-1, 1]]), "longer than any"),
+        (lambda c: c["discriminator"].update(unused=5), "damaged"),
+        (lambda c: c["adapter"].update(value_range="ab"), "value_range"),
+        (lambda c: c["adapter"].update(value_range=[0, 0]), "value_range"),
+        (lambda c: c["links"][0].update(module=[["kind", "dual"]]), "a link without a module"),
+    ],
+)
+def test_nothing_large_is_made_of_a_strangers_config(nets, tmp_path, change, says):
+    made(nets).save_pretrained(tmp_path / "head")
+    path = tmp_path / "head" / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+    with pytest.raises(HeadError, match=says):
+        fbwrap.from_pretrained(tmp_path / "head", *nets)
+
+
+def test_a_modules_name_is_no_code_in_the_card():
+    from fbwrap.card import card
+
+    evil = 'x": __import__("os").system("echo"), "y'
+    config = {
+        "links": [{"target": "a", "sources": ["image"], "module": {"kind": evil}, "own_module": True}],
+        "generator": {"class": "G"}, "discriminator": None, "critic_input": "output", "own_response": False,
+        "trained_on": {"data": "[click](http://evil)"}, "adapter": {},
+    }  # fmt: skip
+    text = card(config, "me/head")
+    assert "__import__" not in text.split("```python")[1].split("```")[0]
+    assert "](http" not in text
+
+
+def test_a_full_disk_is_not_the_hubs_fault(hub, nets, tmp_path, monkeypatch):
+    made(nets).save_pretrained(tmp_path / "head")
+    monkeypatch.setattr("fbwrap.headfiles.shutil.copyfile", lambda *a: (_ for _ in ()).throw(OSError(28, "No space")))
+    with pytest.raises(HeadError, match="cannot be copied"):
+        fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)

@@ -199,7 +199,7 @@ def test_gallery_code_and_head(page, tmp_path):
     page.wait(lambda: page.pixels("gallery").shape[0] == 5 * page.pixels("base").shape[0], "five strengths")
     assert "α = 0.25" in page.text("#strengths")
     page.one("#ascode").click()
-    page.wait(lambda: "loop.strength = 0.5" in page.text("#code"), "the setting as code")
+    page.wait(lambda: "loop.strength, loop.steps = 0.5, 1" in page.text("#code"), "the setting as code")
     page.one("#ashead").click()
     link = page.one("#file a[href]").get_attribute("href")
     with urllib.request.urlopen(link) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as archive:

@@ -110,3 +110,29 @@ def test_a_failed_picture_leaves_the_old_one(loop, tmp_path):
     with pytest.raises(OSError, match="No space"):
         plots.save(Broken(), tmp_path / "x.png")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.png", b"old")]
+
+
+def test_names_and_ranges_that_cannot_be(loop, tmp_path):
+    figure = plots.strengths(loop, Z, values=(1.0,))
+    for name in ("plot", "a.xyz"):
+        with pytest.raises(SettingError, match="end the name in one of"):
+            plots.save(figure, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    assert plots.facts(plots.save(figure, tmp_path / "UP.PNG", seed=1)) == {"seed": "1"}
+    with pytest.raises(SettingError, match="black, then as white"):
+        plots.pictures(loop(Z), (1.0, -1.0))
+
+
+def test_answers_that_are_not_one_a_sample_are_not_shown(tmp_path):
+    class Mean(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).mean()
+
+    torch.manual_seed(0)
+    one = fbwrap.attach(Deconv().eval(), Mean(*patch()).eval(), [("main.5", "1")], example=Z)
+    assert plots.answers_of(one.rollout(Z)) == ()
+    plots.save(plots.steps(one.rollout(Z)), tmp_path / "x.png")
+
+
+def test_a_sound_is_as_wide_as_a_picture():
+    assert plots.pictures(torch.randn(2, 1, 8192)).shape == (2, 3, 32, 512)

@@ -81,7 +81,9 @@ def test_the_code_makes_the_same_samples(studio):
     exec(studio.code(setting).replace("'examples/digits/head'", repr(str(FOLDER / "head"))), scope)
     row = studio._row(plots.pictures(scope["y"], (-1.0, 1.0)).detach())
     assert (row == studio.view(setting).feedback).all()
-    assert "reference=reference, strength=mask" in studio.code(Setting(reference=np.zeros(1), mask=np.zeros(1)))
+    assert "reference=reference, strength={0: loop[0].strength * mask" in studio.code(
+        Setting(reference=np.zeros(1), mask=np.zeros(1))
+    )
 
 
 def test_the_head_that_is_exported_has_the_setting(studio, tmp_path):
@@ -126,3 +128,60 @@ def test_a_head_with_the_beginning_of_d_shows_no_response(tmp_path):
     loop.save_pretrained(tmp_path / "head")
     view = Studio(fbwrap.from_pretrained(tmp_path / "head", G, D)).view(Setting())
     assert view.responses == []
+
+
+class Named(nn.Module):
+    """A conditional G with a list of latents and a label, by position or by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.style, self.label = nn.Linear(6, 8), nn.Embedding(4, 8)
+        self.up = nn.ConvTranspose2d(8, 8, 8)
+        self.rgb = nn.Conv2d(8, 3, 3, 1, 1)
+
+    def forward(self, styles, label, scale=1.0):
+        h = (self.style(styles[0]) + self.label(label))[:, :, None, None]
+        return scale * self.rgb(self.up(h).relu())
+
+
+@pytest.mark.parametrize("how", ["positional", "named"])
+def test_the_code_holds_labels_lists_and_keywords(how, tmp_path):
+    torch.manual_seed(0)
+    G, z = Named().eval(), torch.randn(2, 6)
+    example = ([z], torch.zeros(2, dtype=torch.int64)) if how == "positional" else None
+    example = example or {"styles": [z], "label": torch.zeros(2, dtype=torch.int64), "scale": 0.5}
+    loop = stir(fbwrap.attach(G, None, [fbwrap.Link("up", "image"), fbwrap.Link("rgb", "image")], example=example))
+    loop.save_pretrained(tmp_path / "head")
+    studio = Studio(fbwrap.from_pretrained(tmp_path / "head", G), str(tmp_path / "head"))
+    assert studio.takes_labels
+    setting = Setting(seed=4, samples=3, label=2, strength=0.5, links=(1.0, 0.25), steps=2)
+    scope = {"G": G}
+    exec(studio.code(setting), scope)
+    assert (studio._row(plots.pictures(scope["y"], (-1.0, 1.0)).detach()) == studio.view(setting).feedback).all()
+
+
+def test_the_code_says_every_link_even_where_all_are_one(studio):
+    studio.loop[0].strength = 0.5
+    code = studio.code(Setting(links=(1.0, 1.0)))
+    assert "loop[0].strength = 1 " in code
+    assert "loop[1].strength = 1 " in code
+
+
+def test_exports_go_with_the_studio(studio):
+    import gc
+
+    packed = studio.export(Setting(links=(1.0, 1.0)))
+    assert packed.exists()
+    folder = packed.parent.parent
+    del studio.__dict__["_exports"]
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_grey_and_large_references():
+    studio = Studio(sr_loop(), span=(0.0, 1.0))
+    picture = np.zeros((16, 16, 3), dtype="uint8")
+    grey = np.random.default_rng(0).integers(0, 255, (9, 9)).astype("uint8")
+    assert (studio.view(Setting(picture=picture, reference=grey)).feedback >= 0).all()
+    with pytest.raises(SettingError, match="Make it smaller"):
+        studio.view(Setting(picture=picture, reference=np.zeros((2000, 2000, 3), dtype="uint8")))

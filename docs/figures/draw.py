@@ -6,9 +6,11 @@ feedback encoder and decoder).
 
 from pathlib import Path
 
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+rcParams["svg.hashsalt"] = "fbwrap"  # the same file each time
 HERE = Path(__file__).parent
 GREEN, BLUE, RED, GREY = "#d5e8d4", "#dae8fc", "#f8cecc", "#f5f5f5"
 

@@ -8,25 +8,29 @@ Example:
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from fbwrap.errors import SettingError
-from fbwrap.inputs import latent_shape, takes_pictures
+from fbwrap.inputs import drawn, takes_pictures
 from fbwrap.loop import FeedbackLoop
 from fbwrap.probe import device_of
 
 
-def latent_of_head(loop: FeedbackLoop) -> str:
-    """The shape of one latent as the command line writes it, from the example that the head was made with."""
+def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int) -> Tensor | tuple[Any, ...]:
+    """Inputs of G like the example that the head was made with; a tensor where there is one alone.
+
+    Raises:
+        SettingError: G takes pictures, or inputs by keyword.
+    """
     args, kwargs = loop.facts["example"]
-    shape = latent_shape(args)
-    if shape is None or kwargs or len(args) > 1:
+    if takes_pictures(args) or kwargs:
         raise SettingError(
-            "This head's G does not take one tensor of latents alone. Pass --latent SHAPE or --pairs KIND:PATH: what "
-            "its inputs are."
+            "What this head's G takes cannot be drawn. Pass --latent SHAPE or --pairs KIND:PATH: what its inputs are."
         )
-    return "x".join(map(str, shape))
+    drawn_args, _ = drawn(loop, samples, seed, label)
+    return drawn_args[0] if len(drawn_args) == 1 else drawn_args
 
 
 def pictures_of(where: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fbwrap.errors import SettingError
+from fbwrap.headfiles import FEEDBACK, sha256
 
 from .terms import (
     Answer,
@@ -70,7 +71,7 @@ def _readers(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured(study: str, head: str, **given: Any) -> Answer:
-    from .inputs import latent_of_head
+    from .inputs import inputs_of_head
     from .study import STUDIES, inputs_of, measure_of
 
     if study not in STUDIES:
@@ -80,12 +81,19 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
     if given["latent"] and given["pairs"]:
         raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH, not both: what G's inputs are.")
     loop = loop_of(head, given, given["device"])
-    given["latent"] = given["latent"] or (None if given["pairs"] else latent_of_head(loop))
-    inputs, targets = inputs_of(given)
+    targets: Any = None
+    inputs: Any
+    if given["latent"] or given["pairs"]:
+        inputs, targets = inputs_of(given)
+        inputs = inputs.to(given["device"])
+    else:
+        inputs = inputs_of_head(loop, given["samples"], given["seed"], given["label"] or 0)
     with counted(measure_of(given, _readers(given), targets), study) as measure:
-        found = STUDIES[study](loop, inputs.to(given["device"]), measure, given)
+        found = STUDIES[study](loop, inputs, measure, given)
     folder = Path(head) if Path(head).is_dir() else Path()
     path = found.save(given["out"] or folder / "studies")
+    if (folder / FEEDBACK).is_file():  # so that push knows which head was measured
+        path.with_suffix(".of").write_text(sha256(folder / FEEDBACK) + "\n")
     return Answer(f"{found}\n\n{path}", {"study": study, "rows": list(found.rows), "csv": str(path)})
 
 

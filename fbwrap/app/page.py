@@ -70,15 +70,18 @@ def build(studio: Studio) -> Any:
         gr.Markdown(f"## {name}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here.")
         with gr.Row():
             with gr.Column(scale=1):
-                strength = gr.Slider(0, 2, start.strength, step=0.05, label="strength α of all", elem_id="strength")
+                strength = gr.Slider(*_range(start.strength), start.strength, step=0.05, label="strength α of all",
+                                     elem_id="strength")  # fmt: skip
                 links = [
-                    gr.Slider(0, 2, alpha, step=0.05, label=f"α of {target}", elem_id=f"link{i}")
+                    gr.Slider(*_range(alpha), alpha, step=0.05, label=f"α of {target}", elem_id=f"link{i}")
                     for i, (target, alpha) in enumerate(zip(studio.names, start.links, strict=True))
                 ]
-                steps = gr.Slider(0, MOST_STEPS, start.steps, step=1, label="steps T", elem_id="steps")
+                steps = gr.Slider(
+                    0, max(MOST_STEPS, start.steps), start.steps, step=1, label="steps T", elem_id="steps"
+                )
                 latent = not studio.takes_pictures
                 with gr.Row(visible=latent):
-                    seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
+                    seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**32, elem_id="seed")
                     samples = gr.Slider(1, 16, 4, step=1, label="samples", elem_id="samples")
                 label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels)
                 keep = gr.Checkbox(True, label="keep this latent", visible=latent, elem_id="keep")
@@ -109,7 +112,7 @@ def build(studio: Studio) -> Any:
                 strengths = gr.Markdown(elem_id="strengths")
                 with gr.Row():
                     as_code = gr.Button("This setting as code", elem_id="ascode")
-                    as_head = gr.Button("This setting as a head", elem_id="ashead")
+                    as_head = gr.Button("Its strengths and steps as a head", elem_id="ashead")
                 code = gr.Code(language="python", label="code", elem_id="code")
                 file = gr.File(label="head", elem_id="file")
 
@@ -130,6 +133,8 @@ def build(studio: Studio) -> Any:
                     return work(setting(*values))
                 except FbwrapError as error:
                     raise gr.Error(str(error), duration=None) from error
+                except Exception as error:  # G, D or a module of the user's can fail in any way
+                    raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
 
             return run
 
@@ -164,6 +169,11 @@ def theme() -> Any:
     import gradio as gr
 
     return gr.themes.Default(font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def _range(alpha: float) -> tuple[float, float]:
+    """What a slider spans: 0 to 2, and the head's own strength."""
+    return min(0.0, alpha), max(2.0, alpha)
 
 
 def _stacked(rows: list[tuple[Any, str]]) -> tuple[Any, str]:

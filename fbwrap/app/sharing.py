@@ -6,6 +6,7 @@ Example:
 
 import csv
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from .terms import (
     loop_of,
 )  # fmt: skip
 
+logger = logging.getLogger("fbwrap")
 app = typer.Typer()
 
 Strength = Annotated[float | None, typer.Option(help="α of the whole head; its own if not said.")]
@@ -91,24 +93,33 @@ def push(
 
     about: dict[str, Any] = {"private": private, "revision": revision, "commit_message": message, "dtype": dtype}
     about |= {"license": license, "base_model": base_model, "task": task, "create_pr": create_pr}
-    plots = [path for name in ("strength", "eval") if (path := head / "studies" / f"{name}.png").is_file()]
-    address = push_folder(
-        head, repo, metrics=_measured(head / "studies" / "eval.csv", dataset), pictures=[*plots, *(picture or [])],
-        **about,
-    )  # fmt: skip
+    found = _of_this_head(head)
+    plots = [head / "studies" / f"{name}.png" for name in ("strength", "eval") if name in found]
+    metrics = _measured(head / "studies" / "eval.csv", dataset) if "eval" in found else []
+    address = push_folder(head, repo, metrics=metrics, pictures=[*plots, *(picture or [])], **about)
     return Answer(address, {"commit": address})
+
+
+def _of_this_head(head: Path) -> list[str]:
+    """Studies in the head's folder that were made of the weights that lie there now."""
+    from fbwrap.headfiles import FEEDBACK, sha256
+
+    now = sha256(head / FEEDBACK) if (head / FEEDBACK).is_file() else ""
+    found = sorted((head / "studies").glob("*.of"))
+    if stale := [path.stem for path in found if path.read_text().strip() != now]:
+        logger.warning("%s of %s are of other weights: left out.", ", ".join(stale), head / "studies")
+    return [path.stem for path in found if path.stem not in stale]
 
 
 def _measured(path: Path, dataset: str) -> list[dict[str, Any]]:
     """What ``fbwrap eval`` found for the base and for the head's last step."""
-    if not path.is_file():
-        return []
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[-1] if name not in ("step", "mean", "std")] if rows else []
     return [
         {"name": name, "dataset": dataset, "base": f"{float(rows[0][name]):.4g}", "value": float(rows[-1][name])}
         for name in names
+        if rows[0][name] and rows[-1][name]
     ]
 
 

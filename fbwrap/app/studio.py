@@ -26,6 +26,7 @@ from torch import Tensor
 from fbwrap import plots
 from fbwrap.critic import image_of
 from fbwrap.errors import FbwrapError, HeadError, SettingError
+from fbwrap.example import code_of_example, spec_of_example
 from fbwrap.inputs import drawn, span_of, takes_pictures
 from fbwrap.loop import FeedbackLoop
 from fbwrap.trees import tensors
@@ -85,6 +86,7 @@ class Studio:
         self.takes_labels = any(not t.is_floating_point() and t.dim() for _, t in tensors((args, kwargs)))
         self.names = [str(connection.target) for connection in loop.connections]
         self._lock = threading.Lock()
+        self._exports = tempfile.TemporaryDirectory(prefix="fbwrap-")
 
     def start(self) -> Setting:
         """The head's own setting."""
@@ -136,38 +138,51 @@ class Studio:
         return self._row(plots.pictures(before, self.span)[:1])
 
     def code(self, setting: Setting) -> str:
-        """The setting as a program."""
-        alphas = {name: round(alpha, 4) for name, alpha in zip(self.names, setting.links, strict=False)}
-        if len(alphas) < len(self.names) or (len(set(setting.links)) <= 1 and set(setting.links) <= {1.0}):
-            alphas = {}
-        lines = ["import torch, fbwrap", "", "# G, D: the networks of this head, their weights loaded"]
-        lines += [f"loop = fbwrap.from_pretrained({self.head!r}, G, D)", f"loop.strength = {setting.strength:g}"]
-        lines += [f"loop.steps = {setting.steps}"]
-        lines += [f"loop[{name!r}].strength = {alpha:g}" for name, alpha in alphas.items()]
+        """The setting as a program.
+
+        Raises:
+            SettingError: an input of G that cannot be written as code.
+        """
+        named, critic = self.loop.facts.get("base"), self.loop.discriminator is not None
+        needs_critic = critic and not self.loop.facts.get("critic_spec")
+        networks = "load_pretrained" if named else "from_pretrained"
+        given = [repr(self.head), *([] if named else ["G"]), *(["D"] if needs_critic else [])]
+        lines = ["import torch, fbwrap", ""]
+        if given[1:]:
+            lines += [f"# {', '.join(given[1:])}: the networks of this head, their weights loaded"]
+        lines += [f"loop = fbwrap.{networks}({', '.join(given)})", f"loop.strength, loop.steps = {setting.strength:g}, "
+                  f"{setting.steps}"]  # fmt: skip
+        lines += [f"loop[{i}].strength = {alpha:g}  # {name}"
+                  for i, (name, alpha) in enumerate(zip(self.names, setting.links, strict=False))]  # fmt: skip
         more = ""
         if setting.reference is not None:
             more = ", reference=reference"
             lines += ["# reference: a picture of G's output's shape and range, which D looks at in place of the sample"]
         if setting.mask is not None:
-            more += ", strength=mask"
+            links = ", ".join(f"{i}: loop[{i}].strength * mask" for i in range(len(self.names)))
+            more += f", strength={{{links}}}"
             lines += ["# mask: (1, 1, H, W), 1 where corrections may act"]
         if self.takes_pictures:
+            inputs: str | None = "x"
             lines += ["# x: a picture (1, C, H, W)"]
         else:
-            args, _ = self.loop.facts["example"]
-            shape = ", ".join(map(str, (setting.samples, *args[0].shape[1:])))
-            lines += [f"x = torch.randn({shape}, generator=torch.Generator().manual_seed({setting.seed}))"]
-        return "\n".join([*lines, f"y = loop.rollout(x{more}).output" if more else "y = loop(x)"])
+            example = spec_of_example(self.loop.facts["example"])
+            inputs = code_of_example(example, max(1, int(setting.samples)), "dice", int(setting.label))
+            lines += [f"dice = torch.Generator().manual_seed({int(setting.seed)})"]
+        if inputs is None:
+            raise SettingError("An input of this G cannot be written as code: its example holds more than tensors.")
+        return "\n".join([*lines, f"y = loop.rollout({inputs}{more}).output" if more else f"y = loop({inputs})"])
 
     def export(self, setting: Setting) -> Path:
-        """A head with these strengths and steps, as a zip file; the loop's own stay.
+        """A head with these strengths and steps (a mask and a reference are no part of a head), as a zip file that
+        lives as long as the studio; the loop's own settings stay.
 
         Raises:
             HeadError: it cannot be written.
         """
         links: dict[str | int, Any] = dict(enumerate(setting.links[: len(self.names)]))
         try:
-            folder = Path(tempfile.mkdtemp(prefix="fbwrap-"))
+            folder = Path(tempfile.mkdtemp(dir=self._exports.name))
             with self._lock, self.loop.settings(strength=links, steps=setting.steps):
                 self.loop.strength = setting.strength  # put back by settings
                 self.loop.save_pretrained(folder / "head")
@@ -187,11 +202,6 @@ class Studio:
         if len(args) > 1 or kwargs:
             raise SettingError("This G takes more than a picture: the page cannot make its other inputs.")
         like = args[0]
-        if setting.picture.shape[0] * setting.picture.shape[1] > MOST_PIXELS:
-            raise SettingError(
-                f"The picture has {setting.picture.shape[1]}x{setting.picture.shape[0]} pixels, more than the page "
-                f"takes ({MOST_PIXELS}). Make it smaller."
-            )
         return (self._pixels(setting.picture, like.shape[1]).to(like.dtype),), {}
 
     def _base(self, args: Any, kwargs: Any) -> Tensor:
@@ -229,8 +239,16 @@ class Studio:
         return {i: alpha * mask for i, alpha in enumerate(links)}
 
     def _pixels(self, array: Any, channels: int) -> Tensor:
-        pixels = torch.from_numpy(np.asarray(array)[..., :3].copy()).float().permute(2, 0, 1)[None] / 255
-        pixels = pixels.mean(1, keepdim=True) if channels == 1 else pixels
+        held = np.asarray(array)
+        if held.shape[0] * held.shape[1] > MOST_PIXELS:
+            raise SettingError(
+                f"The picture has {held.shape[1]}x{held.shape[0]} pixels, more than the page takes ({MOST_PIXELS}). "
+                "Make it smaller."
+            )
+        held = held[..., None].repeat(3, -1) if held.ndim == 2 else held[..., :3]
+        pixels = torch.from_numpy(held.copy()).float().permute(2, 0, 1)[None] / 255
+        if channels == 1:  # as Pillow makes grey
+            pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         low, high = self.span
         return low + (high - low) * pixels.to(next(iter(self.loop.generator.parameters())).device)
 
