@@ -185,3 +185,13 @@ def test_grey_and_large_references():
     assert (studio.view(Setting(picture=picture, reference=grey)).feedback >= 0).all()
     with pytest.raises(SettingError, match="Make it smaller"):
         studio.view(Setting(picture=picture, reference=np.zeros((2000, 2000, 3), dtype="uint8")))
+
+
+def test_the_page_takes_a_heads_own_strengths_and_steps(studio):
+    pytest.importorskip("gradio")
+    from fbwrap.app.page import build
+
+    studio.loop.strength, studio.loop.steps, studio.loop[0].strength = 3.0, 9, -0.5
+    held = [part["props"] for part in build(studio).config["components"] if part["type"] == "slider"]
+    assert {props["value"] for props in held} >= {3.0, 9, -0.5}
+    assert all(props["minimum"] <= props["value"] <= props["maximum"] for props in held)
