@@ -1,6 +1,6 @@
 """The figures of docs/concepts.md, redrawn from the papers: python docs/figures/draw.py
 
-AFL Fig. 2 and 3 (the loop; the modules between D's and G's layers), FAL Fig. 2 and 3 (T steps with carried h; the
+AFL Fig. 1 and 3 (the loop; the modules between D's and G's layers), FAL Fig. 2 and 3 (T steps with carried h; the
 feedback encoder and decoder).
 """
 
