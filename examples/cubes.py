@@ -38,7 +38,16 @@ def main() -> None:
     torch.manual_seed(0)
     G, D = voxel.Generator(16, 8, 16), voxel.Discriminator(8, 16)
     loop = fbwrap.attach(G, D, ["up.0"], module="ast", steps=3, example=latents(2))
-    options = {"loss": "wasserstein_gp", "r1": 0.0, "batch": 16, "critic_mode": "train", "value_range": (0.0, 1.0)}
+    options = {
+        "loss": "hinge",
+        "r1": 0.3,
+        "lr": 1e-3,
+        "critic_lr": 4e-4,
+        "betas": (0.0, 0.9),
+        "batch": 16,
+        "critic_mode": "train",
+        "value_range": (0.0, 1.0),
+    }
     FAL(loop, **options).fit(boxes(256), latents, steps, progress=False)
     G.eval()
     with torch.no_grad():
