@@ -9,7 +9,7 @@ looking at a real digit, feedback in the left half alone.
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from fbwrap.recipes.pictures import save_grid
 
 import fbwrap
 from fbwrap.app.digits import Discriminator, Generator, data, latents
@@ -33,12 +33,7 @@ def main() -> None:
     left[..., :4] = 1  # a strength that is a map: where corrections may act
     half = loop.rollout(z, strength=left).output
 
-    rows = [F.pad(fbwrap.plots.pictures(each), (1, 1, 1, 1), value=1.0) for each in (base, feedback, switched, half)]
-    picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1).repeat_interleave(12, 1).repeat_interleave(12, 2)
-    from PIL import Image
-
-    Image.fromarray(picture.mul(255).byte().permute(1, 2, 0).numpy()).save("reference_and_mask.png")
-    print("reference_and_mask.png")
+    print(save_grid([base, feedback, switched, half], "reference_and_mask.png", scale=8))
 
 
 if __name__ == "__main__":

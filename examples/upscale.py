@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from fbwrap.recipes import AFL
 from fbwrap.recipes.networks.residual import PatchDiscriminator, RRDBNet
+from fbwrap.recipes.pictures import save_grid
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
@@ -59,12 +60,8 @@ def main() -> None:
     low, high = patches(photos, 4, 128)
     with torch.no_grad():
         bicubic = F.interpolate(low, scale_factor=4, mode="bicubic")
-        columns = [bicubic, G(low), loop(low), high]
-    rows = [fbwrap.plots.pictures(each, (0.0, 1.0)) for each in columns]
-    from PIL import Image
-
-    picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    Image.fromarray(picture.mul(255).byte().permute(1, 2, 0).numpy()).save("upscale.png")
+        rows = [bicubic, G(low), loop(low), high]
+    save_grid(rows, "upscale.png", (0.0, 1.0), scale=1)
     print("upscale.png: bicubic, G, G with feedback, the photograph")
 
 

@@ -65,7 +65,8 @@ def attach(
     Args:
         generator: any module; wrappers (DDP, torch.compile) are looked through, and so are loaders'
             objects that hold one (a spandrel descriptor, a ``RealESRGANer``). ``"spandrel:FILE"``: the
-            super-resolution network in a checkpoint (``loop.generator``).
+            super-resolution network in a checkpoint, here or on the Hub (``"spandrel:user/name/x4.safetensors"``);
+            ``"diffusers:user/name"``: an autoencoder. It is ``loop.generator``.
         discriminator: any module that takes what G returns (see ``critic_input``); it may stop early,
             so its head need not fit the image size. ``"timm:NAME"``: a timm backbone as the critic, see
             :mod:`fbwrap.adapters.timm_critic`. None: every link's source is ``"image"``.

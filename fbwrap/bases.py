@@ -24,17 +24,18 @@ from .plugins import adapters
 logger = logging.getLogger("fbwrap")
 
 _ON_HUB = re.compile(r"(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w.-]+))?")
-_PINNED = re.compile(r"\w+:\w[\w.-]*/\w[\w.-]*(?:/\w[\w.-]*)*@[0-9a-f]{40}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def pinned(name: Any) -> bool:
     """Whether a name is that of files of one commit on the Hub."""
-    return isinstance(name, str) and bool(_PINNED.fullmatch(name))
+    found = _ON_HUB.fullmatch(name.partition(":")[2]) if isinstance(name, str) else None
+    return bool(found and found[3] and _COMMIT.fullmatch(found[3]))
 
 
 def repo_of(name: str) -> str:
     """The repository of a name that is :func:`pinned`."""
-    return "/".join(name.partition(":")[2].partition("@")[0].split("/")[:2])
+    return "/".join(name.partition(":")[2].split("/")[:2]).partition("@")[0]
 
 
 def load_generator(name: str, *, max_bytes: int = MOST_BYTES, **how: Any) -> tuple[nn.Module, str | None]:

@@ -40,42 +40,26 @@ def push_to_hub(
     loop: FeedbackLoop,
     repo_id: str,
     *,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-    create_pr: bool = False,
-    dtype: Literal["fp16", "bf16"] | None = None,
     discriminator: Any = "auto",
     pictures: Sequence[str | os.PathLike[str]] | Literal["auto"] = "auto",
-    **about: Any,
+    **options: Any,
 ) -> str:
     """Write a head to the Hub, in one commit; the repository is made if need be.
 
     Args:
         repo_id: ``"user/name"``.
-        private, token, revision, commit_message, create_pr: as of ``huggingface_hub.HfApi.create_commit``; a branch
-            that is not there is made.
-        dtype, discriminator: as of ``save_pretrained``.
+        discriminator: as of ``save_pretrained``.
         pictures: files for the card; ``"auto"``: four samples without feedback, with, and over strengths, if G makes
             pictures of noise and matplotlib is there.
-        about: more for the card, as of :func:`push_folder`.
+        options: ``private``, ``token``, ``revision`` and all else of :func:`push_folder`.
 
-    Returns:
-        The address of the commit, or of the pull request.
-
-    Raises:
-        HubError: no such user, no right to write, no network. Nothing is half-written there.
-        SettingError: an id or a metric that cannot be.
+    Returns, raises: as :func:`push_folder`.
     """
-    how: dict[str, Any] = {"private": private, "token": token, "revision": revision}
     check_id(repo_id)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(loop, Path(temporary) / "head", dtype=dtype, discriminator=discriminator)
+        folder = save_pretrained(loop, Path(temporary) / "head", discriminator=discriminator)
         files = _pictures(loop, Path(temporary)) if pictures == "auto" else pictures
-        return push_folder(
-            folder, repo_id, pictures=files, create_pr=create_pr, commit_message=commit_message, **how, **about
-        )
+        return push_folder(folder, repo_id, pictures=files, **options)
 
 
 def _finite(value: Any) -> bool:
@@ -118,12 +102,23 @@ def push_folder(
     metrics: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
-    """Write a head that lies in a folder to the Hub; no network is needed for it. As :func:`push_to_hub`.
+    """Write a head that lies in a folder to the Hub, in one commit; its networks are not needed.
 
     Args:
+        repo_id: ``"user/name"``; the repository is made if need be.
+        private, token, revision, commit_message, create_pr: as of ``huggingface_hub.HfApi.create_commit``; a branch
+            that is not there is made.
+        dtype: as of ``save_pretrained``.
         license, base_model, task, tags, metrics: for the model card, which is written only if there is none; see
             :func:`fbwrap.card.card`. ``base_model`` is the generator's own, if it came from the Hub.
         pictures: files (PNG, GIF) that go with the card.
+
+    Returns:
+        The address of the commit, or of the pull request.
+
+    Raises:
+        HubError: no such user, no right to write, no network. Nothing is half-written there.
+        SettingError: an id or a metric that cannot be.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 

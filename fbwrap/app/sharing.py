@@ -5,7 +5,6 @@ Example:
 """
 
 import csv
-import json
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,11 +132,11 @@ def pull(
 
     Example: fbwrap pull me/faces-feedback
     """
+    from fbwrap.headfiles import config_of
     from fbwrap.hub import pull as pulled
 
     folder = pulled(repo, revision=revision, local_files_only=offline)
-    config = json.loads((folder / "config.json").read_text())
-    return Answer(str(folder), {"folder": str(folder), "commit": folder.name, "base": config["base"]})
+    return Answer(str(folder), {"folder": str(folder), "commit": folder.name, "base": config_of(folder)["base"]})
 
 
 @command(app)
