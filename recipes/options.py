@@ -40,7 +40,8 @@ class Options:
     r1_every: int = 8  #                     steps between R1's, its weight times as large (lazy R1)
     gradient_penalty: float = 10.0  #        weight of WGAN-GP's penalty, with "wasserstein_gp"
     ema: float = 0.995  #                    decay of the average that is kept in the end; 0: none
-    critic_ema: float = 0.995  #             decay of the average of D that gives the feedback; 0: D itself
+    critic_ema: float = 0.995  #             decay of the average of D that gives the feedback; 0: D itself; 1: D as
+    #                                        it came, while a copy of it learns to judge
     recalibrate: int = 64  #                 batches from which norms' statistics are read anew in the end
     mixed_precision: str = "no"  #           "no", "fp16" or "bf16", as accelerate has it
     seed: int = 0  #                         of latents, data order and modules' dropout
@@ -76,6 +77,7 @@ class Options:
             raise SettingError(f"decay_to={self.decay_to}: pass 0 to 1; more than 0 with an exponential decay.")
         if self.batch % self.accumulate:
             raise SettingError(f"A batch of {self.batch} does not divide into accumulate={self.accumulate} parts.")
-        for name in ("ema", "critic_ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingError(f"{name}={getattr(self, name)}: pass a decay from 0 (none) to below 1.")
+        if not 0 <= self.ema < 1:
+            raise SettingError(f"ema={self.ema}: pass a decay from 0 (none) to below 1.")
+        if not 0 <= self.critic_ema <= 1:
+            raise SettingError(f"critic_ema={self.critic_ema}: pass a decay from 0 (D itself) to 1 (D as it came).")

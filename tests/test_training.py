@@ -84,6 +84,35 @@ def test_a_response_that_does_not_depend_on_the_sample_is_said():
         L.r1(lambda x: torch.zeros(2, 1, requires_grad=True) * 1, images(2))
 
 
+# -- whose feedback it is -------------------------------------------------------------------------------
+def test_feedback_of_the_published_d_while_a_copy_judges(tmp_path):
+    """critic_ema=1: what the head reads does not move, D learns all the same, and no D is shipped."""
+
+    torch.manual_seed(0)
+    D = patch()
+    before = state(D)
+    loop = fbwrap.attach(Deconv(), D, [("main.3", "3")], example=torch.zeros(2, 6, 1, 1))
+    recipe = AFL(loop, batch=4, critic_ema=1.0)
+    recipe.fit(images(), latents, 3, out=tmp_path, progress=False)
+    assert loop.discriminator is D
+    assert same(before, state(D))
+    assert not same(before, state(recipe._critic.net)), "a copy of D learns"
+    assert not (tmp_path / "head" / "discriminator.safetensors").exists()
+    z = latents(2)
+    again = fbwrap.from_pretrained(tmp_path / "head", loop.generator, D)
+    assert torch.equal(again(z), loop(z))
+    with pytest.raises(fbwrap.errors.HeadError):
+        fbwrap.from_pretrained(tmp_path / "head", loop.generator, patch())
+
+
+def test_an_average_of_d_is_between_d_itself_and_d_as_it_came():
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(SettingError, match="1 \\(D as it came\\)"):
+            Options(critic_ema=wrong)
+    with pytest.raises(SettingError, match="below 1"):
+        Options(ema=1.0)
+
+
 # -- FAL ----------------------------------------------------------------------------------------------
 def test_fal_trains_g_d_and_the_head_together(tmp_path):
     loop = fal_loop()
