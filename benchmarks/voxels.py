@@ -6,8 +6,10 @@ One pair of networks per class (``fbwrap.recipes.networks.voxel``), WGAN-GP. "FA
 D's response cube, T = 3, G, D and the head learning together. "VoxelGAN": the same G and D without feedback, for as
 many steps; "same time": for as long as FAL took. Measured on 1000 samples, cut at one half: the share that a 10-way
 classifier (trained by this script on the training cubes) takes for the class, the probability that it gives the class,
-and the Fréchet distance to the class's training cubes in the classifier's last hidden layer. ``DIR`` holds
-voxels_modelnet10_32.npz. What is done is not done again.
+the Fréchet distance to the class's training cubes in the classifier's last hidden layer, and two overlaps that no
+classifier has a say in: "like" is a sample's intersection over union with the training cube that it overlaps most, mean
+over samples (are they beds?); "covers" is a training cube's with the sample that overlaps it most, mean over training
+cubes (are there all kinds of beds?). ``DIR`` holds voxels_modelnet10_32.npz. What is done is not done again.
 """
 
 import argparse
@@ -72,6 +74,13 @@ def classifier(x: Tensor, y: Tensor, path: Path, steps: int = 1200) -> Classifie
     return trained_once(Classifier, loss, path, steps)
 
 
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every cube of a with every cube of b, of zeros and ones: (len(a), len(b))."""
+    a, b = a.flatten(1), b.flatten(1)
+    both = a @ b.T
+    return both / (a.sum(1)[:, None] + b.sum(1) - both).clamp_min(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -92,10 +101,13 @@ def main() -> None:
         whole = (samples > 0.5).float()
         odds = torch.cat([net(part) for part in whole.split(100)]).softmax(1)
         distance = frechet_distance(features(net.features, whole, 100), features(net.features, x[y == label], 100))
+        shared = overlaps(whole, x[y == label])
         return {
             "accuracy": float((odds.argmax(1) == label).double().mean()),
             "probability": float(odds[:, label].mean()),
             "frechet": distance,
+            "like": float(shared.amax(1).mean()),
+            "covers": float(shared.amax(0).mean()),
         }
 
     for name in options.classes:
@@ -112,7 +124,7 @@ def main() -> None:
                 )
     rows = ("test cubes", "VoxelGAN", "VoxelGAN, same time", *(f"FAL t = {t}" for t in range(1, MOST + 1)))
     order = [f"{name}: {row}" for name in options.classes for row in rows]
-    print(results.table(["accuracy", "probability", "frechet"], order))
+    print(results.table(["accuracy", "probability", "frechet", "like", "covers"], order))
 
 
 @torch.no_grad()

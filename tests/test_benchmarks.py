@@ -82,6 +82,16 @@ def test_images(monkeypatch, data, tmp_path):
     assert rows == {"training images", "base", "AFL", "G trained on", *rest} - {"plain D"}
 
 
+def test_overlaps_of_voxels_by_hand():
+    import voxels as module
+
+    one, two = torch.zeros(1, 1, 2, 2, 2), torch.zeros(2, 1, 2, 2, 2)
+    one[0, 0, 0] = 1  # four voxels
+    two[0, 0, 0, 0] = 1  # two of them
+    assert torch.equal(module.overlaps(one, two), torch.tensor([[0.5, 0.0]]))
+    assert torch.equal(module.overlaps(two, two), torch.tensor([[1.0, 0.0], [0.0, 0.0]])), "two empty cubes: 0"
+
+
 def test_voxels(monkeypatch, data, tmp_path):
     import voxels as module
 
