@@ -96,9 +96,11 @@ def test_voxels(monkeypatch, data, tmp_path):
     import voxels as module
 
     monkeypatch.setattr(module, "SAMPLES", 70)
-    monkeypatch.setattr(module, "WIDTH", 2)
+    monkeypatch.setattr(module, "WIDTH", 8)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
-    rows = run(module, monkeypatch, tmp_path / "out", "--data", data, "--steps", 2)
+    words = ("--data", data, "--steps", 2)
+    run(module, monkeypatch, tmp_path / "small", *words, "--size", 16, "--link", "mix.1", "--mixed-precision", "bf16")
+    rows = run(module, monkeypatch, tmp_path / "out", *words)
     assert rows == {f"chair: {row}" for row in ("test cubes", "VoxelGAN", "VoxelGAN, same time",
                                                 *(f"FAL t = {t}" for t in range(1, 6)))}  # fmt: skip
 
