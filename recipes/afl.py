@@ -39,8 +39,8 @@ class AFL:
     loop's own copy of D, whose average over the steps gives the feedback (``loop.discriminator``
     afterwards); the user's D stays as it is. With ``critic_ema=1`` the feedback is the user's D's own from the first
     step to the last, and the copy only judges: what the head reads does not move under it, and the head fits the D
-    that was published. The loop's own ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean
-    over y_1 … y_T.
+    that was published and ships none (``loop.save_pretrained(folder, discriminator="all")`` does). The loop's own
+    ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean over y_1 … y_T.
 
     Args:
         loop: an attached loop with a discriminator.
@@ -100,7 +100,7 @@ class AFL:
             TrainingError: a loss that is not finite, a checkpoint of another run.
         """
         loop, options, critic = self.loop, self.options, self._critic
-        if self._own_critic():
+        if options.train_critic and options.critic_ema < 1:
             if options.critic_ema and critic.average is None:
                 critic.average = EMA(critic.net, options.critic_ema)
             loop.use_discriminator(critic.average.module if critic.average else critic.net)
@@ -141,10 +141,6 @@ class AFL:
             self._save(folder)
         return fit
 
-    def _own_critic(self) -> bool:
-        """Whether the feedback comes from a D that learns here, and not from the one that was attached."""
-        return self.options.train_critic and self.options.critic_ema < 1
-
     def _player(self) -> Player:
         return Head(self.loop)
 
@@ -164,8 +160,8 @@ class AFL:
                 self.loop.eval()
 
     def _save(self, folder: Path) -> None:
-        # what D answers is a study's too: all of a D that is nobody's but this head's
-        self.loop.save_pretrained(folder / "head", discriminator="all" if self._own_critic() else "auto")
+        # what D answers is a study's too: all of D, unless it is the one that was attached, as it came
+        self.loop.save_pretrained(folder / "head", discriminator="auto" if self.options.critic_ema == 1 else "all")
 
     @torch.no_grad()
     def _recalibrate(self, latents: Any) -> None:
