@@ -184,18 +184,45 @@ def warmed(G: nn.Module, real: tuple[Tensor, Tensor], seed: int, out: Path) -> n
 
 
 def own_phase_2(row: str, G: nn.Module, D: nn.Module, real: Tensor, seed: int, options: Any, measured) -> dict:
-    """AFL's own phase 2, from the SN-GAN pair: train one row and measure it."""
-    torch.manual_seed(1000 + seed)
+    """A row of AFL's own phase 2, from the SN-GAN pair."""
     common = {**SNGAN, "seed": 1000 + seed}
+    return trained_row(
+        *(row, G, D, real, seed, options, measured),
+        whole=lambda net, critic: GAN(net, critic, lr=SNGAN_RATES["G trained on"], **common),
+        attach=lambda: fbwrap.attach(G, D, SNGAN_LINKS, module=SNGAN_MODULE, example=latents(2)),
+        head=lambda loop: AFL(loop, lr=SNGAN_RATES["head"], critic_ema=SNGAN_FEEDBACK, **common),
+    )
+
+
+def phase_2(row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options: Any, measured) -> dict:
+    """A row of the DCGAN's phase 2, with the D that names classes but for "plain D"."""
+    named = row != "plain D"
+    common = {**PHASE_2, "seed": 1000 + seed, **({"auxiliary": naming_loss} if named else {})}
+    response = {"response": realness} if named else {}
+    return trained_row(
+        *(row, G, D, real, seed, options, measured),
+        whole=lambda net, critic: GAN(
+            net, critic, lr=RATES["G trained on"], generator_mode="eval", **response, **common
+        ),
+        attach=lambda: fbwrap.attach(G, D, [LINK], module="pyramid", example=latents(2), **response),
+        head=lambda loop: AFL(loop, lr=RATES["head"], **common),
+    )
+
+
+def trained_row(
+    row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options: Any, measured, *, whole, attach, head
+) -> dict:
+    """Train one row from the pair, and measure it: ``whole(G, D)`` or ``head(attach())``, fed as the row says."""
+    torch.manual_seed(1000 + seed)
     folder = options.out / f"{row.replace(' ', '_')}_{seed}"
     fit = {"steps": options.steps, "out": folder, "resume": True, "progress": False}
     if row == "G trained on":
         net = copy.deepcopy(G)
-        GAN(net, copy.deepcopy(D), lr=SNGAN_RATES[row], **common).fit(real, latents, **fit)
+        whole(net, copy.deepcopy(D)).fit(real, latents, **fit)
         return measured(net.eval())
-    loop = fbwrap.attach(G, D, SNGAN_LINKS, module=SNGAN_MODULE, example=latents(2))
+    loop = attach()
     with loop, fed(loop, row) if row in CONTROLS else nullcontext():
-        AFL(loop, lr=SNGAN_RATES["head"], critic_ema=SNGAN_FEEDBACK, **common).fit(real, latents, **fit)
+        head(loop).fit(real, latents, **fit)
         return strengths(loop, measured)
 
 
@@ -206,25 +233,6 @@ def strengths(loop: fbwrap.FeedbackLoop, measured) -> dict[str, float]:
         with loop.settings(strength=alpha):
             found |= {f"α = {alpha}": measured(loop)["frechet"]}
     return found
-
-
-def phase_2(row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options: Any, measured) -> dict:
-    """Train one row from the pair and measure it."""
-    torch.manual_seed(1000 + seed)
-    named = row != "plain D"
-    common = {**PHASE_2, "seed": 1000 + seed, **({"auxiliary": naming_loss} if named else {})}
-    response = {"response": realness} if named else {}
-    folder = options.out / f"{row.replace(' ', '_')}_{seed}"
-    fit = {"steps": options.steps, "out": folder, "resume": True, "progress": False}
-    if row == "G trained on":
-        net = copy.deepcopy(G)
-        recipe = GAN(net, copy.deepcopy(D), lr=RATES[row], generator_mode="eval", **response, **common)
-        recipe.fit(real, latents, **fit)
-        return measured(net.eval())
-    loop = fbwrap.attach(G, D, [LINK], module="pyramid", example=latents(2), **response)
-    with loop, fed(loop, row) if row in CONTROLS else nullcontext():
-        AFL(loop, lr=RATES["head"], **common).fit(real, latents, **fit)
-        return strengths(loop, measured)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,11 @@ def pair(seed: int, size: int) -> tuple[nn.Module, nn.Module]:
     return voxel.Generator(Z, width, size), voxel.Discriminator(width, size)
 
 
+def recipe_of(options: Any, seed: int) -> dict[str, Any]:
+    """The options of every row's training."""
+    return {**OPTIONS, "mixed_precision": options.mixed_precision, "seed": seed}
+
+
 def fal(name: str, seed: int, real: Tensor, options: Any, results: Results, measure: Callable) -> float:
     """FAL's rows, one per step; returns the seconds of its training."""
     out = options.out / f"{name}_{seed}" / "fal"
@@ -159,8 +164,7 @@ def fal(name: str, seed: int, real: Tensor, options: Any, results: Results, meas
         return float(results.rows()[last][seed]["training"])
     G, D = pair(seed, options.size)
     loop = fbwrap.attach(G, D, [options.link], module="ast", steps=3, example=latents(2))
-    held = {**OPTIONS, "mixed_precision": options.mixed_precision, "seed": seed}
-    fit = FAL(loop, **held).fit(real, latents, options.steps, out=out, resume=True, progress=False)
+    fit = FAL(loop, **recipe_of(options, seed)).fit(real, latents, options.steps, out=out, resume=True, progress=False)
     G.eval()
     outputs = generated(lambda z: loop.rollout(z, steps=MOST).outputs[1:])
     for t, samples in enumerate(outputs, 1):
@@ -172,13 +176,13 @@ def plain(
     seed: int, real: Tensor, steps: int | None, most: float, out: Path, options: Any, measure: Callable
 ) -> dict[str, float]:
     """VoxelGAN, for a number of steps or of seconds."""
-    held = {**OPTIONS, "mixed_precision": options.mixed_precision, "seed": seed}
+    recipe = recipe_of(options, seed)
     if steps is None:
-        pace = GAN(*pair(seed, options.size), **held).fit(real, latents, 20, progress=False).seconds / 20
+        pace = GAN(*pair(seed, options.size), **recipe).fit(real, latents, 20, progress=False).seconds / 20
         steps = round(most / pace)
     G, D = pair(seed, options.size)
     folder = out / f"plain_{steps}"
-    fit = GAN(G, D, **held).fit(real, latents, steps, out=folder, resume=True, progress=False)
+    fit = GAN(G, D, **recipe).fit(real, latents, steps, out=folder, resume=True, progress=False)
     G.eval()
     return {**measure(generated(lambda z: [G(z)])[0]), "training": fit.seconds, "steps": steps}
 
