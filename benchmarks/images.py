@@ -17,10 +17,8 @@ nothing but itself. ``DIR`` holds fashion_mnist.npz. What is done is not done ag
 """
 
 import argparse
-import copy
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +28,9 @@ import torch.nn.functional as F
 from fbwrap.recipes import AFL, GAN, train_discriminator
 from fbwrap.recipes.metrics import Space
 from fbwrap.recipes.networks import dcgan
-from fbwrap.recipes.studies import fed
 from judges import trained_once
 from results import Results
+from rows import CONTROLS, samples, trained_row
 from torch import Tensor, nn
 
 import fbwrap
@@ -52,7 +50,6 @@ SNGAN_RATES = {"head": 1e-4, "G trained on": 2e-4}  # a head at 2e-4 leaves the 
 SNGAN_FEEDBACK = 0.9999  # of D's average that gives the feedback: over about a tenth of the steps
 SNGAN_LINKS = [(f"main.{i}", f"main.{2 - i}") for i in range(3)]
 SNGAN_MODULE = {"kind": "dual", "convs": 2}
-CONTROLS = ("noise", "a constant", "another sample")
 
 
 class Classifier(nn.Module):
@@ -112,14 +109,6 @@ def classifier(x: Tensor, y: Tensor, path: Path, epochs: int = 3) -> Classifier:
     return trained_once(Classifier, loss, path, epochs * len(x) // 128)
 
 
-@torch.no_grad()
-def samples(generate: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same 10 000 latents for every row."""
-    with torch.random.fork_rng():
-        torch.manual_seed(12345)
-        return torch.cat([generate(z) for z in latents(SAMPLES).split(500)])
-
-
 def trained_base(real: Tensor, seed: int, steps: int, out: Path, kind: str) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(seed)
     G = dcgan.Generator(Z, 32, 32, 1)
@@ -151,7 +140,7 @@ def main() -> None:
     right = lambda: {"accuracy": float((net(test).argmax(1) == test_y).double().mean())}  # noqa: E731
 
     def measured(generate: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        found = space.distances(samples(generate), test)
+        found = space.distances(samples(generate, latents, SAMPLES), test)
         return {key.split("[")[0]: value for key, value in found.items() if not key.startswith("kid")}
 
     with torch.no_grad():
@@ -187,7 +176,7 @@ def own_phase_2(row: str, G: nn.Module, D: nn.Module, real: Tensor, seed: int, o
     """A row of AFL's own phase 2, from the SN-GAN pair."""
     common = {**SNGAN, "seed": 1000 + seed}
     return trained_row(
-        *(row, G, D, real, seed, options, measured),
+        *(row, G, D, real, latents, options.out, options.steps, 1000 + seed, measured),
         whole=lambda net, critic: GAN(net, critic, lr=SNGAN_RATES["G trained on"], **common),
         attach=lambda: fbwrap.attach(G, D, SNGAN_LINKS, module=SNGAN_MODULE, example=latents(2)),
         head=lambda loop: AFL(loop, lr=SNGAN_RATES["head"], critic_ema=SNGAN_FEEDBACK, **common),
@@ -200,39 +189,13 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options:
     common = {**PHASE_2, "seed": 1000 + seed, **({"auxiliary": naming_loss} if named else {})}
     response = {"response": realness} if named else {}
     return trained_row(
-        *(row, G, D, real, seed, options, measured),
+        *(row, G, D, real, latents, options.out, options.steps, 1000 + seed, measured),
         whole=lambda net, critic: GAN(
             net, critic, lr=RATES["G trained on"], generator_mode="eval", **response, **common
         ),
         attach=lambda: fbwrap.attach(G, D, [LINK], module="pyramid", example=latents(2), **response),
         head=lambda loop: AFL(loop, lr=RATES["head"], **common),
     )
-
-
-def trained_row(
-    row: str, G: nn.Module, D: nn.Module, real: Any, seed: int, options: Any, measured, *, whole, attach, head
-) -> dict:
-    """Train one row from the pair, and measure it: ``whole(G, D)`` or ``head(attach())``, fed as the row says."""
-    torch.manual_seed(1000 + seed)
-    folder = options.out / f"{row.replace(' ', '_')}_{seed}"
-    fit = {"steps": options.steps, "out": folder, "resume": True, "progress": False}
-    if row == "G trained on":
-        net = copy.deepcopy(G)
-        whole(net, copy.deepcopy(D)).fit(real, latents, **fit)
-        return measured(net.eval())
-    loop = attach()
-    with loop, fed(loop, row) if row in CONTROLS else nullcontext():
-        head(loop).fit(real, latents, **fit)
-        return strengths(loop, measured)
-
-
-def strengths(loop: fbwrap.FeedbackLoop, measured) -> dict[str, float]:
-    """At α = 1 all measures, at others the Fréchet distance."""
-    found = measured(loop)
-    for alpha in (0.25, 0.5, 0.75):
-        with loop.settings(strength=alpha):
-            found |= {f"α = {alpha}": measured(loop)["frechet"]}
-    return found
 
 
 if __name__ == "__main__":

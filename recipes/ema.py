@@ -28,8 +28,8 @@ class EMA:
         """Take one step's weights and statistics in."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for mine, new in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(new, 1 - decay)
-            else:
-                mine.copy_(new)
+        mine, theirs = list(self.module.state_dict().values()), list(module.state_dict().values())
+        means = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
+        torch._foreach_lerp_([mine[i] for i in means], [theirs[i] for i in means], 1 - decay)  # one launch on a GPU
+        for i in set(range(len(mine))) - set(means):  # counters
+            mine[i].copy_(theirs[i])

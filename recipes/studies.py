@@ -133,8 +133,17 @@ def _rows(inputs: Inputs) -> int:
     return next(len(value) for value in whole if isinstance(value, Tensor))
 
 
-def _noise_like(signal: Tensor, dice: torch.Generator) -> Tensor:
-    return torch.randn(signal.shape, generator=dice).to(signal)
+def _noise() -> Callable[[Tensor], Tensor]:
+    """A source of standard normal numbers in a tensor's shape, drawn where the tensor is; its own, from one seed."""
+    dice: dict[torch.device, torch.Generator] = {}
+
+    def like(signal: Tensor) -> Tensor:
+        if signal.device not in dice:
+            dice[signal.device] = torch.Generator(signal.device).manual_seed(0)
+        drawn = torch.randn(signal.shape, generator=dice[signal.device], device=signal.device)
+        return drawn.to(signal)
+
+    return like
 
 
 def _part(given: Any, rows: int, begin: int, batch: int) -> Any:
@@ -266,10 +275,10 @@ def _believed(answers: Sequence[Tensor], begin: int) -> list[dict[str, Any]]:
 def fed(loop: FeedbackLoop, kind: str) -> Iterator[None]:
     """Within the block the modules are fed ``"another sample"``, ``"noise"`` or ``"a constant"`` in place of what D
     sees."""
-    dice = torch.Generator().manual_seed(0)
+    noise = _noise()
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "another sample": lambda signal: signal.roll(1, 0),
-        "noise": lambda signal: _noise_like(signal, dice) * signal.std() + signal.mean(),
+        "noise": lambda signal: noise(signal) * signal.std() + signal.mean(),
         "a constant": lambda signal: signal.mean().expand_as(signal),
     }
     if kind not in changes:

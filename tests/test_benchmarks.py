@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -32,6 +33,12 @@ def data(tmp_path):
     digits = {f"x_{part}": dice.integers(0, 256, (260, 28, 28), dtype=np.uint8) for part in ("train", "test")}
     labels = {f"y_{part}": np.arange(260, dtype=np.uint8) % 10 for part in ("train", "test")}
     np.savez(tmp_path / "fashion_mnist.npz", **digits, **labels)
+    jpegs = {}
+    for part in ("train", "test"):
+        each = [np.frombuffer(file(str(i), 32, 32, "JPEG")[1], dtype=np.uint8) for i in range(70)]
+        jpegs |= {f"jpeg_{part}": np.concatenate(each), f"offset_{part}": np.cumsum([0, *map(len, each)])}
+        jpegs |= {f"y_{part}": np.arange(70, dtype=np.uint8) % 10}
+    np.savez(tmp_path / "cifar10_jpeg.npz", **jpegs)
     cubes = {f"x_{part}": dice.integers(0, 256, (24, 32, 32, 4), dtype=np.uint8) for part in ("train", "test")}
     kinds = {f"y_{part}": np.arange(24, dtype=np.uint8) % 2 for part in ("train", "test")}
     np.savez(tmp_path / "voxels_modelnet10_32.npz", **cubes, **kinds, class_names=np.array(["bed", "chair"]))
@@ -80,6 +87,39 @@ def test_images(monkeypatch, data, tmp_path):
     monkeypatch.setitem(module.SNGAN, "recalibrate", 1)
     rows = run(module, monkeypatch, tmp_path / "sngan", *words, "--base", "sngan")
     assert rows == {"training images", "base", "AFL", "G trained on", *rest} - {"plain D"}
+
+
+@pytest.mark.parametrize(("kind", "links"), [("sngan", "all"), ("dcgan", "one"), ("wgangp", "one")])
+def test_cifar10(kind, links, monkeypatch, data, tmp_path):
+    import cifar10 as module
+
+    monkeypatch.setattr(module, "SAMPLES", 60)
+    monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
+    monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
+    words = ["--data", data, "--width", 4, "--base-steps", 2, "--steps", 2, "--seeds", 0, "--bases", kind]
+    rows = run(module, monkeypatch, tmp_path / "out", *words, "--links", links)
+    each = ("base", "AFL", "G trained on", "noise", "a constant", "another sample")
+    assert rows == {"training images", *(f"{kind}: {row}" for row in each)}
+
+
+def test_a_base_learns_by_a_plain_loop_and_ends_as_its_average():
+    import bases as module
+
+    torch.manual_seed(0)
+    G, D, real = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 1)), torch.full((8, 1), 3.0)
+    off = lambda: abs(G(torch.randn(100, 1)).mean().item() - 3)  # noqa: E731
+    before = off()
+    module.pretrain(
+        *(G, D, real, 150),
+        loss="least_squares",
+        betas=(0.5, 0.9),
+        latents=lambda n: torch.randn(n, 1),
+        lr=0.02,
+        ema=0.9,
+    )
+    assert not (G.training or D.training)
+    assert all(p.requires_grad for p in D.parameters())
+    assert off() < before / 3
 
 
 def test_overlaps_of_voxels_by_hand():

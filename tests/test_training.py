@@ -15,6 +15,7 @@ from conftest import Deconv, Residual, patch, same, state
 from fbwrap.recipes import AFL, FAL, Critic, Options, Pairs, Perceptual, afl_step, fal_step
 from fbwrap.recipes import checkpoint as C
 from fbwrap.recipes import losses as L
+from fbwrap.recipes.ema import EMA
 from torch import nn
 
 import fbwrap
@@ -85,6 +86,22 @@ def test_a_response_that_does_not_depend_on_the_sample_is_said():
 
 
 # -- whose feedback it is -------------------------------------------------------------------------------
+def test_average_by_hand():
+    """The decay ramps up, counters are copied, and the average is of weights and statistics alike."""
+    net = nn.BatchNorm1d(2)
+    average, held = EMA(net, 0.3), {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    for step in (1, 2, 3):
+        net.weight.data += step
+        net(torch.randn(4, 2))
+        average.update(net)
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, tensor in net.state_dict().items():
+            held[name] = decay * held[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor.clone()
+    for name, tensor in average.module.state_dict().items():
+        torch.testing.assert_close(tensor, held[name])
+    assert average.module.num_batches_tracked == 3
+
+
 def test_feedback_of_the_published_d_while_a_copy_judges(tmp_path):
     """critic_ema=1: what the head reads does not move, D learns all the same, and no D is shipped."""
 
