@@ -107,7 +107,7 @@ def test_a_base_learns_by_a_plain_loop_and_ends_as_its_average():
 
     torch.manual_seed(0)
     G, D, real = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 1)), torch.full((8, 1), 3.0)
-    off = lambda: abs(G(torch.randn(100, 1)).mean().item() - 3)  # noqa: E731
+    off = lambda: abs(G(torch.randn(100, 1)).mean().item() - 3)
     before = off()
     module.pretrain(
         *(G, D, real, 150),
@@ -117,7 +117,7 @@ def test_a_base_learns_by_a_plain_loop_and_ends_as_its_average():
         lr=0.02,
         ema=0.9,
     )
-    assert not (G.training or D.training)
+    assert not any(net.training for net in (G, D))
     assert all(p.requires_grad for p in D.parameters())
     assert off() < before / 3
 
