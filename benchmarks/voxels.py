@@ -17,7 +17,6 @@ there all kinds of beds?). ``DIR`` holds voxels_modelnet10_32.npz. What is done 
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +72,11 @@ def cubes(path: Path, part: str, size: int) -> tuple[Tensor, Tensor, list[str]]:
 def classifier(x: Tensor, y: Tensor, path: Path, steps: int = 1200) -> Classifier:
     def loss(net: Classifier) -> Tensor:
         """Of cubes that are mirrored and moved by up to two voxels."""
-        rows = torch.randint(len(x), (64,))
+        rows = torch.randint(len(x), (64,), device=x.device)
         batch = torch.roll(x[rows], [int(n) for n in torch.randint(-2, 3, (3,))], (2, 3, 4))
         return F.cross_entropy(net(batch.flip(2) if torch.rand(()) < 0.5 else batch), y[rows])
 
-    return trained_once(partial(Classifier, x.shape[-1]), loss, path, steps)
+    return trained_once(lambda: Classifier(x.shape[-1]).to(x.device), loss, path, steps)
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:

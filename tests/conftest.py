@@ -18,6 +18,10 @@ import fbwrap
 from fbwrap.signals import fit, from_map, to_map
 
 torch.set_num_threads(1)  # tiny networks
+DEVICE = os.environ.get("FBWRAP_TEST_DEVICE", "cpu")  # of the zoo: with "cuda" the invariants are those of a GPU
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 if "FBWRAP_TEST_HUB" not in os.environ:  # where test_hub.py serves, for its subprocesses too
@@ -555,8 +559,20 @@ def stir(loop, std=0.3, seed=1):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in loop.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, device="cpu") * std)
     return loop
+
+
+def dice():
+    """The state of torch's random numbers, here and on a GPU."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def throw(states):
+    """Go back to a state of :func:`dice`."""
+    torch.set_rng_state(states[0])
+    if states[1]:
+        torch.cuda.set_rng_state_all(states[1])
 
 
 def state(*models):
@@ -583,7 +599,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
     kwargs = kwargs or {}
     connections, modules = loop.connections, loop.feedback
     previous, carried = {}, {}
-    dice, host = torch.get_rng_state(), random.getstate()
+    before, host = dice(), random.getstate()
     start = {k: v.clone() for k, v in G.state_dict().items()}
 
     def layer(net, name):
@@ -618,7 +634,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                     size = form.spatial
                     if len(size) == len(scale):
                         size = [round(n * f) for n, f in zip(size, scale, strict=True)]
-                    s.append(torch.zeros(len(phi), form.channels, *size, dtype=phi.dtype))
+                    s.append(torch.zeros(len(phi), form.channels, *size, dtype=phi.dtype, device=phi.device))
             if getattr(modules[i], "resize_signals", True):
                 s = [fit(q, tuple(phi.shape[2:])) for q in s]
             corrected = base + strength * from_map(modules[i](phi, *s), c.form, base)
@@ -639,7 +655,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                         lambda m, a, links=links: (hook(m, a, a[0], links, "input"), *a[1:])
                     )
                 )
-        torch.set_rng_state(dice)
+        throw(before)
         random.setstate(host)
         G.load_state_dict(start)
         try:

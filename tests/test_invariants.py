@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import ZOO, clone, first, naive, same, state, stir
+from conftest import ZOO, clone, dice, first, naive, same, state, stir, throw
 from torch import Tensor, nn
 
 import fbwrap
@@ -32,18 +32,18 @@ def test_attach_run_and_detach_leave_no_trace(case):
     handle = next(G.children()).register_forward_hook(lambda *a: seen.append(1))
     before = state(G, D)
     args = case.args()
-    dice = torch.get_rng_state()
+    thrown = dice()
     expected = G.eval()(*clone(args))
     G.train(case.train)
     loop = fbwrap.attach(G, D, case.layers, example=clone(args), **case.options)
     assert same(before, state(G, D))
-    torch.set_rng_state(dice)
+    throw(thrown)
     if not case.train:  # in train mode one call of G moves its own statistics, as it always did
         stir(loop)(*clone(args))
         assert same(before, state(G, D))
         loop.detach()
         loop.detach()
-        torch.set_rng_state(dice)
+        throw(thrown)
         assert equal(G(*clone(args)), expected)
         assert seen
     with pytest.raises(fbwrap.errors.DetachedError, match=r"fbwrap\.attach"):
