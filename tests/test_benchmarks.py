@@ -66,7 +66,9 @@ def test_swiss_roll(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(module, "measured", partial(module.measured, samples=500))
     rows = run(module, monkeypatch, tmp_path, "--steps", 2, "--seeds", 0, 1)
-    assert rows == {"real points", "base", "AFL", "G trained on", "noise", "a constant", "another sample"}
+    controls = {"noise", "a constant", "another sample"}
+    assert rows == {"real points", "base", module.ORACLE, "AFL", "G trained on", *controls}
+    assert module.to_curve(module.moved(2 * torch.randn(500, 2))) == pytest.approx(0.0267, abs=0.004), "as real points"
     said = capsys.readouterr().out
     assert said.count("| AFL |") == 2
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
