@@ -40,7 +40,8 @@ class AFL:
     afterwards); the user's D stays as it is. With ``critic_ema=1`` the feedback is the user's D's own from the first
     step to the last, and the copy only judges: what the head reads does not move under it, and the head fits the D
     that was published and ships none (``loop.save_pretrained(folder, discriminator="all")`` does). The loop's own
-    ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean over y_1 … y_T.
+    ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean over y_1 … y_T, or y_T's alone
+    (``judged="last"``).
 
     Args:
         loop: an attached loop with a discriminator.
@@ -142,7 +143,7 @@ class AFL:
         return fit
 
     def _player(self) -> Player:
-        return Head(self.loop)
+        return Head(self.loop, self.options.judged)
 
     def _base(self) -> nn.Module | None:
         """What does not learn: the frozen G."""

@@ -29,8 +29,8 @@ from .steps import Head, Player
 class _Both(Head):
     """The head and G as the player."""
 
-    def __init__(self, loop: FeedbackLoop):
-        super().__init__(loop)
+    def __init__(self, loop: FeedbackLoop, judged: str):
+        super().__init__(loop, judged)
         self.learner = nn.ModuleDict({"head": loop.feedback, "generator": unwrap(loop.generator)})
 
 
@@ -58,7 +58,7 @@ class FAL(AFL):
         self._train_generator = train_generator
 
     def _player(self) -> Player:
-        return _Both(self.loop) if self._train_generator else Head(self.loop)
+        return (_Both if self._train_generator else Head)(self.loop, self.options.judged)
 
     def _base(self) -> nn.Module | None:
         return None if self._train_generator else super()._base()

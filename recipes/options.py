@@ -24,6 +24,9 @@ class Options:
     reconstruction: float = 0.0  #           weight of the distance to the target, with paired data
     reconstruction_norm: str = "l1"  #       "l1" or "l2"
     perceptual: float = 1.0  #               weight of the perceptual loss, with perceptual=
+    judged: str = (
+        "all"  #                   whose losses: "all" of y_1 … y_T, averaged (FAL §4.3), or the "last"'s alone
+    )
     lr: float = 5e-4  #                      of what is trained: the head (AFL), the head and G (FAL), G (GAN)
     critic_lr: float = 4e-4  #               of D
     decay: str = "cosine"  #                 of both rates over the run: "cosine", "linear", "exponential" or "none"
@@ -62,6 +65,7 @@ class Options:
     def __post_init__(self) -> None:
         choices = {
             "loss": LOSS_NAMES,
+            "judged": ("all", "last"),
             "critic_mode": ("eval", "train"),
             "decay": ("cosine", "linear", "exponential", "none"),
             "reconstruction_norm": ("l1", "l2"),

@@ -42,15 +42,16 @@ class Player(Protocol):
 
 
 class Head:
-    """A loop's feedback modules as the player: y_1 … y_T are to fool D."""
+    """A loop's feedback modules as the player: y_1 … y_T are to fool D, or y_T alone (``judged="last"``)."""
 
-    def __init__(self, loop: FeedbackLoop):
+    def __init__(self, loop: FeedbackLoop, judged: str = "all"):
         self.loop = loop
         self.learner: nn.Module = loop.feedback
+        self._judged = slice(1, None) if judged == "all" else slice(-1, None)
 
     def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
-        """y_1 … y_T."""
-        return self.loop.rollout(*args, **kwargs).outputs[1:]
+        """The outputs that are judged."""
+        return self.loop.rollout(*args, **kwargs).outputs[self._judged]
 
 
 @dataclass
@@ -279,7 +280,7 @@ def afl_step(
         Both losses.
     """
     options = options or Options()
-    player, fake = player_step(Head(loop), critic, inputs, optimizer, options, real=real, **more)
+    player, fake = player_step(Head(loop, options.judged), critic, inputs, optimizer, options, real=real, **more)
     return {"player": player, "critic": critic_step(critic, real, fake, critic_optimizer, options, step)}
 
 

@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
 def test_options_and_data_that_make_no_sense():
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
-    for wrong in ({"loss": "wgan"}, {"batch": 0}, {"ema": 1.0}, {"critic_mode": "x"}, {"decay": "x"}):
+    for wrong in ({"loss": "wgan"}, {"batch": 0}, {"ema": 1.0}, {"critic_mode": "x"}, {"decay": "x"}, {"judged": "x"}):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             AFL(loop, **wrong)
     for data, words in ((7, "no source"), ([], "empty"), ((DATA, DATA[:3]), "rows")):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Deconv, Residual, patch, same, state
+from conftest import Deconv, Residual, patch, same, state, stir
 from fbwrap.recipes import AFL, FAL, Critic, Options, Pairs, Perceptual, afl_step, fal_step
 from fbwrap.recipes import checkpoint as C
 from fbwrap.recipes import losses as L
@@ -174,6 +174,40 @@ def test_fals_loss_is_the_mean_over_its_steps():
     losses = fal_step(loop, critic, x, y, *optimizers, options, target=y)
     assert losses["player"] == pytest.approx(float(wanted), rel=1e-5)
     assert len(outputs) == 3
+
+
+@pytest.mark.parametrize("make", [fal_loop, lambda steps: attached_twice(steps)])
+def test_the_last_step_alone_is_judged_when_asked(make):
+    """By hand: both losses are of y_T, D's too; the recipes hand it on."""
+    loop = make(3).train()
+    D, x = loop.discriminator.eval(), images(2, 8) if loop.plan.first == "zeros" else latents(2)
+    real, options = images(2), Options(loss="least_squares", r1=0.0, judged="last")
+    with torch.no_grad():
+        last = loop.rollout(x).outputs[-1]
+        player, critic = ((D(last) - 1) ** 2).mean(), ((D(real) - 1) ** 2).mean() + (D(last) ** 2).mean()
+    optimizers = [torch.optim.SGD(net.parameters(), 0.0) for net in (loop, D)]
+    losses = afl_step(loop, Critic(D, loop.critic_input), x, real, *optimizers, options)
+    assert losses == pytest.approx({"player": float(player), "critic": float(critic)}, rel=1e-5)
+    recipe = (FAL if loop.plan.first == "zeros" else AFL)(
+        loop,
+        loss="least_squares",
+        r1=0.0,
+        judged="last",
+        lr=0.0,
+        critic_lr=0.0,
+        batch=2,
+        critic_ema=0.0,
+        critic_steps=2,
+    )
+    fit = recipe.fit(real, x, 1, progress=False)
+    assert fit.history[0]["player"] == pytest.approx(float(player), rel=1e-4)
+    assert fit.history[0]["critic"] == pytest.approx(float(critic), rel=1e-4)
+
+
+def attached_twice(steps):
+    torch.manual_seed(0)
+    return stir(fbwrap.attach(Deconv().eval(), patch(), ["main.5"], module={"kind": "dual", "norm": "none"}, steps=steps,
+                              example=latents(2)))  # fmt: skip
 
 
 # -- paired data, own loops ---------------------------------------------------------------------------
