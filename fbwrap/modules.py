@@ -248,10 +248,12 @@ class FeedbackEncoder(nn.Module):
     Args:
         feature: the form of h; f has its channels and size.
         width: channels of the first convolution; doubled at each stage, up to the feature's.
+        scale: factor on every signal but the first, the image.
     """
 
-    def __init__(self, feature: Form, *signals: Form, norm: str = "instance", width: int = 32):
+    def __init__(self, feature: Form, *signals: Form, norm: str = "instance", width: int = 32, scale: float = 1.0):
         super().__init__()
+        self._scale = scale
         dims = len(feature.spatial)
         channels = sum(s.channels for s in signals)
         stages = 0
@@ -271,12 +273,19 @@ class FeedbackEncoder(nn.Module):
     def forward(self, feature: Tensor, *signals: Tensor) -> Tensor:
         """f_{t-1} = F_e(y_{t-1}, r_{t-1})."""
         size = tuple(signals[0].shape[2:]) if self._same_dims else tuple(feature.shape[2:])
-        seen: Tensor = self.body(torch.cat([fit(signal, size) for signal in signals], 1))
+        image, *rest = (fit(signal, size) for signal in signals)
+        seen: Tensor = self.body(torch.cat([image, *(self._scale * signal for signal in rest)], 1))
         return fit(seen, tuple(feature.shape[2:]))
 
 
 class Transform(FeedbackModule):
-    """Base of FAL's ways to merge f into h: an encoder F_e, a merge, h carried from step to step."""
+    """Base of FAL's ways to merge f into h: an encoder F_e, a merge, h carried from step to step.
+
+    Args:
+        norm, hidden, init: as in :class:`Basic`.
+        scale: factor on the response (every signal but the first). A Wasserstein critic's has no bounds, and stands at
+            tens to hundreds beside an image of order 1: 1/30, say.
+    """
 
     resize_signals: ClassVar[bool] = False
     carry: ClassVar[bool] = True
@@ -289,9 +298,10 @@ class Transform(FeedbackModule):
         norm: str = "instance",
         hidden: int | None = None,
         init: str = "zero",
+        scale: float = 1.0,
     ):
         super().__init__()
-        self.encoder = FeedbackEncoder(feature, *signals, norm=norm)
+        self.encoder = FeedbackEncoder(feature, *signals, norm=norm, scale=scale)
         self.decoder = self._decoder(feature, norm, hidden or feature.channels, init)
 
     def _decoder(self, feature: Form, kind: str, hidden: int, init: str) -> nn.Sequential:

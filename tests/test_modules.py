@@ -42,6 +42,17 @@ def test_options_count():
     assert sizes["light"] < sizes["dual"] / 8
 
 
+@pytest.mark.parametrize("kind", ["ast", "film", "concat", "add"])
+def test_scale_is_of_the_response_alone(kind):
+    """A Wasserstein critic's response at 1/32 is a module that is given so much of it, image as it was."""
+    forms = Form(8, (4, 4)), (Form(3, (16, 16)), Form(1, (4, 4)))
+    plain, scaled = (build({"kind": kind, "init": "paper", **more}, *forms) for more in ({}, {"scale": 1 / 32}))
+    scaled.load_state_dict(plain.state_dict())
+    h, image, response = torch.randn(2, 8, 4, 4), torch.randn(2, 3, 16, 16), 100 * torch.randn(2, 1, 4, 4)
+    assert torch.equal(scaled(h, image, response), plain(h, image, response / 32))
+    assert not torch.allclose(scaled(h, image, response), plain(h, image, response))
+
+
 def test_fit_is_interpolation_or_area():
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(fit(x, (8, 8)), F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False))
