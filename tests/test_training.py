@@ -206,8 +206,8 @@ def test_the_last_step_alone_is_judged_when_asked(make):
 
 def attached_twice(steps):
     torch.manual_seed(0)
-    return stir(fbwrap.attach(Deconv().eval(), patch(), ["main.5"], module={"kind": "dual", "norm": "none"}, steps=steps,
-                              example=latents(2)))  # fmt: skip
+    module = {"kind": "dual", "norm": "none"}
+    return stir(fbwrap.attach(Deconv().eval(), patch(), ["main.5"], module=module, steps=steps, example=latents(2)))
 
 
 # -- paired data, own loops ---------------------------------------------------------------------------
