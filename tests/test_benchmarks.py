@@ -138,13 +138,15 @@ def test_voxels(monkeypatch, data, tmp_path):
     import voxels as module
 
     monkeypatch.setattr(module, "SAMPLES", 70)
-    monkeypatch.setattr(module, "WIDTH", 8)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
-    words = ("--data", data, "--steps", 2)
-    run(module, monkeypatch, tmp_path / "small", *words, "--size", 16, "--link", "mix.1", "--mixed-precision", "bf16")
+    words = ("--data", data, "--classes", "chair", "--steps", 2, 4, "--base-steps", 2, "--width", 2)
+    run(
+        module, monkeypatch, tmp_path / "small", *words, "--size", 16, "--mixed-precision", "bf16", "--rows", "VoxelGAN"
+    )
     rows = run(module, monkeypatch, tmp_path / "out", *words)
-    assert rows == {f"chair: {row}" for row in ("test cubes", "VoxelGAN", "VoxelGAN, same time",
-                                                *(f"FAL t = {t}" for t in range(1, 6)))}  # fmt: skip
+    for_fal = [(row, n, t) for row in module.ROWS[1:] for n in (2, 4) for t in range(1, 6)]
+    expected = {f"chair: {row}, {n} steps, t = {t}" for row, n, t in for_fal if (row, n) != ("FAL after VoxelGAN", 2)}
+    assert rows == {"chair: test cubes", "chair: VoxelGAN, 2 steps", "chair: VoxelGAN, 4 steps"} | expected
 
 
 def test_pix2pix(monkeypatch, data, tmp_path):
