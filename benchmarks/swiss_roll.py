@@ -10,8 +10,8 @@ noise, a constant, or what D sees in another sample, in training and in the test
 is no model but the best that moving points to the manifold can do: the base's points at the nearest place of the curve,
 with the roll's own noise. Every row is measured on 400 000 samples against as many fresh real ones: sliced Wasserstein
 distance (SWD, 500 projections), and on 10 000 the mean distance to the noise-free curve; both are not zero for real
-samples either (first row; with 100 000 samples the first is at .0057, half of what is to be told apart). What is done is
-not done again.
+samples either (first row; with 100 000 samples it is at .0057, half of what is to be told apart). What is done is not
+done again.
 """
 
 import argparse
