@@ -43,6 +43,11 @@ class FAL(AFL):
     keeps the statistics of the first of the T passes, which are not those of later ones: instance or group norm is
     safer.
 
+    As published every step is judged (``judged="all"``). Without paired data that leaves G a way out: D sees the steps'
+    outputs as one set, and it is enough that this set is like real data. On voxels every y_t became a few shapes, other
+    ones for each t. ``judged="last", critic_ema=0.995`` mends it (docs/results/voxels.md): the losses are of y_T alone,
+    and the feedback is that of an average of D, as what is kept is an average of the head.
+
     Args:
         train_generator: whether G learns.
         loop, options: as in :class:`AFL`.
