@@ -28,8 +28,9 @@ class EMA:
         """Take one step's weights and statistics in."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        mine, theirs = list(self.module.state_dict().values()), list(module.state_dict().values())
-        means = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
-        torch._foreach_lerp_([mine[i] for i in means], [theirs[i] for i in means], 1 - decay)  # one launch on a GPU
-        for i in set(range(len(mine))) - set(means):  # counters
-            mine[i].copy_(theirs[i])
+        pairs = list(zip(self.module.state_dict().values(), module.state_dict().values(), strict=True))
+        means = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in means], [new for _, new in means], 1 - decay)  # one launch on a GPU
+        for mine, new in pairs:
+            if not mine.is_floating_point():  # a counter
+                mine.copy_(new)

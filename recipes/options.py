@@ -24,9 +24,7 @@ class Options:
     reconstruction: float = 0.0  #           weight of the distance to the target, with paired data
     reconstruction_norm: str = "l1"  #       "l1" or "l2"
     perceptual: float = 1.0  #               weight of the perceptual loss, with perceptual=
-    judged: str = (
-        "all"  #                   whose losses: "all" of y_1 … y_T, averaged (FAL §4.3), or the "last"'s alone
-    )
+    judged: str = "all"  #                   outputs that the losses are of: "all" y_1 … y_T (FAL §4.3), or the "last"
     lr: float = 5e-4  #                      of what is trained: the head (AFL), the head and G (FAL), G (GAN)
     critic_lr: float = 4e-4  #               of D
     decay: str = "cosine"  #                 of both rates over the run: "cosine", "linear", "exponential" or "none"

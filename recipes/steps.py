@@ -295,7 +295,8 @@ def fal_step(
     step: int = 0,
     **more: Any,
 ) -> dict[str, float]:
-    """One step of FAL in a loop of one's own: the loss of each of ``loop.steps`` outputs, averaged, then D.
+    """One step of FAL in a loop of one's own: the loss of each of ``loop.steps`` outputs, averaged (or the last one's
+    alone: ``Options(judged="last")``), then D.
 
     As :func:`afl_step`; as published G learns too: in train mode, its parameters in ``optimizer`` with the head's.
     """
