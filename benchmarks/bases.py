@@ -29,6 +29,7 @@ def pretrain(
     batch: int = 64,
     ema: float = 0.999,
     penalty: float = 10.0,
+    mixed_precision: str = "no",
     seed: int = 0,
 ) -> None:
     """Train G and D in place; G ends as its average. Adam, both rates falling linearly to zero.
@@ -36,6 +37,7 @@ def pretrain(
     Args:
         real, latents: on the networks' device.
         penalty: of WGAN-GP, with ``loss="wasserstein_gp"``.
+        mixed_precision: ``"no"`` or ``"bf16"``.
     """
     torch.manual_seed(seed)
     on_gpu = real.is_cuda
@@ -49,13 +51,17 @@ def pretrain(
     for net in (G, D):
         net.train()
 
+    def passes() -> torch.autocast:
+        return torch.autocast(real.device.type, torch.bfloat16, enabled=mixed_precision == "bf16")
+
     def step() -> None:
         for _ in range(critic_steps):
             rows = torch.randint(len(real), (batch,), device=real.device)
             true = real[rows]
-            with torch.no_grad():
-                made = G(latents(batch))
-            total = critic_loss(D(true), D(made))
+            with passes():
+                with torch.no_grad():
+                    made = G(latents(batch)).float()
+                total = critic_loss(D(true).float(), D(made).float())
             if loss == "wasserstein_gp":
                 total = total + penalty * gradient_penalty(D, true, made)
             optimizers[1].zero_grad()
@@ -63,7 +69,9 @@ def pretrain(
             optimizers[1].step()
         D.requires_grad_(False)
         optimizers[0].zero_grad()
-        generator_loss(D(G(latents(batch)))).backward()
+        with passes():
+            player = generator_loss(D(G(latents(batch))).float())
+        player.backward()
         optimizers[0].step()
         D.requires_grad_(True)
         with torch.no_grad():

@@ -40,9 +40,9 @@ import fbwrap
 
 Z, SAMPLES = 128, 10_000
 BASES: dict[str, dict[str, Any]] = {
-    "sngan": {"norm": "spectral", "loss": "hinge", "betas": (0.0, 0.9), "critic_steps": 1, "steps": 60_000},
-    "dcgan": {"norm": "batch", "loss": "bce", "betas": (0.5, 0.999), "critic_steps": 1, "steps": 60_000},
-    "wgangp": {"norm": "none", "loss": "wasserstein_gp", "betas": (0.0, 0.9), "critic_steps": 5, "steps": 30_000},
+    "sngan": {"norm": "spectral", "loss": "hinge", "betas": (0.0, 0.9), "critic_steps": 1, "steps": 20_000},
+    "dcgan": {"norm": "batch", "loss": "bce", "betas": (0.5, 0.999), "critic_steps": 1, "steps": 20_000},
+    "wgangp": {"norm": "none", "loss": "wasserstein_gp", "betas": (0.0, 0.9), "critic_steps": 3, "steps": 8_000},
 }
 PHASE_2: dict[str, Any] = {"batch": 64, "r1": 0.0, "critic_lr": 2e-4, "critic_mode": "train", "ema": 0.999,
                            "save_every": 2000}  # fmt: skip
@@ -123,7 +123,7 @@ def base(kind: str, real: Tensor, latents: Callable[[int], Tensor], seed: int, o
         both.load_state_dict(load_file(path))
         return G.eval(), D.eval()
     held["steps"] = options.base_steps or held["steps"]
-    pretrain(G, D, real, latents=latents, seed=seed, **held)
+    pretrain(G, D, real, latents=latents, seed=seed, mixed_precision=options.mixed_precision, **held)
     save_file({key: value.contiguous() for key, value in both.state_dict().items()}, path)
     return G, D
 
@@ -132,7 +132,7 @@ def phase_2(row: str, kind: str, G: nn.Module, D: nn.Module, real: Tensor, laten
             seed: int, measured: Measures, options: Any) -> dict[str, float]:  # fmt: skip
     """Train one row from the pair, and measure it."""
     about = {key: BASES[kind][key] for key in ("loss", "betas", "critic_steps")}
-    common = {**PHASE_2, **about, "seed": 1000 + seed, "trackers": "none"}
+    common = {**PHASE_2, **about, "mixed_precision": options.mixed_precision, "seed": 1000 + seed, "trackers": "none"}
     paper = "dual" if kind == "sngan" else "basic"
     module = {"kind": paper if options.links == "one" else "dual", "convs": 2}
     return trained_row(
@@ -148,15 +148,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES))
-    parser.add_argument("--base-steps", type=int, help="60 000; of WGAN-GP 30 000, with five steps of D each")
-    parser.add_argument("--width", type=int, default=64, help="channels of G at 16x16")
+    parser.add_argument("--base-steps", type=int, help="20 000; of WGAN-GP 8000, with three steps of D each")
+    parser.add_argument("--width", type=int, default=32, help="channels of G at 16x16")
     parser.add_argument("--links", choices=LINKS, default="all")
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--lr", type=float, default=1e-4, help="of the head")
     parser.add_argument("--trained-on-lr", type=float, default=2e-4, help="of G trained on")
     parser.add_argument("--critic-ema", type=float, default=0.9999, help="of D's average that gives the feedback")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=["AFL", "G trained on", *CONTROLS])
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--against", choices=("test", "train"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10"))
     options = parser.parse_args()

@@ -98,7 +98,22 @@ def test_cifar10(kind, links, monkeypatch, data, tmp_path):
     monkeypatch.setattr(module, "SAMPLES", 60)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
     monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
-    words = ["--data", data, "--width", 4, "--base-steps", 2, "--steps", 2, "--seeds", 0, "--bases", kind]
+    words = [
+        "--data",
+        data,
+        "--width",
+        4,
+        "--base-steps",
+        2,
+        "--steps",
+        2,
+        "--seeds",
+        0,
+        "--bases",
+        kind,
+        "--mixed-precision",
+        "bf16",
+    ]
     rows = run(module, monkeypatch, tmp_path / "out", *words, "--links", links)
     each = ("base", "AFL", "G trained on", "noise", "a constant", "another sample")
     assert rows == {"training images", *(f"{kind}: {row}" for row in each)}
