@@ -12,11 +12,14 @@ from torch import nn
 
 from fbwrap.keeping import copied
 
+from .spectral import power_iterations
+
 
 class EMA:
     """A module's average over the steps; ``module`` holds it. A decay of 0 follows exactly.
 
-    The decay ramps up, min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten.
+    The decay ramps up, min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten. Spectral norm's unit
+    vectors are copied: a mean of them is shorter than one, and would leave the weights too large.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -28,9 +31,13 @@ class EMA:
         """Take one step's weights and statistics in."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        pairs = list(zip(self.module.state_dict().values(), module.state_dict().values(), strict=True))
-        means = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in means], [new for _, new in means], 1 - decay)  # one launch on a GPU
-        for mine, new in pairs:
-            if not mine.is_floating_point():  # a counter
-                mine.copy_(new)
+        unit = {vector.data_ptr() for _, vectors in power_iterations(module) for vector in vectors}
+        mine, new = self.module.state_dict().values(), module.state_dict().values()
+        pairs = {here.data_ptr(): (here, there) for here, there in zip(mine, new, strict=True)}  # tied weights once
+        means = []
+        for here, there in pairs.values():
+            if here.is_floating_point() and there.data_ptr() not in unit:
+                means.append((here, there))
+            else:  # a counter, or a unit vector
+                here.copy_(there)
+        torch._foreach_lerp_([here for here, _ in means], [there for _, there in means], 1 - decay)  # one launch

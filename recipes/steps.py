@@ -28,6 +28,7 @@ from .data import part_of
 from .ema import EMA
 from .losses import LOSSES, content_loss, gradient_penalty, r1
 from .options import Options
+from .spectral import power_iterations
 
 Auxiliary = Callable[[Any, Any], Tensor]
 
@@ -336,6 +337,5 @@ def _one_each(images: Tensor, many: int, step: int) -> Tensor:
 @contextmanager
 def critic_modes(net: nn.Module, training: bool) -> Iterator[None]:
     """D in the mode asked for; spectral norm goes on in eval mode too, for its weights move."""
-    norms = [module for module in net.modules() if type(module).__name__ == "_SpectralNorm"]
-    with modes(list(net.modules()), training), modes(norms, True):
+    with modes(list(net.modules()), training), modes([module for module, _ in power_iterations(net)], True):
         yield

@@ -543,8 +543,8 @@ def test_fal_on_a_dataset_resumes_to_the_same_numbers(tmp_path):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_spectral_norm_goes_on_where_d_is_in_eval_mode():
-    sn = torch.nn.utils.parametrizations.spectral_norm
+@pytest.mark.parametrize("sn", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_goes_on_where_d_is_in_eval_mode(sn):
     torch.manual_seed(0)
     D = nn.Sequential(sn(nn.Conv2d(3, 8, 4, 2, 1)), nn.LeakyReLU(0.2), sn(nn.Conv2d(8, 1, 8)))
     loop = fbwrap.attach(Deconv(), D.eval(), [("main.5", "1")], example=latents(2))
@@ -553,6 +553,24 @@ def test_spectral_norm_goes_on_where_d_is_in_eval_mode():
     for layer in (recipe._critic.net[0], recipe._critic.net[2]):
         sigma = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
         assert float(sigma) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("sn", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_an_average_keeps_unit_vectors_and_takes_tied_weights_once(sn):
+    torch.manual_seed(0)
+    net = nn.Sequential(sn(nn.Linear(6, 5)), nn.Linear(5, 5), nn.Linear(5, 5))
+    net[2].weight = net[1].weight
+    before, average = net[1].weight.detach().clone(), EMA(net, 0.5)
+    average.count = 100  # the decay is .5 from here on
+    for _ in range(3):
+        for parameter in net.parameters():
+            parameter.data += torch.randn(parameter.shape)
+        net(torch.randn(2, 6))
+        average.update(net)
+        before = (before + net[1].weight) / 2
+    vectors = [tensor for name, tensor in average.module.state_dict().items() if name.endswith(("_u", "_v"))]
+    assert [float(vector.norm()) for vector in vectors] == pytest.approx([1.0, 1.0])
+    torch.testing.assert_close(average.module[2].weight, before)
 
 
 def test_a_d_that_may_not_learn_is_said():
