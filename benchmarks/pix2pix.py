@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fbwrap.recipes import FAL, GAN, Pairs
-from fbwrap.recipes.networks.residual import PatchDiscriminator, Translator
+from fbwrap.recipes.networks.residual import Block, PatchDiscriminator, Translator
 from fbwrap.recipes.quality import image_quality, segmentation
 from judges import trained_once
 from PIL import Image
@@ -165,7 +165,8 @@ class Measures:
 
 def pair(seed: int) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(seed)
-    return Translator(3, 3, WIDTH, BLOCKS), PatchDiscriminator(6, 32)
+    block = lambda width: Block(width, width, norm="instance")  # noqa: E731 -- pre-activation; CycleGAN's is not
+    return Translator(3, 3, WIDTH, BLOCKS, block), PatchDiscriminator(6, 32)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .example import code_of_example
+from .headfiles import GENERATOR
 
 FIELDS = ("name", "value", "dataset")
 
@@ -87,8 +88,10 @@ def card(
         lines.append("")
     lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
     if trained := config.get("trained_on"):
-        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key != "options"]
+        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in ("options", "generator")]
         lines += [f"Trained: {', '.join(told)}.", ""]
+        if trained.get("generator") == GENERATOR:
+            lines += [f"G's weights, which the head is for: `{GENERATOR}` (`fbwrap.load_weights(G, file)`).", ""]
     if isinstance(cited := adapter.get("citations"), list) and cited:
         lines += [f"The networks are known from: {'; '.join(map(plain, cited))}.", ""]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)

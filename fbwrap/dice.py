@@ -11,6 +11,7 @@ Example:
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,29 +27,42 @@ class Dice:
     inputs' generators, Python's and (where it is in use) NumPy's."""
 
     def __init__(self, device: torch.device, inputs: Any = ()):
-        self._sources: list[Source] = [(torch.get_rng_state, torch.set_rng_state), (random.getstate, _set_python)]
+        self._sources: dict[str, Source] = {
+            "torch": (torch.get_rng_state, torch.set_rng_state),
+            "python": (random.getstate, _set_python),
+        }
         if device.type not in ("cpu", "meta"):
             module = torch.get_device_module(device)
             if hasattr(module, "get_rng_state"):
-                self._sources.append((module.get_rng_state, module.set_rng_state))
+                self._sources[device.type] = _of_device(module, device)
         generators = [item for item in leaves(inputs) if isinstance(item, torch.Generator)]
-        self._sources += [(generator.get_state, generator.set_state) for generator in generators]
+        for number, generator in enumerate(generators):
+            self._sources[f"generator {number}"] = (generator.get_state, generator.set_state)
         if "numpy.random" in sys.modules:
-            self._sources.append((_get_numpy, sys.modules["numpy.random"].set_state))
+            self._sources["numpy"] = (_get_numpy, sys.modules["numpy.random"].set_state)
 
-    def get(self) -> list[Any]:
-        """The states now: plain data and tensors."""
-        return [get() for get, _ in self._sources]
+    def get(self) -> dict[str, Any]:
+        """The states now, by source: plain data and tensors."""
+        return {name: get() for name, (get, _) in self._sources.items()}
 
-    def set(self, states: list[Any]) -> None:
-        """Go back to states that :meth:`get` gave."""
-        for (_, put), state in zip(self._sources, states, strict=False):
-            put(state)
+    def set(self, states: dict[str, Any]) -> None:
+        """Go back to states that :meth:`get` gave; a source that one side alone has stays."""
+        for name, (_, put) in self._sources.items():
+            if name in states:
+                put(states[name])
 
 
-def same_dice(first: list[Any], second: list[Any]) -> bool:
+def same_dice(first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Whether no random number was drawn between two readings."""
-    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(first, second, strict=True))
+    pairs = zip(first.values(), second.values(), strict=True)
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def _of_device(module: Any, device: torch.device) -> Source:
+    """A device's own state: the second of two GPUs has one too."""
+    if device.index is None or device.type == "mps":
+        return module.get_rng_state, module.set_rng_state
+    return partial(module.get_rng_state, device), lambda state: module.set_rng_state(state, device)
 
 
 def _set_python(state: Any) -> None:

@@ -28,6 +28,7 @@ from .fetching import MOST_CONFIG_BYTES
 FORMAT = "fbwrap-head"
 VERSION = 1
 CONFIG, FEEDBACK, DISCRIMINATOR = "config.json", "feedback.safetensors", "discriminator.safetensors"
+GENERATOR = "generator.safetensors"  # of a G that learned with its head: beside it, read by nobody unless asked
 _MOST_SPEC = 1000
 STORED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}

@@ -26,7 +26,7 @@ from .card import FIELDS, card
 from .errors import HeadError, SettingError
 from .fetching import MOST_BYTES, MOST_CONFIG_BYTES, REPO, again, check_id, fetched, told
 from .head import from_folder, save_pretrained
-from .headfiles import CONFIG, DISCRIMINATOR, config_of, stored
+from .headfiles import CONFIG, DISCRIMINATOR, GENERATOR, config_of, stored
 from .inputs import drawn, span_of, takes_pictures
 from .loop import FeedbackLoop
 
@@ -102,7 +102,8 @@ def push_folder(
     metrics: Sequence[Mapping[str, Any]] = (),
     pictures: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
-    """Write a head that lies in a folder to the Hub, in one commit; its networks are not needed.
+    """Write a head that lies in a folder to the Hub, in one commit; its networks are not needed. The weights of a G
+    that learned with it (``generator.safetensors``, as the recipes write it) go with it.
 
     Args:
         repo_id: ``"user/name"``; the repository is made if need be.
@@ -158,6 +159,14 @@ def push_folder(
             there = {sibling.rfilename for sibling in info.siblings or []}
             paths = {path.name: path for path in held.iterdir() if path.is_file()}
             paths |= {path.name: path for path in files}
+            if config["trained_on"].get("generator") == GENERATOR:
+                if (Path(folder) / GENERATOR).is_file():
+                    paths[GENERATOR] = Path(folder) / GENERATOR
+                elif GENERATOR not in there:
+                    logger.warning(
+                        "G learned with this head, which fits no other: push the folder that was trained in "
+                        "(fbwrap push), with %s in it, or write G's weights to the Hub yourself.", GENERATOR,
+                    )  # fmt: skip
             if _README in there:
                 logger.info("%s has a README.md: it stays as it is, without what was said for the card.", repo_id)
             else:

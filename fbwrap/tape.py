@@ -205,7 +205,7 @@ class _Kept:
     value: Any
     copied: bool
     versions: list[tuple[Tensor, int]]
-    dice: list[Tensor] | None
+    dice: dict[str, Any] | None
 
 
 Correct = Callable[[int, Tensor], Tensor]
@@ -241,7 +241,7 @@ class Replay:
         for index, site in enumerate(sites):
             self._at.setdefault((site.module, site.call, site.at), []).append(index)
         self._modules = dict.fromkeys([s.module for s in sites] + [m for m, _ in schedule.replay])
-        self._start: list[Tensor] | None = None
+        self._start: dict[str, Any] | None = None
         self._dead: set[Key] = set()
         self.replaying = False
         self.recorded = False
@@ -264,7 +264,7 @@ class Replay:
         """The first pass, recorded."""
         self._start = self._dice.get() if self._dice else None
         output = self._pass(correct, recording=True)
-        drew = bool(self._dice and not same_dice(self._start or [], self._dice.get()))
+        drew = bool(self._dice and not same_dice(self._start or {}, self._dice.get()))
         in_order = tuple(self._order) == self._schedule.replay
         self.recorded = bool(self._wanted) and in_order and self._unspoilt()
         if drew and not self._random:

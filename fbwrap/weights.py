@@ -28,7 +28,7 @@ from .naming import unwrap
 
 logger = logging.getLogger("fbwrap")
 
-_AVERAGES = ("params_ema", "params-ema", "g_ema", "ema", "ema_state_dict", "netG_ema")
+_AVERAGES = ("params_ema", "params-ema", "g_ema", "ema", "ema_state_dict", "netG_ema", "average")
 
 
 class Found(NamedTuple):

@@ -73,7 +73,7 @@ def ablation(
 def varied(config: Experiment, name: str) -> Experiment:
     """The experiment with another source or another kind of module at the same layers of G."""
     if name in KINDS:
-        own = config.module if isinstance(config.module, dict) and config.recipe == "AFL" else {}
+        own = config.module if isinstance(config.module, dict) else {}
         return replace(config, module={**own, "kind": name})
     G, D, example = networks_of(config)
     with (

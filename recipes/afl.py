@@ -22,6 +22,7 @@ from fbwrap.errors import SettingError
 from fbwrap.keeping import copied, modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
+from fbwrap.settings import is_zero
 
 from .data import Batches, Pairs
 from .ema import EMA
@@ -68,6 +69,11 @@ class AFL:
             )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
+        if loop.facts.get("critic_in_part"):
+            raise SettingError(
+                "This head brought the beginning of its own D, which has no end: it cannot judge. Give a whole D "
+                "first: loop.use_discriminator(D); or save heads that are to be trained on with discriminator='all'."
+            )
         self.loop, self.options = loop, Options.of(options)
         self._perceptual, self._trackers = perceptual, trackers
         self._critic = Critic(copied(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
@@ -101,6 +107,8 @@ class AFL:
             TrainingError: a loss that is not finite, a checkpoint of another run.
         """
         loop, options, critic = self.loop, self.options, self._critic
+        if all(is_zero((loop.strength, loop[i].strength)) for i in range(len(loop))):
+            raise SettingError("The loop's strength is 0: no output depends on the head. Train at strength 1.")
         if options.train_critic and options.critic_ema < 1:
             if options.critic_ema and critic.average is None:
                 critic.average = EMA(critic.net, options.critic_ema)
@@ -109,8 +117,7 @@ class AFL:
         trainer = Trainer(player, critic, options, perceptual=self._perceptual, trackers=self._trackers)
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
-        given = _inputs_of(real_data, latents)
-        shown = self._shown(given) if folder else None
+        shown = self._shown(_inputs_of(real_data, latents)) if folder else None
 
         def preview(step: int, average: EMA | None) -> None:
             if folder and shown is not None:
@@ -126,11 +133,16 @@ class AFL:
                 resume=resume,
                 progress=progress,
                 preview=preview,
-                base=self._base(),
-                steps_of_feedback=loop.steps,
+                fixed=self._fixed(),
+                about={
+                    "steps of feedback": loop.steps,
+                    "links": [str(connection) for connection in loop.connections],
+                    "modules": [type(module).__name__ for module in loop.feedback],
+                    "perceptual losses": type(self._perceptual).__name__,
+                },
             )
             if options.recalibrate and options.ema:
-                self._recalibrate(given)
+                self._recalibrate(_inputs_of(real_data, latents))
         loop.facts["trained_on"] = {
             "recipe": type(self).__name__,
             "feedback_steps": loop.steps,
@@ -139,28 +151,33 @@ class AFL:
             "samples": fit.samples,
         }
         if folder and Processes.is_main():
-            self._save(folder)
+            self.save(folder)
         return fit
 
     def _player(self) -> Player:
         return Head(self.loop, self.options.judged)
 
-    def _base(self) -> nn.Module | None:
-        """What does not learn: the frozen G."""
-        return unwrap(self.loop.generator)
+    def _fixed(self) -> dict[str, nn.Module]:
+        """What does not learn: the frozen G, and a D that gives the feedback as it came."""
+        D, average = self.loop.discriminator, self._critic.average
+        learning = (self._critic.net, average.module if average else None)
+        alone = {"D": unwrap(D)} if D is not None and all(unwrap(D) is not net for net in learning) else {}
+        return {"G": unwrap(self.loop.generator), **alone}
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
         """G frozen, the head in train mode."""
         generator = unwrap(self.loop.generator)
-        with modes(list(generator.modules()), False), frozen(generator):
+        with modes(list(generator.modules()), False), frozen(*self._fixed().values()):
             self.loop.train()
             try:
                 yield
             finally:
                 self.loop.eval()
 
-    def _save(self, folder: Path) -> None:
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write the head, and what it needs that nobody else has, to ``out/head``."""
+        folder = Path(out)
         # what D answers is a study's too: all of D, unless it is the one that was attached, as it came
         self.loop.save_pretrained(folder / "head", discriminator="auto" if self.options.critic_ema == 1 else "all")
 
@@ -213,7 +230,8 @@ def _inputs_of(real_data: Any, latents: Any) -> Any:
     if not isinstance(real_data, Pairs) or real_data.targets is not None:
         return real_data.inputs if isinstance(real_data, Pairs) else latents
     if hasattr(real_data.inputs, "__getitem__") and not isinstance(real_data.inputs, list):
-        return lambda n: Batches(real_data.inputs, 0).next(n)[0]
+        batches = Batches(real_data.inputs, 0)
+        return lambda n: batches.next(n)[0]
     return real_data.inputs
 
 

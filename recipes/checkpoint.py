@@ -75,8 +75,13 @@ def save(state: dict[str, Any], folder: Path, step: int, keep: int) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        for old in found(folder)[:-keep]:
-            old.unlink()
+        older = [other for other in found(folder) if other < path]
+        newer = [other for other in found(folder) if other > path]  # the run resumed before them: they cannot be read
+        for one in (*older[: max(0, len(older) - keep + 1)], *newer):
+            one.unlink()
+    except KeyboardInterrupt:  # a second Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise TrainingError(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import IterableDataset, default_collate
 
 from fbwrap.attach import inputs_of
 from fbwrap.errors import SettingError
@@ -46,12 +46,18 @@ class Batches:
         rows = isinstance(source, Tensor | tuple | dict)
         held = [tensor for _, tensor in tensors(source)] if rows else []
         if held:
-            self._rows = len(held[0])
+            self._rows = len(held[0]) if held[0].dim() else 0
             if not self._rows or any(len(tensor) != self._rows for tensor in held):
                 raise SettingError(
                     f"The data's tensors have {[len(tensor) for tensor in held]} rows. Pass tensors of "
                     "one length, a sample a row."
                 )
+        elif isinstance(source, tuple | dict):
+            raise SettingError(
+                "The data holds no tensor: pass torch tensors (torch.from_numpy), or a dataset of items."
+            )
+        elif isinstance(source, IterableDataset):
+            raise SettingError("An IterableDataset gives items, not batches: pass a DataLoader of it, drop_last=True.")
         elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, list):
             self._dataset, self._rows = source, len(source)
             if not self._rows:
@@ -69,7 +75,7 @@ class Batches:
         if self._rows:
             rows = self._next_rows(n)
         if self._dataset is not None:
-            batch = default_collate([self._dataset[int(row)] for row in rows])
+            batch = self._collated([self._dataset[int(row)] for row in rows])
             batch = tuple(batch) if isinstance(batch, list) else batch
         elif self._rows:
             batch = map_tensors(lambda tensor: tensor[rows.to(tensor.device)], self._source)
@@ -92,6 +98,16 @@ class Batches:
             for _ in range(self.batches):
                 self._from_iterable()
 
+    def _collated(self, items: list[Any]) -> Any:
+        try:
+            return default_collate(items)
+        except (TypeError, RuntimeError) as error:
+            raise SettingError(
+                f"The dataset's items do not go into one batch: {error}. They must be tensors of one size (or tuples "
+                "or dicts of them): give Images and the like a size=, and see fbwrap.recipes.sources, Pictures and "
+                "Mapped, for datasets of pictures and of other items."
+            ) from error
+
     def _next_rows(self, n: int) -> Tensor:
         parts: list[Tensor] = []
         while n > 0:
@@ -110,7 +126,13 @@ class Batches:
         self._iterator = iter(self._source)
         for batch in self._iterator:
             return batch
-        raise SettingError("The data is empty: its iterable yields no batch.")
+        raise SettingError(
+            "The data is empty: its iterable yields no batch. A generator gives its batches once: pass a list, a "
+            "DataLoader or a function."
+            if not self.batches else
+            f"The data ended after {self.batches} batches and does not begin again: it is a generator. Pass a list, a "
+            "DataLoader, or an object whose __iter__ begins anew."
+        )  # fmt: skip
 
 
 def part_of(batch: Any, index: int, count: int) -> Any:
@@ -173,7 +195,14 @@ class Stream:
         """A batch of n for all processes, this one's share of it: inputs, target or None, real data."""
         if self._latents is not None:
             return self._share(self._latents.next(n)), None, self._share(self._real.next(n))
-        inputs, target = self._share(self._real.next(n))
+        pair = self._share(self._real.next(n))
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            held = f"a dict of {', '.join(map(str, pair))}" if isinstance(pair, dict) else type(pair).__name__
+            raise SettingError(
+                f"Paired data is (inputs, target), and a batch is {held}. For a dataset of dicts: "
+                "Mapped(dataset, lambda item: (item['lq'], item['gt']))."
+            )
+        inputs, target = pair
         args, kwargs = inputs_of(tuple(inputs) if isinstance(inputs, list) else inputs)
         return inputs, target, critic_input(target, *args, **kwargs)
 

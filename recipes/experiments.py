@@ -5,12 +5,14 @@ Example:
     >>> config.head["lr"], config.changed({"head.lr": "1e-3", "width": "8"}).width
     (0.0002, 8)
 
-Numbers are the papers' where known; a comment says where they are not. AFL's have two phases: G and D are trained
-(``base``), then the head with G frozen (``head``). FAL's have one, in which G, D and the head learn together. Every one
-has a smoke size, which runs in seconds.
+Numbers are the papers' where known; a comment says where they are not. What a phase does not name has the default of
+:class:`Options`, which is ours and not the papers': averages of what learns and of D, rates that fall to zero. AFL's
+have two phases: G and D are trained (``base``), then the head with G frozen (``head``). FAL's have one, in which G, D
+and the head learn together. Every one has a smoke size, which runs in seconds.
 """
 
 import ast
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 
 import fbwrap
 from fbwrap.errors import SettingError
+from fbwrap.headfiles import GENERATOR
+from fbwrap.settings import check_strength
 
 from . import sources
 from .afl import AFL
@@ -28,9 +32,12 @@ from .data import Pairs
 from .fal import FAL
 from .gan import GAN
 from .networks import dcgan, residual, voxel
+from .options import Options
 from .processes import Processes
 from .trainer import Fit
+from .weights import save_generator
 
+logger = logging.getLogger("fbwrap")
 Parts = tuple[nn.Module, nn.Module]
 
 
@@ -49,6 +56,7 @@ class Experiment:
         strength: α that the head is saved with; in training it is 1.
         size, z, width, blocks: of the networks.
         base_steps, steps: optimizer steps of both phases.
+        reading: further arguments of the data's source: ``data.on_error=skip``, of voxels ``data.packed=True``.
         base, head: options of both phases.
         smoke: what a run in seconds changes.
     """
@@ -70,6 +78,7 @@ class Experiment:
     blocks: int = 9
     base_steps: int = 0
     steps: int = 100_000
+    reading: Mapping[str, Any] = field(default_factory=dict)
     base: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
     smoke: Mapping[str, Any] = field(default_factory=dict)
@@ -85,19 +94,19 @@ class Experiment:
             group, dot, name = key.partition(".")
             given = _literal(value)
             change: dict[str, Any] = {key: given}
-            if dot and group in ("base", "head"):
+            if dot and group in ("base", "head", "data"):
+                group = "reading" if group == "data" else group
                 change = {group: {**getattr(new, group), name: given}}
                 new = replace(new, **change)
             elif not dot and key in ("size", "z", "width", "blocks", "base_steps", "steps", "layers", "module",
                                      "feedback_steps", "strength"):  # fmt: skip
-                before = getattr(new, key)
-                if key != "base_steps" and isinstance(before, int) and not _positive(given):
-                    raise SettingError(f"{key}={value!r}: pass a whole number, 1 or more.")
+                _check(key, given, getattr(new, key))
                 new = replace(new, **change)
             else:
                 raise SettingError(
                     f"There is no setting {key!r}. There are size, z, width, blocks, base_steps, steps, layers, "
-                    "module, feedback_steps, strength, and the options of both phases: base.lr, head.batch, …"
+                    "module, feedback_steps, strength, the options of both phases: base.lr, head.batch, …, and of "
+                    "reading the data: data.on_error, …"
                 )
         return new
 
@@ -106,9 +115,22 @@ class Experiment:
         return self.changed({"base_steps": min(self.base_steps, 2), "steps": 2, "head.recalibrate": 1, **self.smoke})
 
 
+def _check(key: str, given: Any, before: Any) -> None:
+    """Refuse a setting of another kind than what it was."""
+    if key == "base_steps":
+        if type(given) is not int or given < 0:
+            raise SettingError(f"base_steps={given!r}: pass a whole number, 0 or more.")
+    elif key == "strength":
+        check_strength(given)
+    elif isinstance(before, tuple):
+        if not isinstance(given, tuple | list) or len(given) != len(before) or not all(map(_positive, given)):
+            raise SettingError(f"{key}={given!r}: pass a height and a width, such as '{before}'.")
+    elif isinstance(before, int) and not _positive(given):
+        raise SettingError(f"{key}={given!r}: pass a whole number, 1 or more.")
+
+
 def _positive(given: Any) -> bool:
-    sides = given if isinstance(given, tuple | list) else (given,)
-    return all(type(side) is int and side >= 1 for side in sides)
+    return type(given) is int and given >= 1
 
 
 def _literal(value: Any) -> Any:
@@ -141,6 +163,7 @@ def run(
         perceptual: see :class:`AFL`; ESRGAN's wants a VGG.
         base: where phase 1 is kept; None: in ``out``.
     """
+    checked(config)
     shared: dict[str, Any] = {"trackers": trackers, "perceptual": perceptual, "seed": seed}
     common = {"resume": resume, "progress": progress}
     G, D, example, real, latents = _plain(
@@ -154,13 +177,27 @@ def run(
         critic_input=config.critic_input,
         steps=config.feedback_steps,
     )
-    recipe = {"AFL": AFL, "FAL": FAL}[config.recipe]
-    fit = recipe(loop, **{**shared, **config.head}).fit(real, latents, config.steps, out=out, **common)
-    if config.strength != 1.0:
-        loop.strength = config.strength
-        if Processes.is_main():
-            loop.save_pretrained(Path(out) / "head", discriminator="all")
+    if perceptual is None and config.head["loss"] == "relativistic":
+        logger.warning("ESRGAN has a perceptual loss, and none was given: this is not the paper's experiment.")
+    recipe = {"AFL": AFL, "FAL": FAL}[config.recipe](loop, **{**shared, **config.head})
+    fit = recipe.fit(real, latents, config.steps, out=out, **common)
+    loop.strength = config.strength
+    if Processes.is_main():
+        save_generator(G, Path(out) / "head")
+        loop.facts["trained_on"]["generator"] = GENERATOR
+        recipe.save(out)
     return loop, fit
+
+
+def checked(config: Experiment) -> None:
+    """Refuse at once what would be refused after phase 1: an option, a layer, a module that do not exist."""
+    for options in (config.base, config.head):
+        Options.of({name: value for name, value in options.items() if name != "train_generator"})
+    with torch.random.fork_rng():
+        G, D, example = networks_of(config)
+        fbwrap.attach(
+            *(G, D, config.layers), module=config.module, example=example, critic_input=config.critic_input
+        ).detach()
 
 
 def train_without(
@@ -177,6 +214,7 @@ def train_without(
     of a FAL one G trained for as many steps with the same options. The rest as :func:`run` takes it."""
     fal = config.recipe == "FAL"
     options, steps = (config.head, config.steps) if fal else (config.base, config.base_steps)
+    options = {name: value for name, value in options.items() if name != "train_generator"}
     folder = Path(out) / ("no_feedback" if fal else "base")
     common = {"resume": resume, "progress": progress}
     G, *_ = _plain(config, data, folder, options, steps, device, {"seed": 0, **shared}, common)
@@ -213,7 +251,12 @@ def networks_of(config: Experiment, device: str | torch.device = "cpu") -> tuple
 
 def _data_of(config: Experiment, data: str | Path | None, device: str | torch.device) -> tuple[Any, Any]:
     """Real data, and latents where it is not paired."""
-    real = config.data(Path(data) if data else None, config)
+    try:
+        real = config.data(Path(data) if data else None, config)
+    except TypeError as error:
+        if not config.reading:
+            raise
+        raise SettingError(f"The data is not read with {', '.join(config.reading)}: {error}.") from error
     shape = config.latent(config) if config.latent else ()
     return real, None if isinstance(real, Pairs) else lambda n: torch.randn(n, *shape, device=device)
 
@@ -249,7 +292,7 @@ def _translation(
         about, "FAL",
         lambda config: (residual.Translator(inside, 3, config.width, config.blocks),
                         residual.PatchDiscriminator(inside + 3, config.width)),
-        lambda folder, config: Pairs(layout(_given(folder), config.size)),
+        lambda folder, config: Pairs(layout(_given(folder), config.size, **config.reading)),
         example=lambda config: torch.zeros(1, inside, *config.size),  # type: ignore[misc]
         layers=["encoder"], module="ast", feedback_steps=3, critic_input="condition_and_output", size=size,
         head={"loss": "least_squares", "reconstruction": 10.0, "lr": 2e-4, "critic_lr": 2e-4, "batch": 1, "r1": 0.0,
@@ -259,7 +302,14 @@ def _translation(
 
 
 def _images(folder: Path | None, config: Experiment) -> Any:
-    return sources.Images(_given(folder), config.size, flip=True)
+    return sources.Images(_given(folder), config.size, **{"flip": True, **config.reading})
+
+
+def _cifar(folder: Path | None, config: Experiment) -> Any:
+    """CIFAR-10 as it is handed out, or any folder of images."""
+    given = _given(folder)
+    held = next(given.glob("**/data_batch_1*"), None)
+    return sources.cifar10(held.parent, **config.reading) if held else _images(folder, config)
 
 
 def _given(folder: Path | None) -> Path:
@@ -284,6 +334,7 @@ _CIFAR: dict[str, Any] = {
     "decay_to": 0.6,  # the authors' code: times .99 after each of (here) 50 epochs
 }
 _MAP: dict[str, Any] = {"latent": lambda config: (config.z, 1, 1), "data": _images}
+_CIFAR_MAP: dict[str, Any] = {**_MAP, "data": _cifar}
 _CIFAR_ABOUT = "AFL §4.2, Fig. 5: CIFAR-10, one module at 8x8"  # 50 epochs are a guess: the paper gives none
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -301,19 +352,19 @@ EXPERIMENTS: dict[str, Experiment] = {
         smoke={"width": 8, "base.batch": 8, "head.batch": 8},
     ),
     "cifar10_dcgan": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_MAP, module="basic", strength=0.2, base_steps=39_000, steps=39_000,
-        base={**_CIFAR, "loss": "bce"}, head={**_CIFAR, "loss": "bce"},
+        _CIFAR_ABOUT, "AFL", _dcgan("batch"), **_CIFAR_MAP, module="basic", strength=0.2, base_steps=39_000,
+        steps=39_000, base={**_CIFAR, "loss": "bce"}, head={**_CIFAR, "loss": "bce"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "cifar10_wgangp": Experiment(
-        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_MAP, module="basic", strength=0.2, base_steps=39_000, steps=39_000,
-        base={**_CIFAR, "loss": "wasserstein_gp"}, head={**_CIFAR, "loss": "wasserstein_gp"},
+        _CIFAR_ABOUT, "AFL", _dcgan("none"), **_CIFAR_MAP, module="basic", strength=0.2, base_steps=39_000,
+        steps=39_000, base={**_CIFAR, "loss": "wasserstein_gp"}, head={**_CIFAR, "loss": "wasserstein_gp"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
     ),
     "cifar10_sngan": Experiment(
         _CIFAR_ABOUT, "AFL",
         lambda config: (residual.Generator(config.z, 4 * config.width, 32), residual.Discriminator(2 * config.width)),
-        _images, lambda config: (config.z,), layers=[("blocks.0", "blocks")], strength=0.2, base_steps=39_000,
+        _cifar, lambda config: (config.z,), layers=[("blocks.0", "blocks")], strength=0.2, base_steps=39_000,
         steps=39_000,
         base={**_CIFAR, "loss": "hinge"}, head={**_CIFAR, "loss": "hinge"},
         smoke={"width": 4, "z": 8, "base.batch": 4, "head.batch": 4},
@@ -330,11 +381,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "AFL",
         lambda config: (residual.RRDBNet(config.width, config.blocks, config.width // 2),
                         dcgan.Discriminator(config.width, _side(config))),
-        lambda folder, config: Pairs(sources.SuperResolution(_given(folder), 4, _side(config))),
+        lambda folder, config: Pairs(sources.SuperResolution(_given(folder), 4, _side(config), **config.reading)),
         example=lambda config: torch.rand(1, 3, _side(config) // 4, _side(config) // 4),
         layers="auto", module={"kind": "dual", "norm": "none", "convs": 3}, size=128, width=64, blocks=23,
         base_steps=400_000, steps=100_000,
-        # ESRGAN's weights: L1 1e-2, adversarial 5e-3. Its perceptual loss needs a VGG's weights: pass run(perceptual=)
+        # ESRGAN's weights: L1 1e-2, adversarial 5e-3. Its perceptual loss needs a VGG's weights: pass run(perceptual=).
+        # ESRGAN learns by L1 alone first; here the base does both at once, with L1 at 1
         base={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1.0, "lr": 1e-4, "critic_lr": 1e-4,
               "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
         head={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1e-2, "lr": 1e-4, "critic_lr": 1e-4,
@@ -357,14 +409,16 @@ EXPERIMENTS: dict[str, Experiment] = {
         3, (256, 512), sources.cityscapes, (32, 64),
     ),
     "nyu_fal": _translation(
-        "FAL §5, Table 3: depth to photographs at 240x320, as on Cityscapes", 1, (240, 320), sources.nyu, (30, 42)
+        "FAL §5, Table 3: labels and depth to photographs at 240x320, as on Cityscapes",
+        2, (240, 320), sources.NYU, (30, 42),
     ),
     "shapenet_fal": Experiment(
         "FAL §5, Table 4: voxels of 64x64x64, z 100, WGAN-GP, response 4x4x4, AST at 16x16x16, T = 3",
         "FAL",
         lambda config: (voxel.Generator(config.z, config.width, _side(config)),
                         voxel.Discriminator(config.width, _side(config))),
-        lambda folder, config: sources.Voxels(_given(folder)), lambda config: (config.z,),
+        lambda folder, config: sources.Voxels(_given(folder), **{"size": _side(config), **config.reading}),
+        lambda config: (config.z,),
         layers=["up.1"], module={"kind": "ast", "scale": 1 / 30}, feedback_steps=3, size=64, z=100, width=32,
         # every step judged, as published; head.judged=last head.critic_ema=.995 did better (docs/results/voxels.md)
         head={"loss": "wasserstein_gp", "lr": 1e-4, "critic_lr": 1e-4, "betas": (0.5, 0.9), "batch": 16,

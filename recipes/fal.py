@@ -16,14 +16,16 @@ from typing import Any
 
 from torch import nn
 
-from fbwrap.errors import SettingError, TrainingError
+from fbwrap.errors import SettingError
 from fbwrap.fingerprint import fingerprint
+from fbwrap.headfiles import GENERATOR
 from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
 from fbwrap.naming import unwrap
 
 from .afl import AFL
 from .steps import Head, Player
+from .weights import save_generator
 
 
 class _Both(Head):
@@ -59,14 +61,18 @@ class FAL(AFL):
                 "FAL starts from zeros, and this loop's first step looks at G(x). Attach with module='ast' (or film, "
                 "concat, add), or with first='zeros'."
             )
+        if train_generator and not any(p.requires_grad for p in unwrap(loop.generator).parameters()):
+            raise SettingError(
+                "None of G's parameters may learn (requires_grad is False). Let them, or pass train_generator=False."
+            )
         super().__init__(loop, **{"critic_ema": 0.0, **options})
         self._train_generator = train_generator
 
     def _player(self) -> Player:
         return (_Both if self._train_generator else Head)(self.loop, self.options.judged)
 
-    def _base(self) -> nn.Module | None:
-        return None if self._train_generator else super()._base()
+    def _fixed(self) -> dict[str, nn.Module]:
+        return {name: net for name, net in super()._fixed().items() if name != "G" or not self._train_generator}
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
@@ -83,20 +89,10 @@ class FAL(AFL):
             self.loop.eval()
             self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
 
-    def _save(self, folder: Path) -> None:
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """As :meth:`AFL.save`, and where G learned its weights too."""
+        folder = Path(out)
         if self._train_generator:
-            from safetensors.torch import save_model
-
-            target = folder / "head" / "generator.safetensors"
-            temporary = target.with_name(".generator.part")
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                save_model(unwrap(self.loop.generator), str(temporary))
-                os.replace(temporary, target)
-            except Exception as error:
-                temporary.unlink(missing_ok=True)
-                raise TrainingError(
-                    f"G's weights could not be written to {target}: {error}. The checkpoints are unharmed; make room "
-                    "and resume."
-                ) from error
-        super()._save(folder)
+            save_generator(self.loop.generator, folder / "head")
+            self.loop.facts["trained_on"]["generator"] = GENERATOR
+        super().save(folder)

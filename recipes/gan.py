@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from fbwrap.critic import CriticInput, critic_input_of
+from fbwrap.errors import SettingError
 from fbwrap.keeping import modes
 from fbwrap.naming import unwrap
 
@@ -32,7 +33,8 @@ class _Generator:
 
 
 class GAN:
-    """Trains G and D against each other, in place.
+    """Trains G and D against each other, in place; D in the mode that ``critic_mode`` says (``"eval"``, the default,
+    keeps the statistics of its batch norms: say ``"train"`` for a D that is new).
 
     Args:
         generator, discriminator: the two networks.
@@ -58,6 +60,8 @@ class GAN:
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
         self.options = Options.of(options)
         self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response, auxiliary)
+        if generator_mode not in ("train", "eval"):
+            raise SettingError(f"generator_mode={generator_mode!r}: pass 'train' or 'eval'.")
         self._mode, self._perceptual, self._trackers = generator_mode, perceptual, trackers
 
     def fit(
@@ -95,6 +99,7 @@ def train_discriminator(
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Any] | None = None,
     auxiliary: Auxiliary | None = None,
+    trackers: Any = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -107,7 +112,7 @@ def train_discriminator(
 
     Args:
         real_data, latents, steps, out, resume, progress: as in :meth:`AFL.fit`.
-        critic_input, response: as in :func:`fbwrap.attach`; auxiliary: as in :class:`AFL`.
+        critic_input, response: as in :func:`fbwrap.attach`; auxiliary, trackers: as in :class:`AFL`.
         options: fields of :class:`Options`, by name.
     """
     net = unwrap(generator)
@@ -115,7 +120,7 @@ def train_discriminator(
     with ExitStack() as stack:
         stack.enter_context(modes(list(net.modules()), False))
         stack.enter_context(frozen(net))
-        return Trainer(None, critic, Options.of(options)).fit(
+        return Trainer(None, critic, Options.of(options), trackers=trackers).fit(
             real_data,
             latents,
             steps,
@@ -123,4 +128,5 @@ def train_discriminator(
             out=out,
             resume=resume,
             progress=progress,
+            fixed={"G": net},
         )

@@ -11,6 +11,7 @@ first, then real, which only the relativistic one looks at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -147,6 +148,7 @@ class Perceptual(nn.Module):
         self._weights = list(weights) if weights is not None else [1.0] * len(refs)
         self._low, self._span = value_range[0], value_range[1] - value_range[0]
         self._mean, self._std = mean, std
+        self._mutated: set[Any] = set()  # layers whose output a later one overwrites, found out once
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """The distance, a scalar."""
@@ -160,12 +162,16 @@ class Perceptual(nn.Module):
         if self._mean is not None and self._std is not None:
             shape = (1, -1, *(1,) * (image.dim() - 2))
             image = (image - image.new_tensor(self._mean).view(shape)) / image.new_tensor(self._std).view(shape)
-        found, _ = read(lambda: self.net(image), self._taps, set(), stop=True)
+        found, _ = read(lambda: self.net(image), self._taps, self._mutated, stop=True)
         return [found[tap] for tap in self._taps]
 
 
 def content_loss(output: Tensor, target: Tensor, options: Options, perceptual: nn.Module | None = None) -> Tensor:
     """The reconstruction loss, and the perceptual one, each times its weight."""
+    if output.shape != target.shape:
+        raise TrainingError(
+            f"G makes {tuple(output.shape)} and the target is {tuple(target.shape)}: they must be alike."
+        )
     norm = {"l1": F.l1_loss, "l2": F.mse_loss}[options.reconstruction_norm]
     loss = options.reconstruction * norm(output, target)
     if perceptual is not None and options.perceptual:

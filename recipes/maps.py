@@ -56,4 +56,4 @@ def response_maps(
         for t, response in enumerate(responses, begin)
         for i, r in enumerate(response)
     ]
-    return Maps("response", "step", tuple(rows), outputs, responses, value_range)
+    return Maps("response", "step", tuple(rows), outputs=outputs, responses=responses, value_range=value_range)

@@ -51,10 +51,11 @@ class Space:
     Args:
         name: of the extractor, as it will stand in tables.
         net: samples to features, (N, …); it is run in eval mode if it is a module.
+        logits: samples to a classifier's logits, for an Inception score too: mean and deviation over ten parts.
     """
 
-    def __init__(self, name: str, net: Callable[[Tensor], Tensor]):
-        self.name, self._net = name, net
+    def __init__(self, name: str, net: Callable[[Tensor], Tensor], logits: Callable[[Tensor], Tensor] | None = None):
+        self.name, self._net, self._logits = name, net, logits
         if isinstance(net, torch.nn.Module):
             net.eval()
 
@@ -64,6 +65,9 @@ class Space:
         precision, recall = precision_and_recall(a, b)
         found = {"frechet": frechet_distance(a, b), "kid": kernel_distance(a, b)}
         found |= {"precision": precision, "recall": recall}
+        if self._logits is not None:
+            parts = torch.tensor([inception_score(part) for part in features(self._logits, samples).chunk(10)])
+            found |= {"inception score": float(parts.mean()), "its deviation": float(parts.std(correction=0))}
         return {f"{key}[{self.name}]": value for key, value in found.items()}
 
 
@@ -113,14 +117,16 @@ def precision_and_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[flo
 
 def inception_score(logits: Tensor) -> float:
     """exp E KL(p(c|y) ‖ p(c)) (Salimans et al. 2016), of any classifier's logits, of all samples at once. With another
-    classifier than Inception it is not the published score: name it wherever the number is."""
+    classifier than Inception it is not the published score: name it wherever the number is; as published it is the mean
+    over ten parts of 5000 samples each (``logits.chunk(10)``)."""
     odds = logits.double().log_softmax(1)
     mean = odds.exp().mean(0).clamp(min=1e-300).log()
     return float((odds.exp() * (odds - mean)).sum(1).mean().exp())
 
 
 def inception(value_range: tuple[float, float] = (-1.0, 1.0)) -> Space:
-    """The space of the published FID and KID: Inception-v3's 2048 features, through torch-fidelity.
+    """The space of the published FID, KID and Inception score: Inception-v3's 2048 features and its logits, through
+    torch-fidelity.
 
     Args:
         value_range: of the samples.
@@ -131,19 +137,19 @@ def inception(value_range: tuple[float, float] = (-1.0, 1.0)) -> Space:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        net = FeatureExtractorInceptionV3("inception", ["2048"])
+        net = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"])
     except Exception as error:
         raise SettingError(
             f"Inception cannot be had: {type(error).__name__}: {error}. It needs torch-fidelity, and its weights once "
             "from the net. Or name another module as the feature space; its numbers are then no FID."
         ) from error
 
-    def seen(samples: Tensor) -> Tensor:
+    def answer(samples: Tensor, place: int) -> Tensor:
         pixels = (unit(samples, value_range) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
         net.to(samples.device)
-        return torch.cat([net(part)[0] for part in pixels.split(50)])
+        return torch.cat([net(part)[place] for part in pixels.split(50)])
 
-    return Space("Inception-v3", seen)
+    return Space("Inception-v3", lambda samples: answer(samples, 0), lambda samples: answer(samples, 1))
 
 
 @torch.no_grad()

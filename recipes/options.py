@@ -6,8 +6,10 @@ Example:
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 from fbwrap.errors import SettingError
@@ -37,7 +39,7 @@ class Options:
     warmup: int = 0  #                       steps in which D learns alone, before the first
     train_critic: bool = True  #             False: D stays as it is
     critic_mode: str = "eval"  #             D's mode where it learns: "eval" (statistics stay) or "train"
-    r1: float = 1.0  #                       weight of R1 on real samples; 0: none
+    r1: float = 1.0  #                       weight of R1 on real samples, with "wasserstein_gp" too; 0: none
     r1_every: int = 8  #                     steps between R1's, its weight times as large (lazy R1)
     gradient_penalty: float = 10.0  #        weight of WGAN-GP's penalty, with "wasserstein_gp"
     ema: float = 0.995  #                    decay of the average that is kept in the end; 0: none
@@ -45,7 +47,7 @@ class Options:
     #                                        it came, while a copy of it learns to judge
     recalibrate: int = 64  #                 batches from which norms' statistics are read anew in the end
     mixed_precision: str = "no"  #           "no", "fp16" or "bf16", as accelerate has it
-    seed: int = 0  #                         of latents, data order and modules' dropout
+    seed: int = 0  #                         of data order and torch's numbers: latents, modules' dropout
     save_every: int = 500  #                 steps between checkpoints and sample grids, with out=
     keep: int = 2  #                         checkpoints that are kept, the newest
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids
@@ -72,9 +74,15 @@ class Options:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise SettingError(f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}.")
+        for each in fields(self):
+            object.__setattr__(self, each.name, _as_its_kind(each.name, getattr(self, each.name), each.default))
         for name in ("batch", "accumulate", "critic_steps", "r1_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
+        for name in ("adversarial", "reconstruction", "perceptual", "lr", "critic_lr", "warmup", "r1",
+                     "gradient_penalty", "recalibrate"):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name}={getattr(self, name)}: pass 0 or more.")
         if not 0 <= self.decay_to <= 1 or (self.decay == "exponential" and not self.decay_to):
             raise SettingError(f"decay_to={self.decay_to}: pass 0 to 1; more than 0 with an exponential decay.")
         if self.batch % self.accumulate:
@@ -83,3 +91,20 @@ class Options:
             raise SettingError(f"ema={self.ema}: pass a decay from 0 (none) to below 1.")
         if not 0 <= self.critic_ema <= 1:
             raise SettingError(f"critic_ema={self.critic_ema}: pass a decay from 0 (D itself) to 1 (D as it came).")
+
+
+def _as_its_kind(name: str, value: Any, default: Any) -> Any:
+    """A plain value of the default's kind: checkpoints and configs hold no NumPy numbers, and "false" is not true."""
+    kind = type(default)
+    if kind is tuple:
+        if isinstance(value, list | tuple) and len(value) == len(default):
+            return tuple(_as_its_kind(name, each, 0.0) for each in value)
+        raise SettingError(f"{name}={value!r}: pass {len(default)} numbers, such as {default}.")
+    if kind in (int, float):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or (kind is int and value != int(value)):
+            raise SettingError(f"{name}={value!r}: pass a {'whole ' if kind is int else ''}number, such as {default}.")
+        return kind(value)
+    if not isinstance(value, kind):
+        raise SettingError(f"{name}={value!r}: pass {'True or False' if kind is bool else 'text'}.")
+    return value

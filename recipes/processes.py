@@ -11,6 +11,7 @@ the same batch, but for the order of sums, and for what is a mean over the batch
 norm's statistics and the relativistic loss's means are those of a share.
 """
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,15 @@ class Processes(Passes):
     ):
         try:
             from accelerate import Accelerator
-            from accelerate.state import AcceleratorState
+            from accelerate.state import AcceleratorState, GradientState, PartialState
         except ImportError as error:
             raise SettingError(f"The recipes need accelerate: pip install 'fbwrap[recipes]' ({error}).") from error
-        AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+        # accelerate's state is the process's: the user's comes back in the end. Several processes keep their group
+        alone = PartialState._shared_state.get("num_processes", 1) == 1 and not self._launched()
+        shared = [AcceleratorState, GradientState, *([PartialState] if alone else [])]
+        self._before = [(state, dict(state._shared_state)) for state in shared]
+        for state in shared:
+            state._shared_state.clear()
         self._accelerator = Accelerator(
             mixed_precision=mixed_precision,
             cpu=device.type == "cpu",
@@ -52,6 +58,10 @@ class Processes(Passes):
         )
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._tracked = trackers is not None
+
+    @staticmethod
+    def _launched() -> bool:
+        return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
     @staticmethod
     def is_main() -> bool:
@@ -143,6 +153,9 @@ class Processes(Passes):
         """Close the trackers: files are whole. The processes go on: accelerate's end_training would end them."""
         for tracker in self._accelerator.trackers if self._tracked else ():
             tracker.finish()
+        for state, before in self._before:
+            state._shared_state.clear()
+            state._shared_state.update(before)
 
 
 def _average(parameters: list[Tensor]) -> None:

@@ -27,6 +27,7 @@ logger = logging.getLogger("fbwrap")
 
 OnError = Literal["stop", "skip"]
 CUBES = (".npz", ".npy", ".mat", ".binvox")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -92,20 +93,23 @@ def pixels_of(opened: Any, channels: int = 3) -> Tensor:
         pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
         pixels = pixels / 65535 if image.mode != "F" else pixels
         return pixels.expand(channels, -1, -1).contiguous()
-    array = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    if channels not in _MODES:
+        raise DataError(f"channels={channels}: an image has {', '.join(map(str, _MODES))}.")
+    array = np.asarray(image.convert(_MODES[channels]))
     tensor = torch.from_numpy(array.copy()).float() / 255
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
 
 
-def resized(image: Tensor, size: int | tuple[int, int] | None) -> Tensor:
-    """The middle of an image, as large as its shorter side lets it be, at a size; bicubic with antialiasing."""
+def resized(image: Tensor, size: int | tuple[int, int] | None, nearest: bool = False) -> Tensor:
+    """The middle of an image, as large as its shorter side lets it be, at a size; bicubic with antialiasing, or the
+    nearest pixel's value (classes do not mix)."""
     if size is None:
         return image
     height, width = (size, size) if isinstance(size, int) else size
     scale = max(height / image.shape[1], width / image.shape[2])
     if scale != 1:
         target = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
-        image = bicubic(image, target)
+        image = F.interpolate(image[None], target)[0] if nearest else bicubic(image, target)
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return image[:, top : top + height, left : left + width]
 
@@ -245,8 +249,8 @@ def _jittered(pair: Tensor) -> Tensor:
 
 
 class SuperResolution(Source):
-    """DIV2K's layout, a folder of high-resolution images: items (low resolution, high resolution), the low one made by
-    bicubic downscaling.
+    """DIV2K's layout, a folder of high-resolution images (or the one that holds ``DIV2K_train_HR``): items (low
+    resolution, high resolution), the low one made by bicubic downscaling.
 
     Args:
         patch: side of the random crop of the high-resolution image, a multiple of ``scale``; None: all of it.
@@ -264,7 +268,8 @@ class SuperResolution(Source):
     ):
         if patch is not None and patch % scale:
             raise DataError(f"patch={patch} is no multiple of scale={scale}.")
-        super().__init__(_files(folder, _PICTURES), on_error)
+        whole = Path(folder) / "DIV2K_train_HR"  # beside it lie the validation's, and small ones
+        super().__init__(_files(whole if whole.is_dir() else folder, _PICTURES), on_error)
         self._scale, self._patch, self._range, self._flip = scale, patch, value_range, flip
 
     def read(self, key: Path) -> tuple[Tensor, Tensor]:
@@ -294,10 +299,77 @@ def cityscapes(
     return PairedFolders(Path(root) / "gtFine" / split, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
 
 
-def nyu(root: str | Path, size: tuple[int, int] = (240, 320), split: str = "train", **options: Any) -> PairedFolders:
-    """NYU depth: ``root/split/rgb`` and ``root/split/depth`` (16-bit); FAL generates images from depth."""
-    base = Path(root) / split
-    return PairedFolders(base / "depth", base / "rgb", size, channels=(1, 3), **options)
+class NYU(Source):
+    """NYU depth as FAL has it (§5.2): ``root/split/rgb``, and grey conditions beside it, one channel each:
+    ``labels`` (the class's number, equidistant; FAL: the 37 most frequent), ``depth``, ``edges`` …
+
+    Args:
+        conditions: folders, in the order of channels.
+        classes: so many label numbers, 0 upwards, fill the range.
+        deepest: the value of a 16-bit depth that fills the range: ten metres in millimetres.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: tuple[int, int] = (240, 320),
+        split: str = "train",
+        *,
+        conditions: Sequence[str] = ("labels", "depth"),
+        classes: int = 37,
+        deepest: float = 10_000.0,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        on_error: OnError = "stop",
+    ):
+        base = Path(root) / split
+        if absent := [name for name in conditions if not (base / name).is_dir()]:
+            raise DataError(
+                f"There is no folder {base / absent[0]}. The conditions are {', '.join(conditions)}; others are "
+                "chosen by conditions=."
+            )
+        sides = [_by_name(base / name, None) for name in (*conditions, "rgb")]
+        both = sorted(set.intersection(*(set(side) for side in sides)))
+        if not both:
+            raise DataError(f"No file of {base / conditions[0]} has one of the same name in {base / 'rgb'}.")
+        super().__init__([tuple(side[key] for side in sides) for key in both], on_error)
+        self._size, self._conditions, self._range = size, tuple(conditions), value_range
+        self._most = {"labels": (classes - 1) / 255, "depth": deepest / 65535}
+
+    def read(self, key: tuple[Path, ...]) -> tuple[Tensor, Tensor]:
+        """The conditions, stacked, and the photograph."""
+        from PIL import Image
+
+        *paths, photo = key
+        parts = []
+        for name, path in zip(self._conditions, paths, strict=True):
+            with Image.open(path) as opened:
+                image = pixels_of(opened, 1)
+                if name == "labels" or (name == "depth" and opened.mode.startswith("I")):
+                    image = (image / self._most[name]).clamp(0, 1)
+            parts.append(spanned(resized(image, self._size, nearest=name == "labels"), self._range))
+        return torch.cat(parts), spanned(resized(picture(photo), self._size), self._range)
+
+
+def cifar10(folder: str | Path, *, flip: bool = True, split: str = "train") -> "Mapped":
+    """CIFAR-10's images (3, 32, 32) in [-1, 1], from the binary version's ``data_batch_*.bin``, in the folder or in
+    ``cifar-10-batches-bin`` there. (The Python version is pickled, and reading it would run code.)"""
+    import numpy as np
+
+    root = Path(folder)
+    root = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
+    paths = sorted(root.glob("data_batch_*.bin" if split == "train" else "test_batch.bin"))
+    if not paths:
+        raise DataError(f"{root} holds no data_batch_*.bin: get the binary version of CIFAR-10.")
+    for path in paths:
+        if path.stat().st_size % 3073:
+            raise DataError(f"{path} is cut off: it is no whole number of rows of 3073 bytes. Get it again.")
+    rows = np.concatenate([np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)[:, 1:] for path in paths])
+
+    def image(row: Any) -> Tensor:
+        pixels = torch.from_numpy(row.reshape(3, 32, 32).copy()).float() / 127.5 - 1
+        return pixels.flip(2) if flip and torch.rand(()) < 0.5 else pixels
+
+    return Mapped(rows, image)
 
 
 class Voxels(Source):
@@ -307,17 +379,37 @@ class Voxels(Source):
     Args:
         array: the array's name in an ``.npz`` or ``.mat``; None: the only one with three dimensions or more.
         packed: whether its last axis holds eight voxels a byte (``numpy.packbits``).
+        size: the side that every cube must have; None: any.
     """
 
-    def __init__(self, path: str | Path, *, array: str | None = None, packed: bool = False, on_error: OnError = "stop"):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        array: str | None = None,
+        packed: bool = False,
+        size: int | None = None,
+        on_error: OnError = "stop",
+    ):
         root = Path(path)
         paths = _files(root, CUBES) if root.is_dir() else [root]
         if not paths[0].exists():
             raise DataError(f"There is no {root}.")
-        self._array, self._packed = array, packed
-        held = [(path, len(self._cubes(path))) for path in paths if path.suffix in (".npz", ".npy")]
-        many = [(path, row) for path, rows in held for row in range(rows)]
-        super().__init__([*many, *((path, None) for path in paths if path.suffix in (".mat", ".binvox"))], on_error)
+        if paths[0].suffix.lower() not in CUBES:
+            raise DataError(f"{paths[0]} is no file of voxels: {', '.join(CUBES)}.")
+        self._array, self._packed, self._size = array, packed, size
+        many: list[tuple[Path, int | None]] = []
+        for path in paths:
+            if path.suffix.lower() not in (".npz", ".npy"):
+                many.append((path, None))
+                continue
+            try:
+                many += [(path, row) for row in range(len(self._cubes(path)))]
+            except DataError as error:
+                if on_error == "stop":
+                    raise
+                logger.warning("%s It is left out.", error)
+        super().__init__(many, on_error)
 
     def read(self, key: tuple[Path, int | None]) -> Tensor:
         """The cube of a file, or of a row of its array."""
@@ -329,13 +421,20 @@ class Voxels(Source):
 
                 cube = np.unpackbits(cube, axis=-1)
         else:
-            cube = binvox(path) if path.suffix == ".binvox" else self._cubes(path)
+            cube = binvox(path) if path.suffix.lower() == ".binvox" else _array(path, self._array)
+        if self._size is not None and cube.shape != (self._size,) * 3:
+            raise ValueError(
+                f"its cube is {'x'.join(map(str, cube.shape))}, and {self._size} on each side is wanted (packed=True: "
+                "eight voxels a byte)"
+            )
         return torch.as_tensor(cube).float()[None]
 
     def _cubes(self, path: Path) -> Any:
+        """All cubes of an array: (N, D, H, W), or one (D, H, W)."""
         held = self.__dict__.setdefault("_held", {})
         if path not in held:
-            held[path] = _array(path, self._array)
+            array = _array(path, self._array)
+            held[path] = array[None] if array.ndim == 3 else array
         return held[path]
 
 
@@ -343,9 +442,9 @@ def _array(path: Path, name: str | None) -> Any:
     import numpy as np
 
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return np.load(path)
-        if path.suffix == ".mat":
+        if path.suffix.lower() == ".mat":
             from scipy.io import loadmat
 
             arrays = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}

@@ -22,6 +22,7 @@ from fbwrap.critic import CriticInput, call, image_of, response_of
 from fbwrap.errors import SettingError, TrainingError
 from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
+from fbwrap.naming import Path
 from fbwrap.trees import map_tensors, put, tensors
 
 from .data import part_of
@@ -70,6 +71,7 @@ class Critic:
     response: Any = None
     auxiliary: Auxiliary | None = None
     average: EMA | None = None
+    _sample: Path | None = None
 
     def __call__(self, given: Any) -> Tensor:
         """D's response."""
@@ -85,7 +87,23 @@ class Critic:
 
     def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What D is called with for a generated output."""
-        return self.critic_input(output, *args, **kwargs)
+        given = self.critic_input(output, *args, **kwargs)
+        image = image_of(output)
+        self._sample = next((path for path, tensor in tensors(given) if tensor is image), None)
+        return given
+
+    def sample_in(self, given: Any) -> Tensor:
+        """The sample in what D is called with: where the last generated output stood, as it was; else the first
+        floating-point tensor."""
+        held = dict(tensors(given))
+        if self._sample in held:
+            return held[self._sample]
+        return next(tensor for tensor in held.values() if tensor.is_floating_point())
+
+    def on_sample(self, given: Any, sample: Tensor) -> Tensor:
+        """D's response with another sample in the place of that one (the gradient is taken there)."""
+        first = self.sample_in(given)
+        return self(map_tensors(lambda tensor: sample if tensor is first else tensor, given))
 
 
 class NotFiniteError(TrainingError):
@@ -165,16 +183,26 @@ def critic_step(
     fake: Any,
     optimizer: torch.optim.Optimizer,
     options: Options,
-    step: int = 0,
+    step: int | None = None,
     passes: Passes = PLAIN,
 ) -> float:
-    """One step of D: real data against generated samples (what D is called with, without a graph)."""
+    """One step of D: real data against generated samples (what D is called with, without a graph).
+
+    Args:
+        step: counts up, for lazy R1: every ``r1_every`` steps, its weight times as large; None: at every step.
+    """
     loss_of, many = LOSSES[options.loss][0], options.accumulate
     told: list[Tensor] = []
     penalised = options.loss == "wasserstein_gp"
     if penalised:
-        between = passes.random(len(image_in(real)), image_in(real).device)
-        mixed = _one_each(image_in(fake), len(image_in(real)), step)
+        true_images, made_images = critic.sample_in(real), critic.sample_in(fake)
+        if len(made_images) < len(true_images):
+            raise SettingError(
+                f"WGAN-GP mixes each real sample with a generated one: {len(true_images)} and {len(made_images)} of "
+                "them do not pair. Give batches of real data that are no larger than those of inputs."
+            )
+        between = passes.random(len(true_images), true_images.device)
+        mixed = _one_each(made_images, len(true_images), step or 0)
 
     def losses() -> Iterator[Tensor]:
         for i in range(many):
@@ -186,9 +214,9 @@ def critic_step(
                 if critic.auxiliary is not None:
                     total = total + critic.auxiliary(answer, true)
             told.append(loss.detach())
-            images, on_real = image_in(true), partial(_with_sample, critic, true)
-            if options.r1 and step % options.r1_every == 0:
-                total = total + options.r1 * options.r1_every * r1(on_real, images)
+            images, on_real = critic.sample_in(true), partial(critic.on_sample, true)
+            if options.r1 and (step is None or step % options.r1_every == 0):
+                total = total + options.r1 * (1 if step is None else options.r1_every) * r1(on_real, images)
             if penalised:
                 points = part_of(mixed, i, many), part_of(between, i, many)
                 total = total + options.gradient_penalty * gradient_penalty(on_real, images, *points)
@@ -197,10 +225,6 @@ def critic_step(
     with critic_modes(critic.net, options.critic_mode == "train"):
         passes.learn(losses(), optimizer, many)
     return float(torch.stack(told).mean())
-
-
-def _with_sample(critic: Critic, given: Any, sample: Tensor) -> Tensor:
-    return critic(with_image(given, sample))
 
 
 def player_step(
@@ -264,7 +288,7 @@ def afl_step(
     optimizer: torch.optim.Optimizer,
     critic_optimizer: torch.optim.Optimizer,
     options: Options | None = None,
-    step: int = 0,
+    step: int | None = None,
     **more: Any,
 ) -> dict[str, float]:
     """One step of AFL's phase 2 in a loop of one's own: the head, then D.
@@ -274,7 +298,7 @@ def afl_step(
         critic: D, which learns; it may be the loop's own (``loop.discriminator``).
         inputs: a batch of G's inputs; real: a batch of what D is called with for real data.
         optimizer, critic_optimizer: of ``loop.parameters()`` and of D's.
-        step: counts up; lazy R1 goes by it.
+        step: counts up; lazy R1 goes by it. None: R1 at every step, at its own weight.
         more: ``target=``, ``perceptual=`` as :func:`player_step` takes them.
 
     Returns:
@@ -293,7 +317,7 @@ def fal_step(
     optimizer: torch.optim.Optimizer,
     critic_optimizer: torch.optim.Optimizer,
     options: Options | None = None,
-    step: int = 0,
+    step: int | None = None,
     **more: Any,
 ) -> dict[str, float]:
     """One step of FAL in a loop of one's own: the loss of each of ``loop.steps`` outputs, averaged (or the last one's
@@ -306,23 +330,13 @@ def fal_step(
     return afl_step(loop, critic, inputs, real, optimizer, critic_optimizer, options, step, **more)
 
 
-def image_in(given: Any) -> Tensor:
-    """The sample in what D is called with: its first floating-point tensor."""
-    return next(tensor for _, tensor in tensors(given) if tensor.is_floating_point())
-
-
-def with_image(given: Any, image: Tensor) -> Any:
-    """D's input with its sample replaced (the gradient is taken there), wherever in it the sample stands."""
-    first = image_in(given)
-    return map_tensors(lambda tensor: image if tensor is first else tensor, given)
-
-
 def all_of(shown: list[Any]) -> Any:
     """What D was shown at all steps, in one batch, without a graph: its mean is the mean over the steps."""
     parts = [dict(tensors(given)) for given in shown]
     whole = shown[0]
     for path in parts[0]:
-        whole = put(whole, path, torch.cat([part[path].detach() for part in parts]))
+        each = [part[path].detach() for part in parts]
+        whole = put(whole, path, torch.cat(each) if each[0].dim() else each[0])  # no dimension: a setting of all
     return whole
 
 

@@ -6,13 +6,15 @@ Example:
 
 ``inputs`` are positional inputs of G for as many samples as are to be measured (they are run in batches);
 ``measure(samples)`` returns named numbers, for example ``lambda y: space.distances(y, real)`` with a
-:class:`~fbwrap.recipes.metrics.Space`. Every study measures the base (no feedback) with the same inputs.
+:class:`~fbwrap.recipes.metrics.Space`. The base, where a study has it, is G without feedback on the same inputs.
 """
 
 import csv
+import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,15 @@ from torch import Tensor
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
+from fbwrap.plots import unit
 from fbwrap.tape import wrapped
 from fbwrap.trees import map_tensors
 
+from .pictures import is_picture
+
 Measure = Callable[[Tensor], Mapping[str, float]]
 Inputs = Tensor | tuple[Any, ...]
+_SHOWN = 6  # samples of a setting in a picture
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class Study:
         name: of the study and its files.
         axis: the column that the plot has along its axis.
         rows: settings and measured numbers.
+        shown: some samples of each setting, by its name: pictures, or points (N, 2).
     """
 
     name: str
     axis: str
     rows: tuple[dict[str, Any], ...]
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def measured(self) -> list[str]:
@@ -49,17 +57,51 @@ class Study:
         return [key for key, value in self.rows[-1].items() if isinstance(value, float) and key != self.axis]
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``NAME.csv`` and ``NAME.png``."""
+        """Write ``NAME.csv`` and ``NAME.png``, and ``NAME_samples.png`` where it has samples that can be drawn."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with open(target / f"{self.name}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        figure = self.plot()
-        figure.savefig(target / f"{self.name}.png", dpi=100)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        _put(target / f"{self.name}.csv", table.getvalue().encode())
+        _put(target / f"{self.name}.png", _png(self.plot()))
+        if (figure := self.samples()) is not None:
+            _put(target / f"{self.name}_samples.png", _png(figure))
         return target / f"{self.name}.csv"
+
+    def samples(self) -> Any:
+        """A matplotlib figure of the samples: pictures, a row a setting (AFL Fig. 8-10), or points (Fig. 4); None where
+        they are neither."""
+        from matplotlib.figure import Figure
+
+        held = list(self.shown.items())
+        points = bool(held) and all(y.dim() == 2 and y.shape[1] == 2 for _, y in held)
+        if not held or not (points or all(is_picture(y) for _, y in held)):
+            return None
+        low, high = min(float(y.min()) for _, y in held), max(float(y.max()) for _, y in held)
+        across, down = (len(held), 1) if points else (1, len(held))
+        figure = Figure(figsize=(3 * across, 3) if points else (8, 1.5 * down), layout="constrained")
+        for place, (name, y) in enumerate(held):
+            axes = figure.add_subplot(down, across, place + 1)
+            if points:
+                axes.scatter(y[:, 0].numpy(), y[:, 1].numpy(), s=1)
+                axes.set(xlim=(low, high), ylim=(low, high), title=name)
+            else:
+                row = torch.cat(list(unit(y, self._range(low, high))), 2).permute(1, 2, 0).squeeze(2).numpy()
+                axes.imshow(row, cmap="gray", vmin=0, vmax=1)
+                axes.set(xticks=[], yticks=[])
+                axes.set_ylabel(name, rotation=0, ha="right", fontsize=8)
+        return figure
+
+    @staticmethod
+    def _range(low: float, high: float) -> tuple[float, float]:
+        """Black and white: [0, 1] or [-1, 1], whichever holds the samples; else their own."""
+        for span in ((0.0, 1.0), (-1.0, 1.0)):
+            if span[0] - 0.05 <= low and high <= span[1] + 0.05:
+                return span
+        return low, max(high, low + 1e-6)
 
     def plot(self) -> Any:
         """A matplotlib figure: each measured number over the axis; bars where that is text."""
@@ -95,6 +137,19 @@ class Study:
         )
 
 
+def _png(figure: Any) -> bytes:
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=100)
+    return held.getvalue()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file: whole, or as it was."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -116,9 +171,8 @@ def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: in
     """What ``generate(*inputs)`` gives (one output or several), of all inputs, on the CPU."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     rows = _rows(given)
-    parts = [
-        [image_of(y).cpu() for y in generate(*_part(given, rows, begin, batch))] for begin in range(0, rows, batch)
-    ]
+    size = -(-rows // -(-rows // batch))  # batches of one size, but for the last
+    parts = [[image_of(y).cpu() for y in generate(*_part(given, rows, begin, size))] for begin in range(0, rows, size)]
     return [torch.cat(step) for step in zip(*parts, strict=True)]
 
 
@@ -174,14 +228,19 @@ def one_at_a_time(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study
     """AFL Fig. 8: each feedback module alone, all, and none."""
     count = len(loop)
 
+    shown: dict[str, Tensor] = {}
+
     def row(name: str, alphas: Mapping[str | int, float]) -> dict[str, Any]:
-        return {"modules": name, **measure(generated(loop, inputs, strength=alphas)[-1])}
+        y = generated(loop, inputs, strength=alphas)[-1]
+        shown[name] = y[:_SHOWN]
+        return {"modules": name, **measure(y)}
 
     rows = [row("none", dict.fromkeys(range(count), 0.0))]
     for chosen, connection in enumerate(loop.connections):
         alone = {i: loop[i].strength if i == chosen else 0.0 for i in range(count)}
         rows.append(row(f"{chosen}: {connection.target}", alone))  # type: ignore[arg-type]
-    return Study("modules", "modules", (*rows, row("all", {})))
+    rows.append(row("all", {}))
+    return Study("modules", "modules", tuple(rows), shown)
 
 
 def controls(loop: FeedbackLoop, inputs: Inputs, measure: Measure) -> Study:
@@ -205,13 +264,17 @@ def switching(
 ) -> Study:
     """AFL Fig. 9-10: D looks at a reference image in place of the sample; how near samples come to it (root mean square
     of the difference), over the strength."""
-    rows = []
+    rows, shown = (
+        [],
+        {"reference": reference[:_SHOWN].cpu(), "no feedback": generated(loop, inputs, steps=0)[0][:_SHOWN]},
+    )
     for alpha in strengths:
         for name, image in (("the sample", None), ("the reference", reference)):
             samples = generated(loop, inputs, reference=image, strength=float(alpha))[-1]
             apart = float((samples - reference.to(samples)).square().mean().sqrt())
             rows.append({"strength": float(alpha), "D looks at": name, "to the reference": apart, **measure(samples)})
-    return Study("switching", "strength", tuple(rows))
+            shown[f"{name}, α = {alpha:g}"] = samples[:_SHOWN]
+    return Study("switching", "strength", tuple(rows), shown)
 
 
 def latent_variance(
@@ -220,12 +283,13 @@ def latent_variance(
     """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
     if not isinstance(latents, Tensor):
         raise SettingError("This study scales G's latents: it wants one tensor of them.")
-    rows = []
+    rows, shown = [], {}
     for variance in variances:
         z = latents * variance**0.5
         for name, y in (("base", generated(loop, z, steps=0)[0]), ("feedback", generated(loop, z)[-1])):
             rows.append({"variance": float(variance), "model": name, **measure(y)})
-    return Study("variance", "variance", tuple(rows))
+            shown[f"{name}, x{variance:g}"] = y[: 1000 if y.dim() == 2 else _SHOWN]
+    return Study("variance", "variance", tuple(rows), shown)
 
 
 def beyond(loop: FeedbackLoop, inputs: Inputs, measure: Measure, steps: int = 8) -> Study:
@@ -237,19 +301,21 @@ def beyond(loop: FeedbackLoop, inputs: Inputs, measure: Measure, steps: int = 8)
 
     found = in_batches(both, inputs)
     outputs, answers = found[: steps + 1], found[steps + 1 :]
-    rows = _believed(answers, first_step(loop))
+    rows = _believed(answers, loop)
     return Study("beyond", "step", tuple({**row, **measure(outputs[row["step"]])} for row in rows))
 
 
 @torch.no_grad()
 def fooling(loop: FeedbackLoop, inputs: Inputs, steps: int = 3, batch: int = 100) -> Study:
-    """FAL Fig. 7: how probable D finds it that y_t is real, sigmoid of its mean response, step by step.
+    """FAL Fig. 7: how probable D finds it that y_t is real, step by step, and its mean response.
 
-    For a D that answers with logits (BCE, hinge); with other losses the order counts, not the number.
+    The probability is the sigmoid of each sample's mean response, for a D that answers with logits (BCE; of a hinge's
+    the order counts, not the number); of a head that was trained with least squares it is that mean itself (1 is real,
+    FAL §5.5), and with Wasserstein or relativistic losses there is none.
     """
 
     found = in_batches(lambda *given: _means(loop.rollout(*given, steps=steps).responses), inputs, batch)
-    return Study("fooling", "step", tuple(_believed(found, first_step(loop))))
+    return Study("fooling", "step", tuple(_believed(found, loop)))
 
 
 def first_step(loop: FeedbackLoop) -> int:
@@ -262,13 +328,24 @@ def _means(responses: Sequence[Tensor]) -> list[Tensor]:
     return [response.flatten(1).mean(1, keepdim=True) for response in responses]
 
 
-def _believed(answers: Sequence[Tensor], begin: int) -> list[dict[str, Any]]:
-    """A row a step: how probable D finds it that the sample is real."""
+def _believed(answers: Sequence[Tensor], loop: FeedbackLoop) -> list[dict[str, Any]]:
+    """A row a step: how probable D finds it that the sample is real, where its loss makes that a probability."""
+    loss = ((loop.facts.get("trained_on") or {}).get("options") or {}).get("loss", "bce")
+    means: dict[str, Callable[[Tensor], Tensor]] = {
+        "bce": torch.sigmoid, "hinge": torch.sigmoid, "least_squares": lambda r: r.clamp(0, 1),
+    }  # fmt: skip
+    odds = means.get(loss)
     return [
-        {"step": t, "probability": float(v.sigmoid().mean()), "response": float(v.mean())}
+        {"step": t, **({"probability": float(odds(v).mean())} if odds else {}), "response": float(v.mean())}
         for t, v in enumerate(answers)
-        if t >= begin
+        if t >= first_step(loop)
     ]
+
+
+def _next_one(signal: Tensor) -> Tensor:
+    if len(signal) < 2:
+        raise SettingError("A batch of one has no other sample to feed: run two or more at once.")
+    return signal.roll(1, 0)
 
 
 @contextmanager
@@ -277,8 +354,8 @@ def fed(loop: FeedbackLoop, kind: str) -> Iterator[None]:
     sees."""
     noise = _noise()
     changes: dict[str, Callable[[Tensor], Tensor]] = {
-        "another sample": lambda signal: signal.roll(1, 0),
-        "noise": lambda signal: noise(signal) * signal.std() + signal.mean(),
+        "another sample": _next_one,
+        "noise": lambda signal: noise(signal) * signal.std(correction=0) + signal.mean(),
         "a constant": lambda signal: signal.mean().expand_as(signal),
     }
     if kind not in changes:

@@ -16,18 +16,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fbwrap.dice import Dice
 from fbwrap.errors import SettingError, TrainingError
 from fbwrap.fingerprint import fingerprint
+from fbwrap.trees import tensors
 
 from . import checkpoint
 from .data import Stream
@@ -89,14 +90,14 @@ class Trainer:
         resume: bool,
         progress: bool,
         preview: Callable[[int, EMA | None], None] | None = None,
-        base: nn.Module | None = None,
-        steps_of_feedback: int | None = None,
+        fixed: Mapping[str, nn.Module] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> Fit:
         """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are.
 
         Args:
-            base: a network that does not learn and must be the same when the run is resumed.
-            steps_of_feedback: T, which must be the same too.
+            fixed: networks that do not learn, by name: they must be the same when the run is resumed.
+            about: what else must be the same, plain data by name: T, the links.
         """
         options = self.options
         self._device = next(self.critic.net.parameters()).device
@@ -105,17 +106,21 @@ class Trainer:
         if trackers is None and folder and importlib.util.find_spec("tensorboard"):
             trackers = "tensorboard"
         trackers = None if trackers == "none" else trackers
-        self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
-        self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
-        self._base = fingerprint(base)["weights"] if base is not None else None
-        self._feedback = steps_of_feedback
+        fixed = fixed or {}
         learner = self.player.learner if self.player is not None else None
-        self._processes.same(self.critic.net, learner, base)
-        self._optimizers()
-        fit, main, path = Fit(), self._processes.main, None
+        fit, path = Fit(), None
         with ExitStack() as stack:
+            self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
+            stack.callback(self._processes.end)
+            main = self._processes.main
+            self._processes.same(self.critic.net, learner, *fixed.values())
+            weights = {f"{name}'s weights": fingerprint(net)["weights"][:16] for name, net in fixed.items()}
+            self._same = {**weights, **(about or {})}
+            self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
+            self._optimizers()
             stop = stack.enter_context(interrupt_between_steps())
-            stack.enter_context(torch.random.fork_rng())
+            dice = Dice(self._device)
+            stack.callback(dice.set, dice.get())
             torch.manual_seed(options.seed)
             total, begin = options.warmup + steps, 0
             if folder and main:
@@ -126,7 +131,6 @@ class Trainer:
             if state is not None:
                 begin = self._restore(state, fit)
             self._processes.start_tracking("fbwrap", asdict(options))
-            stack.callback(self._processes.end)
             bar = stack.enter_context(_bar(begin, total, progress and main))
             started = time.monotonic() - fit.seconds
             for step in range(begin, total):
@@ -142,6 +146,8 @@ class Trainer:
                     if main:
                         logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
                     raise KeyboardInterrupt
+            if stop.is_set():  # while a run that had ended was read
+                raise KeyboardInterrupt
         if self.player is not None and self.average is not None:
             self.player.learner.load_state_dict(self.average.module.state_dict())
         self._processes.same(self.critic.net, learner)
@@ -182,7 +188,7 @@ class Trainer:
             if self.average is not None:
                 self.average.update(self.player.learner)
             fit.steps += 1
-            fit.samples += options.batch
+            fit.samples += processes.count * _rows(inputs)
         if options.train_critic:
             for repeat in range(options.critic_steps):
                 if repeat:
@@ -223,22 +229,19 @@ class Trainer:
             "critic": self.critic.net.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "positions": self._stream.state(),
-            "random": self._dice().get(),
-            "base": self._base,
-            "feedback_steps": self._feedback,
+            "random": Dice(self._device).get(),
+            "same": self._same,
             "scale": self._processes.scale(),
-            "fit": asdict(fit),
+            "fit": vars(fit),
         }
         if self.critic.average is not None:
-            state["critic_average"] = [self.critic.average.module.state_dict(), self.critic.average.count]
+            state["critic_average"] = self.critic.average.module.state_dict()
+            state["critic_average_of"] = self.critic.average.count
         if self.player is not None and self.optimizer is not None and self.average is not None:
             state["learner"] = self.player.learner.state_dict()
             state["optimizer"] = self.optimizer.state_dict()
-            state["average"] = [self.average.module.state_dict(), self.average.count]
+            state["average"], state["average_of"] = self.average.module.state_dict(), self.average.count
         return state
-
-    def _dice(self) -> Dice:
-        return Dice(self._device)
 
     def _restore(self, state: dict[str, Any], fit: Fit) -> int:
         was, now = {**asdict(Options()), **state["options"]}, asdict(self.options)  # an option that is new was at rest
@@ -250,34 +253,34 @@ class Trainer:
                 f"The checkpoint is of a run with other options: {differ} (was, is). Resume with the same "
                 "ones, or choose another out=."
             )
-        if (before := state.get("feedback_steps", self._feedback)) != self._feedback:
-            raise TrainingError(
-                f"The checkpoint is of a run with {before} steps of feedback, this loop has {self._feedback}. Set "
-                "loop.steps, or choose another out=."
-            )
-        if state.get("base") != self._base:
-            raise TrainingError(
-                "The checkpoint's run began with a G of other weights: its head would not fit this one. Choose another "
-                "out=, or resume=False."
-            )
+        for name, value in self._same.items():
+            if _plain(before := state["same"].get(name)) != _plain(value):
+                raise TrainingError(
+                    f"The checkpoint is of another run: {name} were {str(before)[:80]}, and are {str(value)[:80]}. "
+                    "Resume with the same, or choose another out=, or resume=False."
+                )
+        learner = self.player.learner if self.player is not None else None
         try:
-            self.critic.net.load_state_dict(state["critic"])
+            for net, held in ((self.critic.net, "critic"), (learner, "learner")):
+                if net is not None:
+                    _fits(net, state[held])  # before anything is changed
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
             if self.critic.average is not None:
-                self.critic.average.module.load_state_dict(state["critic_average"][0])
-                self.critic.average.count = state["critic_average"][1]
-            if self.player is not None and self.optimizer is not None and self.average is not None:
-                self.player.learner.load_state_dict(state["learner"])
+                self.critic.average.module.load_state_dict(state["critic_average"])
+                self.critic.average.count = state["critic_average_of"]
+            if learner is not None and self.optimizer is not None and self.average is not None:
                 self.optimizer.load_state_dict(state["optimizer"])
-                self.average.module.load_state_dict(state["average"][0])
-                self.average.count = state["average"][1]
-        except (KeyError, RuntimeError) as error:
+                self.average.module.load_state_dict(state["average"])
+                self.average.count = state["average_of"]
+                learner.load_state_dict(state["learner"])
+            self.critic.net.load_state_dict(state["critic"])
+        except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
         self._processes.set_scale(state.get("scale"))
         self._stream.restore(state["positions"])
-        self._dice().set(state["random"])
+        Dice(self._device).set(state["random"])
         for name, value in state["fit"].items():
             setattr(fit, name, value)
         return int(state["step"])
@@ -323,4 +326,17 @@ def _learning(net: nn.Module) -> list[nn.Parameter]:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def _fits(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if own != held:
+        differ = sorted(name for name in own.keys() | held.keys() if own.get(name) != held.get(name))
+        raise ValueError(f"{', '.join(differ[:3])} {'are' if len(differ) > 1 else 'is'} of another shape, or missing")
+
+
+def _rows(inputs: Any) -> int:
+    """Samples in a batch of G's inputs."""
+    return max((len(tensor) for _, tensor in tensors(inputs) if tensor.dim()), default=0)

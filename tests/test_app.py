@@ -212,8 +212,14 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
     done = command("eval", *head, *space)
     assert done.exit_code == 0, done.output
     assert "frechet[torch.nn:Flatten()]" in done.output
+    assert "D's probability" in done.output
+    done = command("study", "strength", *head, "--at", "0,0.5")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "head" / "studies" / "strength.csv").read_text().count("\n") == 1 + 2 * 3
     for words, sentence in (
         (["study", "nonsense", *head], "There is no study 'nonsense'"),
+        (["study", "strength", *head, "--at", "0;1"], "--at 0;1: write numbers"),
+        (["study", "beyond", *head, "--at", "0,1"], "--at is for the studies"),
         (["study", "beyond", *head, "--reference", "x.png"], "--reference is for the study switching"),
         (["eval", *head, "--features", "inception"], "go together"),
         (["eval", *head, "--label", "1"], "--label wants --classifier"),
@@ -226,6 +232,47 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
         done = command(*words)
         assert done.exit_code == 1, done.output
         assert sentence in done.output
+
+
+def test_real_images_are_of_the_samples_size_and_of_all_classes(tmp_path):
+    """The samples themselves, as a folder, are at distance zero whatever --size says; a part of it is of each class."""
+    from fbwrap.app.study import measure_of
+
+    y = (torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)) / 127.5 - 1).float()
+    y[20:] = y[20:].clamp(-1, -0.5)
+    y = ((y + 1) * 127.5).round() / 127.5 - 1
+    from PIL import Image
+
+    for i, image in enumerate(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1)):
+        path = tmp_path / "real" / "ab"[i // 20] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(path)
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    given = {"real": tmp_path / "real", "features": "pool", "samples": 40, "size": 64, "pairs": None, "packed": False}
+    found = measure_of(given, {"features": net})(y)
+    assert found["frechet[pool]"] == pytest.approx(0.0, abs=1e-6)
+    assert (found["precision[pool]"], found["recall[pool]"]) == (1.0, 1.0)
+    seen = []
+    few = measure_of({**given, "samples": 10}, {"features": lambda x: seen.append(x) or net(x)})
+    few(y)
+    means = seen[-1].mean((1, 2, 3))
+    assert 0 < (means < -0.5).sum() < 10, "both classes"
+
+
+def test_networks_of_torchvision_see_samples_as_imagenets_images():
+    from fbwrap.app.models import as_trained
+
+    class Spy(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    x = torch.linspace(-1, 1, 2 * 12).view(2, 3, 2, 2)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(as_trained(Spy(), "timm:x", (-1.0, 1.0))(x), ((x + 1) / 2 - mean) / std)
+    torch.testing.assert_close(
+        as_trained(Spy(), "torchvision.models:x", (0.0, 1.0))(x[:, :1].clamp(0, 1)), (x[:, :1].clamp(0, 1) - mean) / std
+    )
+    assert as_trained(spy := Spy(), "nets.py:Own()", (-1.0, 1.0)) is spy
 
 
 def test_eval_of_pairs_voxels_and_readers(tmp_path):

@@ -179,3 +179,21 @@ def test_through_time():
         detached = torch.autograd.grad(loop(z).square().sum(), list(loop.parameters()))
     wanted = torch.autograd.grad(by_hand().square().sum(), list(loop.parameters()))
     assert not all(close(a, b) for a, b in zip(detached, wanted, strict=True))
+
+
+def test_the_papers_residual_blocks():
+    """SN-GAN's D sees the negative half of its image; CycleGAN's block is x + IN(conv(ReLU(IN(conv x))))."""
+    from fbwrap.recipes.networks.residual import Discriminator, Plain, Translator
+
+    torch.manual_seed(0)
+    D, x = Discriminator(8).eval(), -torch.rand(2, 3, 32, 32)
+    seen = []
+    D.blocks[0].conv1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    D(x)
+    assert torch.equal(seen[0], x)
+    block, h = Plain(4), torch.randn(2, 4, 5, 5)
+    assert all(isinstance(each, Plain) for each in Translator(width=1).blocks)
+    first, second = block.body[0], block.body[3]
+    conv = lambda m, h: F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), m.weight, m.bias)
+    wanted = h + F.instance_norm(conv(second, F.relu(F.instance_norm(conv(first, h)))))
+    torch.testing.assert_close(block(h), wanted)

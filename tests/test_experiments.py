@@ -27,6 +27,7 @@ def data(tmp_path_factory):
         save(frame.parents[2] / "leftImg8bit" / "train" / "aachen" / f"aachen_{i}_leftImg8bit.png", 32, 64, 3)
         save(root / "nyu" / "train" / "rgb" / f"{i}.png", 32, 44, 3)
         save(root / "nyu" / "train" / "depth" / f"{i}.png", 32, 44)
+        save(root / "nyu" / "train" / "labels" / f"{i}.png", 32, 44)
     np.savez(root / "voxels.npz", x=random.integers(0, 2, (6, 32, 32, 32), dtype=np.uint8))
     return root
 
@@ -51,8 +52,10 @@ def test_smoke(name, data, tmp_path):
     assert "2 steps" in done.output
     config = EXPERIMENTS[name].small()
     torch.manual_seed(0)
+    torch.manual_seed(1)  # other ones: all that the head needs is beside it
     G, D = config.networks(config)
-    loop = fbwrap.from_pretrained(tmp_path / "head", G, D, strict=False)
+    fbwrap.load_weights(G, tmp_path / "head" / "generator.safetensors")
+    loop = fbwrap.from_pretrained(tmp_path / "head", G, D)
     assert loop.steps == config.feedback_steps
     assert loop.facts["trained_on"]["recipe"] == config.recipe
     assert len(loop) == {"celeba_dcgan": 4, "esrgan_x4": 4}.get(name, 1), "as many modules as in the paper"
@@ -91,6 +94,67 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
         assert done.exit_code == 1
         assert done.output.startswith("Error: ")
         assert sentence in done.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"head.batc": 4}, "Did you mean batch"),
+        ({"head.lr": "fast"}, "lr='fast'"),
+        ({"module": "nonsense"}, "nonsense"),
+        ({"layers": "[('77', '3')]"}, "77"),
+    ],
+)
+def test_what_phase_2_would_refuse_is_refused_before_phase_1(settings, says, tmp_path):
+    with pytest.raises(fbwrap.FbwrapError, match=says):
+        run(EXPERIMENTS["swiss_roll"].small().changed(settings), None, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("swiss_roll", {"strength": "abc"}, "strength"),
+        ("swiss_roll", {"base_steps": "-5"}, "base_steps=-5"),
+        ("cityscapes_fal", {"size": "64"}, "a height and a width"),
+        ("swiss_roll", {"width": "x"}, "width='x'"),
+    ],
+)
+def test_settings_of_a_wrong_kind(name, settings, says):
+    with pytest.raises(SettingError, match=says):
+        EXPERIMENTS[name].changed(settings)
+
+
+def test_sizes_that_do_not_double_are_said_and_files_are_passed_over_when_asked(data, tmp_path):
+    for name, size in (("cifar10_dcgan", 48), ("celeba_fal", 100), ("shapenet_fal", 48)):
+        with pytest.raises(SettingError, match=f"size={size}: these networks double"):
+            run(EXPERIMENTS[name].small().changed({"size": size}), data / "images", tmp_path, progress=False)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in (data / "images").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "0.png").write_bytes(b"nothing")
+    given = (["cifar10_dcgan", "--data", folder, "--smoke"], ["--set", "data.on_error=skip", "--out", tmp_path / "run"])
+    assert invoke(*given[0], "--set", "data.nonsense=1", "--out", tmp_path / "no").exit_code == 1
+    assert invoke(*given[0], *given[1], "--resume").exit_code == 0
+
+
+def test_a_g_without_feedback_needs_no_option_of_the_recipe(data, tmp_path):
+    from fbwrap.recipes.ablation import varied
+    from fbwrap.recipes.experiments import train_without
+
+    config = EXPERIMENTS["shapenet_fal"].small()
+    assert varied(config, "film").module == {"kind": "film", "scale": 1 / 30}
+    config = config.changed({"head.train_generator": "False"})
+    train_without(config, data / "voxels.npz", tmp_path, progress=False)
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch):
+    from fbwrap.app.training import own
+
+    assert [own(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [own(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda:3", "cuda:1"]
 
 
 # -- ablations ----------------------------------------------------------------------------------------

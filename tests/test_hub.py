@@ -463,6 +463,28 @@ def test_a_folder_is_pushed_without_its_networks(hub, nets, tmp_path):
     assert "me/other" not in hub.repos
 
 
+def test_the_g_that_learned_with_its_head_goes_with_it(hub, nets, tmp_path, caplog):
+    loop = made(nets)
+    loop.facts["trained_on"] = {"recipe": "FAL", "generator": "generator.safetensors"}
+    loop.save_pretrained(tmp_path / "head")
+    with caplog.at_level(logging.WARNING, "fbwrap"):
+        loop.push_to_hub("me/alone", token=hub.token)
+    assert "which fits no other" in caplog.text
+    from fbwrap.recipes.weights import save_generator
+
+    save_generator(nets[0], tmp_path / "head")
+    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+    repo = hub.repos["me/head"]
+    files = repo.commits[repo.refs["main"]]
+    assert files["generator.safetensors"] == (tmp_path / "head" / "generator.safetensors").read_bytes()
+    assert "fbwrap.load_weights(G, file)" in files["README.md"].decode()
+    loop.facts["trained_on"] = {}
+    loop.save_pretrained(tmp_path / "head")
+    fbwrap.hub.push_folder(tmp_path / "head", "me/own", token=hub.token)
+    repo = hub.repos["me/own"]
+    assert "generator.safetensors" not in repo.commits[repo.refs["main"]], "somebody's own file stays"
+
+
 def test_no_pickle_is_read_from_the_hub_whatever_its_name(hub, tmp_path, monkeypatch):
     pytest.importorskip("spandrel")
     import io

@@ -44,6 +44,29 @@ def test_inception_score_of_known_answers():
     assert M.inception_score(100 * torch.eye(10)[:1].repeat(50, 1)) == pytest.approx(1.0)
 
 
+def test_inceptions_own_score_is_that_of_ten_parts(monkeypatch):
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+
+    class Fake(nn.Module):
+        def __init__(self, name, wanted):
+            super().__init__()
+            assert wanted == ["2048", "logits_unbiased"]
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            flat = x.float().flatten(1) / 255
+            return flat[:, :8], 9 * flat[:, 8:18]
+
+    monkeypatch.setattr(module, "FeatureExtractorInceptionV3", Fake)
+    y = torch.rand(100, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = M.inception((0.0, 1.0)).distances(y, y)
+    logits = 9 * (y * 255).round().flatten(1)[:, 8:18] / 255
+    parts = torch.tensor([M.inception_score(part) for part in logits.split(10)])
+    assert found["inception score[Inception-v3]"] == pytest.approx(float(parts.mean()), rel=1e-5)
+    assert found["its deviation[Inception-v3]"] == pytest.approx(float(parts.std(correction=0)), rel=1e-4)
+    assert found["frechet[Inception-v3]"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_inception_score_equals_torchmetrics():
     pytest.importorskip("torchmetrics")
     from torchmetrics.image.inception import InceptionScore

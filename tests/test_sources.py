@@ -104,9 +104,36 @@ def test_cityscapes_and_nyu_layouts(tmp_path):
     (tmp_path / "n" / "train" / "depth").mkdir(parents=True)
     Image.fromarray(depth).save(tmp_path / "n" / "train" / "depth" / "1.png")
     save(tmp_path / "n" / "train" / "rgb" / "1.png", noise(8, 8, 3))
-    made, wanted = S.nyu(tmp_path / "n", (8, 8), value_range=(0, 1))[0]
-    assert (made.shape, wanted.shape) == ((1, 8, 8), (3, 8, 8))
-    assert torch.allclose(made[0], torch.from_numpy(depth.astype("float32")) / 65535)
+    with pytest.raises(DataError, match=r"There is no folder .*labels\. .*conditions="):
+        S.NYU(tmp_path / "n")
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8) % 37
+    save(tmp_path / "n" / "train" / "labels" / "1.png", labels)
+    made, wanted = S.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0]
+    assert (made.shape, wanted.shape) == ((2, 8, 8), (3, 8, 8))
+    assert torch.allclose(made[0], torch.from_numpy(labels) / 36, atol=1e-6)
+    assert torch.allclose(made[1], (torch.from_numpy(depth.astype("float32")) / 10_000).clamp(0, 1), atol=1e-5)
+    small, _ = S.NYU(tmp_path / "n", (4, 4), value_range=(0, 1), conditions=("labels",))[0]
+    assert small.shape == (1, 4, 4)
+    assert torch.allclose(small * 36, (small * 36).round(), atol=1e-4), "classes are not mixed"
+    save(tmp_path / "n" / "train" / "edges" / "1.png", noise(8, 8))
+    assert S.NYU(tmp_path / "n", (8, 8), conditions=("labels", "depth", "edges"))[0][0].shape == (3, 8, 8)
+
+
+def test_cifar10s_own_files(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (5, 3073), dtype=np.uint8)
+    where = tmp_path / "cifar-10-batches-bin"
+    where.mkdir()
+    for number, part in ((1, rows[:3]), (2, rows[3:])):
+        part.tofile(where / f"data_batch_{number}.bin")
+    for folder in (where, tmp_path):
+        held = S.cifar10(folder, flip=False)
+        assert len(held) == 5
+        assert torch.equal(held[4], torch.from_numpy(rows[4, 1:].reshape(3, 32, 32)).float() / 127.5 - 1)
+    (where / "data_batch_2.bin").write_bytes(rows[0].tobytes()[:-1])
+    with pytest.raises(DataError, match=r"data_batch_2\.bin is cut off"):
+        S.cifar10(tmp_path)
+    with pytest.raises(DataError, match="get the binary version"):
+        S.cifar10(tmp_path, split="test")
 
 
 def test_voxels_of_every_format(tmp_path):
@@ -132,6 +159,19 @@ def test_voxels_of_every_format(tmp_path):
     with pytest.raises(DataError, match="Pass array="):
         S.Voxels(tmp_path / "two.npz")
     assert len(S.Voxels(tmp_path / "two.npz", array="y")) == 3
+    np.save(tmp_path / "one.npy", cubes[0])
+    assert [len(S.Voxels(tmp_path / "one.npy")), S.Voxels(tmp_path / "one.npy", size=8)[0].shape] == [1, (1, 8, 8, 8)]
+    with pytest.raises(DataError, match=r"one\.npy.*its cube is 8x8x8, and 16 on each side is wanted"):
+        S.Voxels(tmp_path / "one.npy", size=16)[0]
+    with pytest.raises(DataError, match=r"a\.txt is no file of voxels"):
+        (tmp_path / "a.txt").write_text("")
+        S.Voxels(tmp_path / "a.txt")
+    (tmp_path / "damaged").mkdir()
+    np.save(tmp_path / "damaged" / "1.npy", cubes[0])
+    (tmp_path / "damaged" / "2.NPZ").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"2\.NPZ cannot be read"):
+        S.Voxels(tmp_path / "damaged")
+    assert len(S.Voxels(tmp_path / "damaged", on_error="skip")) == 1
     (tmp_path / "e.binvox").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"e\.binvox.*no binvox file"):
         S.Voxels(tmp_path / "e.binvox")[0]

@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 from conftest import Deconv, patch, stir
@@ -92,6 +93,50 @@ def test_variance_beyond_and_fooling(loop):
         responses = loop.rollout(Z, steps=2).responses
     for row, response in zip(study.rows, responses, strict=True):
         assert row["probability"] == pytest.approx(float(response.flatten(1).mean(1).sigmoid().mean()), abs=1e-5)
+
+
+def test_probabilities_are_those_of_the_loss_that_d_learned(loop):
+    responses = S.fooling(loop, Z, 2).rows
+    told = {"hinge": "sigmoid", "least_squares": "itself", "wasserstein_gp": None, "relativistic": None}
+    for loss, how in told.items():
+        loop.facts["trained_on"] = {"options": {"loss": loss}}
+        for row, plain in zip(S.fooling(loop, Z, 2).rows, responses, strict=True):
+            assert row["response"] == plain["response"]
+            assert ("probability" in row) is (how is not None)
+            if how == "sigmoid":
+                assert row["probability"] == plain["probability"]
+            if how == "itself":
+                with torch.no_grad():
+                    answer = loop.rollout(Z, steps=2).responses[row["step"]].flatten(1).mean(1)
+                assert row["probability"] == pytest.approx(float(answer.clamp(0, 1).mean()), abs=1e-6)
+
+
+def test_another_sample_wants_another_one_and_one_number_is_its_own_noise(loop):
+    with S.fed(loop, "another sample"), pytest.raises(SettingError, match="A batch of one"):
+        loop(Z[:1])
+    G, D = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), nn.Linear(2, 1)
+    points = fbwrap.attach(G, D, [("0", "response")], example=torch.zeros(2, 2))
+    with S.fed(points, "noise"):
+        assert torch.isfinite(points(torch.zeros(1, 2))).all()
+    sizes = []
+    S.in_batches(lambda z: [sizes.append(len(z)) or z], torch.zeros(101, 2))
+    assert sizes == [51, 50], "no batch of one is left at the end"
+
+
+def test_pictures_and_points_of_a_study(loop, tmp_path):
+    from PIL import Image
+
+    study = S.switching(loop, Z, torch.zeros(len(Z), 3, 16, 16), measure, (0.5,))
+    assert list(study.shown) == ["reference", "no feedback", "the sample, α = 0.5", "the reference, α = 0.5"]
+    study.save(tmp_path)
+    S.one_at_a_time(loop, Z, measure).save(tmp_path)
+    G, D = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), nn.Linear(2, 1)
+    points = fbwrap.attach(G, D, [("0", "response")], example=torch.zeros(2, 2))
+    S.latent_variance(points, torch.randn(50, 2), measure).save(tmp_path)
+    for name in ("switching", "modules", "variance"):
+        assert np.asarray(Image.open(tmp_path / f"{name}_samples.png").convert("L")).std() > 1
+    assert not list(tmp_path.glob(".*"))
+    assert S.strength_sweep(loop, Z, measure, (0.0,), (1,)).samples() is None
 
 
 def test_files(loop, tmp_path):

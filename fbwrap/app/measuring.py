@@ -14,6 +14,7 @@ import typer
 from fbwrap.errors import SettingError
 from fbwrap.headfiles import FEEDBACK, sha256
 
+from .models import as_trained
 from .terms import (
     Answer,
     CriticWeights,
@@ -45,7 +46,8 @@ _Classifier = Annotated[
 _ClassifierWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
 _Segmenter = Annotated[
-    str | None, typer.Option(help="A model of classes (N, C, H, W); what it reads in the targets is the truth.")
+    str | None,
+    typer.Option(help="A model of classes (N, C, H, W); what it reads in the true photographs is the truth."),
 ]
 _SegmenterWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Depth = Annotated[str | None, typer.Option(help="A model of depths; what it reads in the targets is the truth.")]
@@ -54,7 +56,7 @@ _Lpips = Annotated[bool, typer.Option("--lpips", help="With pairs: LPIPS too (it
 _Niqe = Annotated[bool, typer.Option("--niqe", help="NIQE too, of images with room for two blocks of 96x96.")]
 _Pi = Annotated[bool, typer.Option("--pi", help="PI too, if pyiqa is installed.")]
 _Steps = Annotated[int | None, typer.Option(help="For beyond, fooling and response: how many.", min=1)]
-_Size = Annotated[int, typer.Option(help="Side of images.")]
+_Size = Annotated[int, typer.Option(help="Side of the images of --pairs: of cityscapes the height, of nyu the width.")]
 _Samples = Annotated[int, typer.Option(help="How many.", min=2)]
 _Out = Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")]
 _READERS = ("features", "classifier", "segmenter", "depth")
@@ -63,11 +65,13 @@ _READERS = ("features", "classifier", "segmenter", "depth")
 def _readers(given: dict[str, Any]) -> dict[str, Any]:
     """The models that samples are measured with."""
     from .models import load_model
+    from .study import value_range
 
     named = {key: given[key] for key in _READERS if given.get(key)}
     if named.get("features") == "inception":
         named.pop("features")
-    return {key: load_model(spec, given.get(f"{key}_weights")) for key, spec in named.items()}
+    loaded = {key: load_model(spec, given.get(f"{key}_weights")) for key, spec in named.items()}
+    return {key: as_trained(net, named[key], value_range(given)) for key, net in loaded.items()}
 
 
 def _measured(study: str, head: str, **given: Any) -> Answer:
@@ -76,6 +80,8 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
 
     if study not in STUDIES:
         raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+    if given.get("at") and study not in ("strength", "switching", "variance"):
+        raise SettingError("--at is for the studies strength, switching and variance.")
     if given.get("reference") and study != "switching":
         raise SettingError("--reference is for the study switching: the picture that D looks at there.")
     if given["latent"] and given["pairs"]:
@@ -142,6 +148,7 @@ def study(
     steps: _Steps = None,
     device: Device = "cpu",
     reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None,
+    at: Annotated[str | None, typer.Option(help="For strength, switching, variance: values, 0,0.5,1.")] = None,
     size: _Size = 64,
     samples: _Samples = 1000,
     seed: Seed = 0,
@@ -156,7 +163,7 @@ def study(
 
 
 @command(app, name="eval")
-@with_options_of(study, without={"name", "reference", "steps"})
+@with_options_of(study, without={"name", "reference", "steps", "at"})
 def evaluate(**given: Any) -> Answer:
     """Measure the base and each step of a head.
 

@@ -15,13 +15,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fbwrap.bases import load_generator
 from fbwrap.errors import SettingError
+from fbwrap.plots import unit
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation
 LOADED = ("spandrel:", "diffusers:")  # what is read from a file, or from the Hub
 _SPEC = re.compile(r"(?P<where>(?:[A-Za-z]:[\\/])?[^:]+):(?P<call>.*)", re.DOTALL)  # C:\nets.py:G too
 
@@ -57,6 +59,30 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
+
+
+class AsTrained(nn.Module):
+    """A network of torchvision's or timm's that is given samples as its own images were: brought to [0, 1], in three
+    channels, then by ImageNet's mean and deviation."""
+
+    def __init__(self, net: nn.Module, value_range: tuple[float, float]):
+        super().__init__()
+        self.net, self._range = net, value_range
+
+    def forward(self, x: Tensor) -> Any:
+        """What the network answers."""
+        mean, deviation = (x.new_tensor(numbers).view(1, 3, 1, 1) for numbers in IMAGENET)
+        return self.net((unit(x, self._range).expand(-1, 3, -1, -1) - mean) / deviation)
+
+
+def of_imagenet(spec: str) -> bool:
+    """Whether a network is one that sees images as ImageNet's are normalised."""
+    return spec.startswith(("torchvision", "timm"))
+
+
+def as_trained(net: nn.Module, spec: str, value_range: tuple[float, float]) -> nn.Module:
+    """A network that reads samples, given them as it was trained; one of the user's own gets them as they are."""
+    return AsTrained(net, value_range) if of_imagenet(spec) else net
 
 
 def _imported(where: str) -> Any:

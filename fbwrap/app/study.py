@@ -13,17 +13,21 @@ from torch import Tensor, nn
 
 from fbwrap import FeedbackLoop
 from fbwrap.critic import image_of
-from fbwrap.errors import SettingError
+from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.recipes import maps, quality, sources, studies
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
 
 Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, dict[str, Any]], studies.Study]
 STUDIES: dict[str, Study] = {
-    "strength": lambda loop, z, measure, given: studies.strength_sweep(loop, z, measure),
+    "strength": lambda loop, z, measure, given: studies.strength_sweep(loop, z, measure, **_at(given, "strengths")),
     "modules": lambda loop, z, measure, given: studies.one_at_a_time(loop, z, measure),
     "controls": lambda loop, z, measure, given: studies.controls(loop, z, measure),
-    "switching": lambda loop, z, measure, given: switched(loop, z, measure, given["reference"], value_range(given)),
-    "variance": lambda loop, z, measure, given: studies.latent_variance(loop, _latents(z, given), measure),
+    "switching": lambda loop, z, measure, given: switched(
+        loop, z, measure, given["reference"], value_range(given), **_at(given, "strengths")
+    ),
+    "variance": lambda loop, z, measure, given: studies.latent_variance(
+        loop, _latents(z, given), measure, **_at(given, "variances")
+    ),
     "beyond": lambda loop, z, measure, given: studies.beyond(loop, z, measure, given["steps"] or 8),
     "fooling": lambda loop, z, measure, given: studies.fooling(loop, z, given["steps"] or 3),
     "response": lambda loop, z, measure, given: maps.response_maps(
@@ -37,7 +41,7 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "folders": lambda where, size, **span: sources.PairedFolders(*_two(where), size=size, **span),
     "sr": lambda where, size, **span: sources.SuperResolution(where, 4, size // 4 * 4, flip=False, **span),
     "cityscapes": lambda where, size, **span: sources.cityscapes(where, (size, 2 * size), "val", **span),
-    "nyu": lambda where, size, **span: sources.nyu(where, (3 * size // 4, size), "val", **span),
+    "nyu": lambda where, size, **span: sources.NYU(where, (3 * size // 4, size), "val", **span),
 }
 
 
@@ -131,22 +135,26 @@ def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
         raise SettingError(f"--real {where}: there is no such file or folder.")
     if any(path.suffix.lower() in sources.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
         cubes = sources.Voxels(where, packed=given["packed"])
-        real = _read(cubes, given["samples"])
+        real = _some(cubes, given["samples"])
         return lambda y: space.distances(y, real)
-    cache: dict[int, Tensor] = {}
+    cache: dict[tuple[int, ...], Tensor] = {}
 
     def measure(y: Tensor) -> dict[str, float]:
-        channels = y.shape[1]  # grey samples are compared with grey images
-        if channels not in cache:
-            held = sources.Images(where, given["size"], channels=channels, value_range=value_range(given))
-            cache[channels] = _read(held, given["samples"])
-        return space.distances(y, cache[channels])
+        if y.dim() != 4:
+            raise SettingError(f"G makes samples of the shape {tuple(y.shape[1:])}, and --real is a folder of images.")
+        channels, height, width = y.shape[1:]  # grey samples are compared with grey images, at their own size
+        if y.shape[1:] not in cache:
+            held = sources.Images(where, (height, width), channels=channels, value_range=value_range(given))
+            cache[y.shape[1:]] = _some(held, given["samples"])
+        return space.distances(y, cache[y.shape[1:]])
 
     return measure
 
 
-def _read(held: sources.Source, most: int) -> Tensor:
-    return torch.stack([held[i] for i in range(min(most, len(held)))])
+def _some(held: sources.Source, most: int) -> Tensor:
+    """So many at random, always the same: the first ones of a folder may be all of one class."""
+    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:most]
+    return torch.stack([held[int(i)] for i in order])
 
 
 def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure:
@@ -191,6 +199,7 @@ def switched(
     measure: studies.Measure,
     reference: Path | None,
     span: tuple[float, float],
+    **at: Any,
 ) -> studies.Study:
     """D looks at a picture, or at the samples of the next inputs."""
     base = _base(loop, z)
@@ -198,13 +207,32 @@ def switched(
     if reference is not None:
         image = sources.picture(reference, base.shape[1])
         seen = sources.spanned(sources.resized(image, (base.shape[2], base.shape[3])), span).expand_as(base)
-    return studies.switching(loop, z, seen, measure)
+    return studies.switching(loop, z, seen, measure, **at)
 
 
 def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -> studies.Study:
-    """The base and each step of the head, as it is."""
+    """The base and each step of the head, as it is; and what D says of each, where the head knows all of it."""
     outputs = [_base(loop, z), *studies.generated(loop, z)[1:]]
-    return studies.Study("eval", "step", tuple({"step": t, **measure(y)} for t, y in enumerate(outputs)))
+    try:
+        believed = {row.pop("step"): row for row in studies.fooling(loop, z, loop.steps).rows}
+    except FbwrapError:
+        believed = {}
+    rows = [{"step": t, **measure(y), **_of_d(believed.get(t, {}))} for t, y in enumerate(outputs)]
+    return studies.Study("eval", "step", tuple(rows))
+
+
+def _of_d(row: dict[str, Any]) -> dict[str, Any]:
+    return {f"D's {key}": value for key, value in row.items()}
+
+
+def _at(given: dict[str, Any], name: str) -> dict[str, Any]:
+    """The values of ``--at``, if it was given."""
+    if not given.get("at"):
+        return {}
+    try:
+        return {name: tuple(float(number) for number in given["at"].split(","))}
+    except ValueError:
+        raise SettingError(f"--at {given['at']}: write numbers with commas between them: 0,0.5,1.") from None
 
 
 def _latents(z: studies.Inputs, given: dict[str, Any]) -> studies.Inputs:

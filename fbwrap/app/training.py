@@ -4,6 +4,7 @@ Example:
     $ fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,9 +35,11 @@ def train(
         list[str] | None, typer.Option("--set", help="KEY=VALUE: steps=100, width=32, head.lr=1e-4; may be repeated.")
     ] = None,
     smoke: Annotated[bool, typer.Option(help="A run in seconds, to see that all is in place.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Start anew, or go on from what is in the folder (the default).")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda …")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda …; under torchrun each process takes its own GPU.")] = "cpu",
     tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
     perceptual: Annotated[
         str | None,
@@ -54,13 +57,23 @@ def train(
     from fbwrap.recipes.experiments import run
 
     config = experiment(name, smoke, settings)
-    folder = out or Path("runs") / name
+    folder, device = out or Path("runs") / name, own(device)
     loss = _perceptual(config, perceptual, perceptual_weights, perceptual_layer or [])
     more: dict[str, Any] = {"trackers": tracker, "device": device, "seed": seed}
     more["perceptual"] = loss.to(device) if loss else None
     _, fit = run(config, data, folder, resume=not fresh, **more)
     told = {"steps": fit.steps, "seconds": fit.seconds, "head": str(folder / "head")}
-    return Answer(f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}", told)
+    return Answer(
+        f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside it "
+        f"(--weights {folder / 'head' / 'generator.safetensors'}).",
+        told,
+    )
+
+
+def own(device: str) -> str:
+    """``cuda`` under torchrun or ``accelerate launch``: the GPU of this process."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: list[str]) -> Any:
@@ -71,10 +84,9 @@ def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: lis
         raise SettingError("--perceptual wants --perceptual-layer: where in the backbone images are compared.")
     from fbwrap.recipes import Perceptual
 
-    from .models import load_model
+    from .models import IMAGENET, load_model, of_imagenet
 
-    imagenet = spec.startswith(("torchvision", "timm"))
-    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else (None, None)
+    mean, std = IMAGENET if of_imagenet(spec) else (None, None)
     span = config.head.get("value_range", (-1.0, 1.0))
     return Perceptual(load_model(spec, weights), layers, value_range=span, mean=mean, std=std)
 

@@ -6,11 +6,12 @@ Example:
     torch.Size([2, 1, 1, 1])
 """
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from .sizes import doublings
 
 
 class Generator(nn.Module):
@@ -18,7 +19,7 @@ class Generator(nn.Module):
 
     def __init__(self, z: int = 100, width: int = 128, size: int = 64, channels: int = 3):
         super().__init__()
-        stages = int(math.log2(size)) - 2
+        stages = doublings(size, 4)
         inside, layers = z, []
         for stage in range(stages):
             outside = width * 2 ** (stages - 1 - stage)
@@ -47,7 +48,7 @@ class Discriminator(nn.Module):
         super().__init__()
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if norm == "spectral" else (lambda layer: layer)
         layers, inside = [], channels
-        for stage in range(int(math.log2(size)) - 2):
+        for stage in range(doublings(size, 4)):
             outside = width * 2**stage
             after = [nn.BatchNorm2d(outside)] if norm == "batch" and stage else []
             down = wrap(nn.Conv2d(inside, outside, 4, 2, 1))

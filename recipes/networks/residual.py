@@ -8,7 +8,6 @@ Example:
 """
 
 import itertools
-import math
 from collections.abc import Callable
 
 import torch
@@ -16,12 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .sizes import doublings
+
 
 class Block(nn.Module):
-    """Pre-activation residual block: up, down or neither; batch, instance or no norm; spectral norm or not."""
+    """Pre-activation residual block: up, down or neither; batch, instance or no norm; spectral norm or not.
 
-    def __init__(self, inside: int, outside: int, scale: str = "", norm: str = "none", sn: bool = False):
+    Args:
+        first: it sees the image, whose negative half no ReLU takes away.
+    """
+
+    def __init__(
+        self, inside: int, outside: int, scale: str = "", norm: str = "none", sn: bool = False, first: bool = False
+    ):
         super().__init__()
+        self._first = first
         wrap = spectral_norm if sn else (lambda layer: layer)
         kinds: dict[str, Callable[[int], nn.Module]] = {
             "batch": nn.BatchNorm2d,
@@ -35,7 +43,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Both branches, scaled alike."""
-        h = F.relu(self.norm1(x))
+        h = x if self._first else F.relu(self.norm1(x))
         if self.scale == "up":
             h, x = F.interpolate(h, scale_factor=2), F.interpolate(x, scale_factor=2)
         h = self.conv2(F.relu(self.norm2(self.conv1(h))))
@@ -52,7 +60,7 @@ class Generator(nn.Module):
 
     def __init__(self, z: int = 128, width: int = 256, size: int = 32, norm: str = "batch", growth: bool = False):
         super().__init__()
-        stages = int(math.log2(size)) - 2
+        stages = doublings(size, 4)
         widths = [width * 2 ** max(0, min(4, stages - 1 - i)) if growth else width for i in range(stages + 1)]
         self.lift = nn.Linear(z, widths[0] * 16)
         self.blocks = nn.ModuleList(Block(a, b, "up", norm) for a, b in itertools.pairwise(widths))
@@ -79,11 +87,11 @@ class Discriminator(nn.Module):
     def __init__(self, width: int = 128, size: int = 32, response: int | None = None, growth: bool = False):
         super().__init__()
         least = 8 if response is None else response
-        halvings = int(math.log2(size // least))
+        halvings = doublings(size, least)
         blocks, inside = [], 3
         for stage in range(halvings):
             outside = width * 2 ** min(4, stage) if growth else width
-            blocks.append(Block(inside, outside, "down", sn=True))
+            blocks.append(Block(inside, outside, "down", sn=True, first=stage == 0))
             inside = outside
         self.blocks = nn.Sequential(*blocks, *(Block(inside, inside, sn=True) for _ in range(2)))
         last: nn.Module = nn.Conv2d(inside, 1, 1) if response is not None else nn.Linear(inside, 1)
@@ -96,10 +104,40 @@ class Discriminator(nn.Module):
         return logits
 
 
-class Translator(nn.Module):
-    """Image to image: an encoder that halves twice, residual blocks, a decoder; instance norm (FAL: 9 blocks)."""
+class Plain(nn.Module):
+    """CycleGAN's residual block (Johnson et al. 2016): two convolutions with instance norm, a ReLU between them, none
+    behind the sum."""
 
-    def __init__(self, inside: int = 3, outside: int = 3, width: int = 64, blocks: int = 9):
+    def __init__(self, width: int):
+        super().__init__()
+
+        def conv() -> nn.Conv2d:
+            return nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect")
+
+        norms = [nn.InstanceNorm2d(width, affine=True) for _ in range(2)]
+        self.body = nn.Sequential(conv(), norms[0], nn.ReLU(inplace=True), conv(), norms[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x + f(x)."""
+        whole: Tensor = x + self.body(x)
+        return whole
+
+
+class Translator(nn.Module):
+    """Image to image: an encoder that halves twice, residual blocks, a decoder; instance norm (FAL: 9 blocks).
+
+    Args:
+        block: makes a residual block of so many channels.
+    """
+
+    def __init__(
+        self,
+        inside: int = 3,
+        outside: int = 3,
+        width: int = 64,
+        blocks: int = 9,
+        block: Callable[[int], nn.Module] = Plain,
+    ):
         super().__init__()
 
         def convs(a: int, b: int, layer: nn.Module) -> nn.Sequential:
@@ -110,7 +148,7 @@ class Translator(nn.Module):
             convs(inside, width, first),
             *(convs(width * f, 2 * width * f, nn.Conv2d(width * f, 2 * width * f, 3, 2, 1)) for f in (1, 2)),
         )
-        self.blocks = nn.Sequential(*(Block(4 * width, 4 * width, norm="instance") for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(block(4 * width) for _ in range(blocks)))
         ups = ((4, 2), (2, 1))
         self.decoder = nn.Sequential(
             *(convs(a * width, b * width, nn.ConvTranspose2d(a * width, b * width, 4, 2, 1)) for a, b in ups),

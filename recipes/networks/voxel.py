@@ -12,9 +12,10 @@ statistics of the first of the T passes.
 """
 
 import itertools
-import math
 
 from torch import Tensor, nn
+
+from .sizes import doublings
 
 
 class Generator(nn.Module):
@@ -22,7 +23,7 @@ class Generator(nn.Module):
 
     def __init__(self, z: int = 100, width: int = 32, size: int = 64):
         super().__init__()
-        stages = int(math.log2(size)) - 2
+        stages = doublings(size, 4)
         widths = [width * 2 ** (stages - 1 - i) for i in range(stages)]
 
         def block(conv: nn.Module, outside: int) -> nn.Sequential:
@@ -49,7 +50,7 @@ class Discriminator(nn.Module):
     def __init__(self, width: int = 32, size: int = 64):
         super().__init__()
         layers, inside = [], 1
-        for stage in range(int(math.log2(size)) - 2):
+        for stage in range(doublings(size, 4)):
             outside = width * 2**stage
             layers.append(nn.Sequential(nn.Conv3d(inside, outside, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)))
             inside = outside

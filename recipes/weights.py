@@ -1,0 +1,41 @@
+"""The weights of a G that was trained here, beside the head that fits it.
+
+Example:
+    >>> import tempfile
+    >>> from torch import nn
+    >>> path = save_generator(nn.Linear(2, 2), tempfile.mkdtemp())
+    >>> path.name, fbwrap.load_weights(nn.Linear(2, 2), path).keys
+    ('generator.safetensors', ())
+"""
+
+import os
+from pathlib import Path
+
+from torch import nn
+
+from fbwrap.errors import TrainingError
+from fbwrap.headfiles import GENERATOR
+from fbwrap.naming import unwrap
+
+
+def save_generator(generator: nn.Module, folder: str | os.PathLike[str]) -> Path:
+    """Write ``generator.safetensors``: whole or not at all.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    from safetensors.torch import save_model
+
+    target = Path(folder) / GENERATOR
+    temporary = target.with_name(f".{GENERATOR}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_model(unwrap(generator), str(temporary))
+        os.replace(temporary, target)
+    except Exception as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"G's weights could not be written to {target}: {error}. The checkpoints are unharmed; make room and "
+            "resume."
+        ) from error
+    return target
