@@ -95,8 +95,8 @@ class AFL:
                 tensors, a function of the batch size, or an iterable of batches. Or paired data,
                 :class:`~fbwrap.recipes.data.Pairs` of G's inputs and targets.
             latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs); None with pairs.
-            out: a folder for checkpoints, sample grids (base above, corrected below) and, in the end,
-                the head. None writes nothing.
+            out: a folder for checkpoints, sample grids (a row a step; FAL's are of the weights as they learn, AFL's of
+                their average) and, in the end, the head. None writes nothing.
             resume: go on from the checkpoint in ``out``, to the same numbers as without the break.
             progress: show a progress bar.
 

@@ -388,8 +388,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         # ESRGAN's weights: L1 1e-2, adversarial 5e-3. Its perceptual loss needs a VGG's weights: pass run(perceptual=).
         # ESRGAN learns by L1 alone first; here the base does both at once, with L1 at 1
         base={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1.0, "lr": 1e-4, "critic_lr": 1e-4,
+              "betas": (0.9, 0.999),
               "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
         head={"loss": "relativistic", "adversarial": 5e-3, "reconstruction": 1e-2, "lr": 1e-4, "critic_lr": 1e-4,
+              "betas": (0.9, 0.999),
               "batch": 16, "r1": 0.0, "critic_mode": "train", "value_range": (0.0, 1.0)},
         smoke={"width": 4, "blocks": 4, "size": 32, "base.batch": 2, "head.batch": 2},
     ),

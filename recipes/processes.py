@@ -8,7 +8,8 @@ Example:
 Every process holds the same weights and draws the same global batch; each learns from its share of it, and the
 gradients are averaged before each optimizer step. So any number of processes trains to the same head as one with
 the same batch, but for the order of sums, and for what is a mean over the batch within the network or the loss: batch
-norm's statistics and the relativistic loss's means are those of a share.
+norm's statistics and the relativistic loss's means are those of a share. What modules draw by themselves (dropout)
+is the same in every process.
 """
 
 import os
@@ -44,6 +45,8 @@ class Processes(Passes):
             from accelerate.state import AcceleratorState, GradientState, PartialState
         except ImportError as error:
             raise SettingError(f"The recipes need accelerate: pip install 'fbwrap[recipes]' ({error}).") from error
+        if mixed_precision == "fp16" and device.type == "cpu":
+            raise SettingError("mixed_precision='fp16' wants a GPU: on a CPU pass 'bf16', or 'no'.")
         # accelerate's state is the process's: the user's comes back in the end. Several processes keep their group
         alone = PartialState._shared_state.get("num_processes", 1) == 1 and not self._launched()
         shared = [AcceleratorState, GradientState, *([PartialState] if alone else [])]

@@ -31,7 +31,7 @@ from fbwrap.fingerprint import fingerprint
 from fbwrap.trees import tensors
 
 from . import checkpoint
-from .data import Stream
+from .data import Pairs, Stream
 from .ema import EMA
 from .options import Options
 from .processes import Processes
@@ -116,6 +116,8 @@ class Trainer:
             self._processes.same(self.critic.net, learner, *fixed.values())
             weights = {f"{name}'s weights": fingerprint(net)["weights"][:16] for name, net in fixed.items()}
             self._same = {**weights, **(about or {})}
+            if not isinstance(real_data, Pairs) and (options.reconstruction or self._perceptual is not None):
+                raise SettingError("A reconstruction or perceptual loss wants targets: pass Pairs(inputs, targets).")
             self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
             self._optimizers()
             stop = stack.enter_context(interrupt_between_steps())
@@ -143,6 +145,7 @@ class Trainer:
                     if preview and done < total and not ending:
                         preview(done, self.average)
                 if ending:
+                    self._processes.agreed(True, self._device)  # none leaves before the first one has saved
                     if main:
                         logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
                     raise KeyboardInterrupt

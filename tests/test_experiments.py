@@ -96,6 +96,31 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
         assert sentence in done.output
 
 
+@pytest.mark.parametrize(("phase", "step"), [("base", 4), ("head", 4)])
+def test_a_run_that_was_killed_in_either_phase_ends_the_same(phase, step, tmp_path, monkeypatch):
+    from fbwrap.recipes import checkpoint
+
+    every = {"base_steps": 6, "steps": 6, "base.save_every": 2, "head.save_every": 2}
+    config = EXPERIMENTS["swiss_roll"].small().changed(every)
+    whole, _ = run(config, None, tmp_path / "whole", progress=False)
+    save = checkpoint.save
+
+    def killed(state, folder, done, keep):
+        if (folder.name == "base") is (phase == "base") and done == step:
+            raise SystemExit
+        return save(state, folder, done, keep)
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(SystemExit):
+        run(config, None, tmp_path / "again", progress=False)
+    monkeypatch.setattr(checkpoint, "save", save)
+    again, fit = run(config, None, tmp_path / "again", progress=False)
+    assert fit.steps == 6
+    for one, two in ((whole, again), (whole.generator, again.generator)):
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, two.state_dict()[name]), name
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -276,6 +276,14 @@ def test_numpys_numbers_are_plain_ones_and_resume(tmp_path):
     assert fit(AFL(attached(), lr=1e-3, batch=4), 3, out=tmp_path, resume=True).steps == 3
 
 
+def test_losses_without_targets_and_precisions_without_a_gpu():
+    for how in ({"reconstruction": 1.0}, {"perceptual": nn.Identity()}):
+        with pytest.raises(SettingError, match=r"wants targets: pass Pairs"):
+            fit(AFL(attached(), batch=4, **how))
+    with pytest.raises(SettingError, match="fp16' wants a GPU"):
+        fit(AFL(attached(), batch=4, mixed_precision="fp16"))
+
+
 def test_loops_that_cannot_learn(tmp_path):
     loop = attached()
     loop.strength = 0.0

@@ -334,7 +334,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, number):
 
 # -- accelerate ---------------------------------------------------------------------------------------
 SEVERAL = """
-import gc, sys, torch
+import gc, os, signal, sys, torch
 sys.path.insert(0, {tests!r})
 from conftest import Deconv, patch
 import fbwrap
@@ -343,7 +343,13 @@ G, D = Deconv(), patch()
 data = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
 loop = fbwrap.attach(G, D, ["main.5"], module={{"kind": "dual", "norm": "none"}}, example=torch.randn(2, 6, 1, 1))
 recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, {more})
-recipe.fit(data, lambda n: torch.randn(n, 6, 1, 1), 12, out={out!r}, progress=False)
+def latents(n):
+    latents.drawn += 1
+    if latents.drawn == 7 and os.environ.get("RANK") == os.environ.get("STOP", "nobody"):
+        signal.raise_signal(signal.SIGTERM)
+    return torch.randn(n, 6, 1, 1)
+latents.drawn = 0
+recipe.fit(data, latents, 12, out={out!r}, resume=True, progress=False)
 del recipe, loop, G, D
 gc.collect()
 import torch.distributed as dist
@@ -355,16 +361,23 @@ if dist.is_initialized():
 @pytest.mark.slow
 @pytest.mark.parametrize("more", ['loss="bce"', 'loss="wasserstein_gp", critic_steps=2, accumulate=2'])
 def test_two_processes_train_to_the_same_head_as_one(tmp_path, more):
-    for name, launch in (
-        ("one", []),
-        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
-    ):
+    """And where one of the two is told to stop, both do, and go on from there."""
+
+    def launched(name, launch, **env):
         script = tmp_path / f"{name}.py"
         script.write_text(SEVERAL.format(tests=str(Path(__file__).parent), out=str(tmp_path / name), more=more))
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, *launch, str(script)],
-            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", **env},
         )  # fmt: skip
+
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    stopped = launched("two", two, STOP="1")
+    assert stopped.returncode != 0
+    assert "saved in" in stopped.stderr
+    begun = torch.load(C.found(tmp_path / "two")[-1], weights_only=True)["step"]
+    assert 2 <= begun <= 7
+    for done in (launched("one", []), launched("two", two)):
         assert done.returncode == 0, done.stderr[-2000:]
     from safetensors.torch import load_file
 
