@@ -6,19 +6,23 @@ Example:
     >>> sorted(torch.cat([batches.next(3), batches.next(3)]).tolist())
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
-Tensors are drawn without replacement, in an order that depends on the seed and the position alone, so
-that a run resumes where it was.
+Rows are drawn without replacement, in an order that depends on the seed and the position alone, and a dataset's item
+has random numbers that depend on them too: a run resumes where it was, with any number of workers.
 """
 
+import itertools
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from fbwrap.attach import inputs_of
+from fbwrap.dice import Dice
 from fbwrap.errors import SettingError
 from fbwrap.trees import map_tensors, tensors
 
@@ -31,12 +35,14 @@ class Batches:
             length and gives item i; :mod:`fbwrap.recipes.sources`); a function ``f(n)`` that returns a batch of n; or
             any other iterable of batches (a list, a DataLoader), started again at its end. A DataLoader that shuffles
             by itself resumes with other batches than it would have given: pass its dataset.
-        seed: of the order of rows.
+        seed: of the order of rows, and of what a dataset's items draw (crops, flips).
         device: where batches go.
+        workers: processes that read a dataset's items ahead; 0: this one reads them.
     """
 
-    def __init__(self, source: Any, seed: int = 0, device: torch.device | str = "cpu"):
-        self._source, self._seed, self._device = source, seed, torch.device(device)
+    def __init__(self, source: Any, seed: int = 0, device: torch.device | str = "cpu", workers: int = 0):
+        self._source, self._seed, self._device, self._workers = source, seed, torch.device(device), workers
+        self._ahead: tuple[int, Iterator[Any]] | None = None  # batches of so many
         self.position, self.batches = 0, 0
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
         self._function: Callable[[int], Any] | None = None
@@ -57,7 +63,10 @@ class Batches:
                 "The data holds no tensor: pass torch tensors (torch.from_numpy), or a dataset of items."
             )
         elif isinstance(source, IterableDataset):
-            raise SettingError("An IterableDataset gives items, not batches: pass a DataLoader of it, drop_last=True.")
+            raise SettingError(
+                "An IterableDataset gives items, not batches: pass a DataLoader of it, drop_last=True (batch_size=None "
+                "where its items are batches)."
+            )
         elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, list):
             self._dataset, self._rows = source, len(source)
             if not self._rows:
@@ -70,19 +79,16 @@ class Batches:
                 "f(n) that returns n of them, or an iterable of batches."
             )
 
-    def next(self, n: int) -> Any:
-        """The next batch, on the device: n samples (an iterable decides by itself how many)."""
-        if self._rows:
-            rows = self._next_rows(n)
+    def next(self, n: int, share: Callable[[Any], Any] = lambda batch: batch) -> Any:
+        """The next batch, on the device: n samples (an iterable decides by itself how many), of which ``share`` takes a
+        part."""
         if self._dataset is not None:
-            batch = self._collated([self._dataset[int(row)] for row in rows])
-            batch = tuple(batch) if isinstance(batch, list) else batch
+            batch = self._from_dataset(n, share)
         elif self._rows:
+            rows = share(self._rows_at(self.position, n))
             batch = map_tensors(lambda tensor: tensor[rows.to(tensor.device)], self._source)
-        elif self._function is not None:
-            batch = self._function(n)
         else:
-            batch = self._from_iterable()
+            batch = share(self._function(n) if self._function is not None else self._from_iterable())
         self.position += n
         self.batches += 1
         return map_tensors(lambda tensor: tensor.to(self._device), batch)
@@ -94,24 +100,40 @@ class Batches:
     def restore(self, state: list[int]) -> None:
         """Go on from a state; an iterable is read up to there."""
         self.position, self.batches = state
+        self.close()
         if not self._rows and self._function is None:
             for _ in range(self.batches):
                 self._from_iterable()
 
-    def _collated(self, items: list[Any]) -> Any:
-        try:
-            return default_collate(items)
-        except (TypeError, RuntimeError) as error:
-            raise SettingError(
-                f"The dataset's items do not go into one batch: {error}. They must be tensors of one size (or tuples "
-                "or dicts of them): give Images and the like a size=, and see fbwrap.recipes.sources, Pictures and "
-                "Mapped, for datasets of pictures and of other items."
-            ) from error
+    def close(self) -> None:
+        """End the workers."""
+        self._ahead = None
 
-    def _next_rows(self, n: int) -> Tensor:
+    def _from_dataset(self, n: int, share: Callable[[Any], Any]) -> Any:
+        items = _Items(self._dataset, self._seed)
+        if not self._workers:
+            return _collated([items[key] for key in self._keys_at(self.position, n, share)])
+        if self._ahead is None or self._ahead[0] != n:
+            coming = _Endless(self._keys_at(position, n, share) for position in itertools.count(self.position, n))
+            loader: DataLoader[Any] = DataLoader(
+                items,  # type: ignore[arg-type] # it is called with keys
+                batch_sampler=coming,  # type: ignore[arg-type] # it has no end
+                num_workers=self._workers,
+                collate_fn=_collated,
+                generator=torch.Generator(),  # or it draws from the run's
+            )
+            self._ahead = n, iter(loader)
+        return next(self._ahead[1])
+
+    def _keys_at(self, position: int, n: int, share: Callable[[Any], Any]) -> list[tuple[int, int]]:
+        rows = torch.stack((torch.arange(position, position + n), self._rows_at(position, n)), 1)
+        return [(int(place), int(row)) for place, row in share(rows)]
+
+    def _rows_at(self, position: int, n: int) -> Tensor:
+        """The rows of the n samples from a position on."""
         parts: list[Tensor] = []
         while n > 0:
-            epoch, place = divmod(self.position + sum(len(part) for part in parts), self._rows)
+            epoch, place = divmod(position + sum(len(part) for part in parts), self._rows)
             if epoch != self._epoch:
                 generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
                 self._epoch, self._order = epoch, torch.randperm(self._rows, generator=generator)
@@ -133,6 +155,48 @@ class Batches:
             f"The data ended after {self.batches} batches and does not begin again: it is a generator. Pass a list, a "
             "DataLoader, or an object whose __iter__ begins anew."
         )  # fmt: skip
+
+
+def _collated(items: list[Any]) -> Any:
+    try:
+        batch = default_collate(items)
+        return tuple(batch) if isinstance(batch, list) else batch
+    except (TypeError, RuntimeError) as error:
+        raise SettingError(
+            f"The dataset's items do not go into one batch: {error}. They must be tensors of one size (or tuples "
+            "or dicts of them): give Images and the like a size=, and see fbwrap.recipes.sources, Pictures and "
+            "Mapped, for datasets of pictures and of other items."
+        ) from error
+
+
+class _Items:
+    """A dataset's items, each with random numbers of its own: those of its place in the stream."""
+
+    def __init__(self, dataset: Any, seed: int):
+        self._dataset, self._seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        place, row = key
+        dice = Dice(torch.device("cpu"))
+        before = dice.get()
+        try:
+            torch.manual_seed(self._seed * 1_000_003 + place)
+            random.seed(self._seed * 1_000_003 + place)
+            if "numpy.random" in sys.modules:
+                sys.modules["numpy.random"].seed((self._seed * 1_000_003 + place) % 2**32)
+            return self._dataset[row]
+        finally:
+            dice.set(before)
+
+
+class _Endless:
+    """Keys of batches, once through, as a sampler."""
+
+    def __init__(self, keys: Iterator[list[tuple[int, int]]]):
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self._keys
 
 
 def part_of(batch: Any, index: int, count: int) -> Any:
@@ -179,7 +243,9 @@ class Stream:
         latents: a source of G's inputs; None with pairs.
     """
 
-    def __init__(self, real: Any, latents: Any, seed: int, device: torch.device, share: Callable[[Any], Any]):
+    def __init__(
+        self, real: Any, latents: Any, seed: int, device: torch.device, share: Callable[[Any], Any], workers: int = 0
+    ):
         self.paired = isinstance(real, Pairs)
         if self.paired is not (latents is None):
             raise SettingError(
@@ -188,14 +254,14 @@ class Stream:
         source = real
         if isinstance(real, Pairs):
             source = real.inputs if real.targets is None else (real.inputs, real.targets)
-        self._real, self._share = Batches(source, seed, device), share
-        self._latents = Batches(latents, seed + 1, device) if latents is not None else None
+        self._real, self._share = Batches(source, seed, device, workers), share
+        self._latents = Batches(latents, seed + 1, device, workers) if latents is not None else None
 
     def next(self, n: int, critic_input: Callable[..., Any]) -> tuple[Any, Any, Any]:
         """A batch of n for all processes, this one's share of it: inputs, target or None, real data."""
         if self._latents is not None:
-            return self._share(self._latents.next(n)), None, self._share(self._real.next(n))
-        pair = self._share(self._real.next(n))
+            return self._latents.next(n, self._share), None, self._real.next(n, self._share)
+        pair = self._real.next(n, self._share)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             held = f"a dict of {', '.join(map(str, pair))}" if isinstance(pair, dict) else type(pair).__name__
             raise SettingError(
@@ -205,6 +271,12 @@ class Stream:
         inputs, target = pair
         args, kwargs = inputs_of(tuple(inputs) if isinstance(inputs, list) else inputs)
         return inputs, target, critic_input(target, *args, **kwargs)
+
+    def close(self) -> None:
+        """End the workers."""
+        for stream in (self._real, self._latents):
+            if stream is not None:
+                stream.close()
 
     def state(self) -> list[list[int]]:
         """Where it is."""

@@ -193,7 +193,7 @@ def checked(config: Experiment) -> None:
     """Refuse at once what would be refused after phase 1: an option, a layer, a module that do not exist."""
     for options in (config.base, config.head):
         Options.of({name: value for name, value in options.items() if name != "train_generator"})
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         G, D, example = networks_of(config)
         fbwrap.attach(
             *(G, D, config.layers), module=config.module, example=example, critic_input=config.critic_input

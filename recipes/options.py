@@ -48,6 +48,9 @@ class Options:
     recalibrate: int = 64  #                 batches from which norms' statistics are read anew in the end
     mixed_precision: str = "no"  #           "no", "fp16" or "bf16", as accelerate has it
     seed: int = 0  #                         of data order and torch's numbers: latents, modules' dropout
+    workers: int = (
+        0  #                      processes that read a dataset's items ahead; the numbers do not depend on it
+    )
     save_every: int = 500  #                 steps between checkpoints and (AFL, FAL) sample grids, with out=
     keep: int = 2  #                         checkpoints that are kept, the newest
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids
@@ -80,7 +83,7 @@ class Options:
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
         for name in ("adversarial", "reconstruction", "perceptual", "lr", "critic_lr", "warmup", "r1",
-                     "gradient_penalty", "recalibrate"):  # fmt: skip
+                     "gradient_penalty", "recalibrate", "workers"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 0 or more.")
         if not 0 <= self.decay_to <= 1 or (self.decay == "exponential" and not self.decay_to):

@@ -333,21 +333,32 @@ class NYU(Source):
             raise DataError(f"No file of {base / conditions[0]} has one of the same name in {base / 'rgb'}.")
         super().__init__([tuple(side[key] for side in sides) for key in both], on_error)
         self._size, self._conditions, self._range = size, tuple(conditions), value_range
-        self._most = {"labels": (classes - 1) / 255, "depth": deepest / 65535}
+        self._classes, self._deepest = classes, deepest
 
     def read(self, key: tuple[Path, ...]) -> tuple[Tensor, Tensor]:
         """The conditions, stacked, and the photograph."""
+        *paths, photo = key
+        images = [self._condition(name, path) for name, path in zip(self._conditions, paths, strict=True)]
+        sizes = [
+            resized(image, self._size, nearest=name == "labels")
+            for name, image in zip(self._conditions, images, strict=True)
+        ]
+        return spanned(torch.cat(sizes), self._range), spanned(resized(picture(photo), self._size), self._range)
+
+    def _condition(self, name: str, path: Path) -> Tensor:
+        """One channel in [0, 1]."""
+        import numpy as np
         from PIL import Image
 
-        *paths, photo = key
-        parts = []
-        for name, path in zip(self._conditions, paths, strict=True):
-            with Image.open(path) as opened:
-                image = pixels_of(opened, 1)
-                if name == "labels" or (name == "depth" and opened.mode.startswith("I")):
-                    image = (image / self._most[name]).clamp(0, 1)
-            parts.append(spanned(resized(image, self._size, nearest=name == "labels"), self._range))
-        return torch.cat(parts), spanned(resized(picture(photo), self._size), self._range)
+        with Image.open(path) as opened:
+            if name == "labels":  # of a palette's too the number, not the colour
+                numbers = torch.from_numpy(np.asarray(opened, dtype="float32").copy())
+                if numbers.dim() != 2:
+                    raise ValueError(f"labels are numbers, one channel, and this is {opened.mode}")
+                return (numbers[None] / (self._classes - 1)).clamp(0, 1)
+            image = pixels_of(opened, 1)
+            metres = name == "depth" and opened.mode.startswith("I")
+            return (image * 65535 / self._deepest).clamp(0, 1) if metres else image
 
 
 def cifar10(folder: str | Path, *, flip: bool = True, split: str = "train") -> "Mapped":

@@ -88,8 +88,8 @@ class Critic:
     def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What D is called with for a generated output."""
         given = self.critic_input(output, *args, **kwargs)
-        image = image_of(output)
-        self._sample = next((path for path, tensor in tensors(given) if tensor is image), None)
+        made = {id(tensor) for _, tensor in tensors(output)}
+        self._sample = next((path for path, tensor in tensors(given) if id(tensor) in made), None)
         return given
 
     def sample_in(self, given: Any) -> Tensor:

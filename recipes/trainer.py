@@ -118,7 +118,9 @@ class Trainer:
             self._same = {**weights, **(about or {})}
             if not isinstance(real_data, Pairs) and (options.reconstruction or self._perceptual is not None):
                 raise SettingError("A reconstruction or perceptual loss wants targets: pass Pairs(inputs, targets).")
-            self._stream = Stream(real_data, latents, options.seed, self._device, self._processes.share)
+            share = self._processes.share
+            self._stream = Stream(real_data, latents, options.seed, self._device, share, options.workers)
+            stack.callback(self._stream.close)
             self._optimizers()
             stop = stack.enter_context(interrupt_between_steps())
             dice = Dice(self._device)
@@ -249,7 +251,7 @@ class Trainer:
     def _restore(self, state: dict[str, Any], fit: Fit) -> int:
         was, now = {**asdict(Options()), **state["options"]}, asdict(self.options)  # an option that is new was at rest
         differ = {k: (was.get(k), v) for k, v in now.items() if _plain(was.get(k)) != _plain(v)}
-        for free in ("save_every", "keep", "accumulate"):
+        for free in ("save_every", "keep", "accumulate", "workers"):
             differ.pop(free, None)
         if differ:
             raise TrainingError(

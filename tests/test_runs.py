@@ -235,6 +235,57 @@ def test_penalties_are_of_the_sample_wherever_it_stands_in_ds_input():
     assert torch.equal(plain.of_condition.weight, D.of_condition.weight)
 
 
+class Drawn:
+    """Items that draw from every source of random numbers."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, i):
+        return torch.tensor([float(i), torch.rand(()), random.random(), np.random.rand()])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_datasets_items_are_the_same_read_ahead_resumed_in_parts_and_by_others(workers):
+    def drawn(begin, end, share=lambda batch: batch, how=workers):
+        batches = Batches(Drawn(), 3, workers=how)
+        batches.restore([4 * begin, begin])
+        found = [batches.next(4, share) for _ in range(begin, end)]
+        batches.close()
+        return torch.cat(found)
+
+    random.seed(1)
+    torch.manual_seed(1)
+    before = random.getstate(), torch.get_rng_state()
+    whole = drawn(0, 6, how=0)
+    assert torch.equal(drawn(0, 6), whole)
+    assert torch.equal(drawn(2, 6), whole[8:])
+    assert torch.equal(drawn(0, 6, lambda batch: batch[2:]), whole.view(6, 4, 4)[:, 2:].reshape(-1, 4))
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert sorted(whole[:7, 0].tolist()) == list(range(7))
+    assert len({tuple(row) for row in whole[:, 1:].tolist()}) == 24, "other ones in every epoch"
+    batches = Batches(Drawn(), 3, workers=workers)
+    assert torch.equal(torch.cat([batches.next(4), batches.next(2), batches.next(2)]), whole[:8])
+
+
+def test_a_run_with_workers_is_the_run_without(tmp_path):
+    class Pictures:
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, i):
+            return images(9)[i] + 0.1 * torch.randn(3, 16, 16)
+
+    found = []
+    for name, workers in (("none", (0, 0)), ("two", (2, 1))):
+        for steps, many in ((2, workers[0]), (4, workers[1])):
+            loop = attached()
+            fit(AFL(loop, batch=4, workers=many), steps, Pictures(), out=tmp_path / name, resume=True)
+        found.append(loop.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
 def test_settings_without_a_dimension_stay_in_ds_input():
     given = all_of([(torch.ones(2, 3), torch.tensor(0.5)), (torch.zeros(2, 3), torch.tensor(0.5))])
     assert given[0].shape == (4, 3)

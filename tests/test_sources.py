@@ -112,6 +112,11 @@ def test_cityscapes_and_nyu_layouts(tmp_path):
     assert (made.shape, wanted.shape) == ((2, 8, 8), (3, 8, 8))
     assert torch.allclose(made[0], torch.from_numpy(labels) / 36, atol=1e-6)
     assert torch.allclose(made[1], (torch.from_numpy(depth.astype("float32")) / 10_000).clamp(0, 1), atol=1e-5)
+    coloured = Image.fromarray(labels).convert("L")
+    coloured.putpalette([(7 * n) % 256 for n in range(768)])
+    assert coloured.mode == "P"
+    coloured.save(tmp_path / "n" / "train" / "labels" / "1.png")
+    assert torch.equal(S.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0][0], made)
     small, _ = S.NYU(tmp_path / "n", (4, 4), value_range=(0, 1), conditions=("labels",))[0]
     assert small.shape == (1, 4, 4)
     assert torch.allclose(small * 36, (small * 36).round(), atol=1e-4), "classes are not mixed"
