@@ -53,7 +53,7 @@ class Source:
             try:
                 return self.read(self.keys[at])
             except Exception as error:
-                message = f"{self.keys[at]} cannot be read: {type(error).__name__}: {error}"
+                message = f"{_named(self.keys[at])} cannot be read: {type(error).__name__}: {error}"
                 if self._on_error == "stop":
                     raise DataError(f"{message}. Mend or remove it, or pass on_error='skip'.") from error
                 logger.warning("%s; the next one takes its place.", message)
@@ -63,6 +63,12 @@ class Source:
     def read(self, key: Any) -> Any:
         """The item of a key."""
         raise NotImplementedError
+
+
+def _named(key: Any) -> str:
+    """A key in words: a path, several, or a path and the row of its array."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return ", ".join(f"row {part}" if isinstance(part, int) else str(part) for part in parts if part is not None)
 
 
 def _files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:

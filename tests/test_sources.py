@@ -166,7 +166,9 @@ def test_voxels_of_every_format(tmp_path):
     assert len(S.Voxels(tmp_path / "two.npz", array="y")) == 3
     np.save(tmp_path / "one.npy", cubes[0])
     assert [len(S.Voxels(tmp_path / "one.npy")), S.Voxels(tmp_path / "one.npy", size=8)[0].shape] == [1, (1, 8, 8, 8)]
-    with pytest.raises(DataError, match=r"one\.npy.*its cube is 8x8x8, and 16 on each side is wanted"):
+    with pytest.raises(
+        DataError, match=r"one\.npy, row 0 cannot be read: .*its cube is 8x8x8, and 16 on each side is wanted"
+    ):
         S.Voxels(tmp_path / "one.npy", size=16)[0]
     with pytest.raises(DataError, match=r"a\.txt is no file of voxels"):
         (tmp_path / "a.txt").write_text("")
