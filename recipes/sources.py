@@ -305,6 +305,39 @@ def cityscapes(
     return PairedFolders(Path(root) / "gtFine" / split, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
 
 
+class CityscapesClasses(Source):
+    """What :func:`cityscapes`' photographs show, in the same order: class numbers (H, W) of the 19 that are scored, 255
+    elsewhere, from ``gtFine``'s ``labelIds``; empty where there are none.
+
+    Raises:
+        DataError: some frames have none.
+    """
+
+    _SCORED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+    def __init__(self, root: str | Path, size: tuple[int, int] = (256, 512), split: str = "val"):
+        labels, colours = (
+            _by_name(Path(root) / "gtFine" / split, rf"^(.+?)_gtFine_{kind}\.") for kind in ("labelIds", "color")
+        )
+        photos = _by_name(Path(root) / "leftImg8bit" / split, r"^(.+?)_leftImg8bit\.")
+        frames = sorted(colours.keys() & photos.keys())
+        if labels and (absent := [frame for frame in frames if frame not in labels]):
+            raise DataError(f"{absent[0]} has no gtFine_labelIds, and other frames of {root} do.")
+        super().__init__([labels[frame] for frame in frames] if labels else [])
+        self._size = size
+        self._class_of = torch.full((256,), 255)
+        self._class_of[list(self._SCORED)] = torch.arange(len(self._SCORED))
+
+    def read(self, key: Path) -> Tensor:
+        """The classes in a file."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(key) as opened:
+            numbers = torch.from_numpy(np.asarray(opened).astype("int64"))
+        return resized(self._class_of[numbers][None].float(), self._size, nearest=True)[0].long()
+
+
 class NYU(Source):
     """NYU depth as FAL has it (§5.2): ``root/split/rgb``, and grey conditions beside it, one channel each:
     ``labels`` (the class's number, equidistant; FAL: the 37 most frequent), ``depth``, ``edges`` …

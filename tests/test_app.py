@@ -259,6 +259,65 @@ def test_real_images_are_of_the_samples_size_and_of_all_classes(tmp_path):
     assert 0 < (means < -0.5).sum() < 10, "both classes"
 
 
+def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_known(tmp_path):
+    import numpy as np
+    from fbwrap.recipes import quality
+    from fbwrap.recipes.sources import DataError
+    from PIL import Image
+
+    from fbwrap.app.study import measure_of, pairs_of, truths_of
+
+    dice = np.random.default_rng(0)
+
+    def save(path, array):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+    known, root = {}, tmp_path / "city"
+    for i in (2, 1):
+        frame = f"val/ulm/ulm_{i}"
+        known[i] = dice.integers(0, 34, (8, 16), dtype=np.uint8)
+        save(root / "gtFine" / f"{frame}_gtFine_labelIds.png", known[i])
+        save(root / "gtFine" / f"{frame}_gtFine_color.png", dice.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+        save(root / "leftImg8bit" / f"{frame}_leftImg8bit.png", dice.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+    text = f"cityscapes:{root}"
+    truth = truths_of(text, 8, 10)["segmenter"]
+    assert truth.shape == (2, 8, 16)
+    named = {7: 0, 8: 1, 19: 6, 26: 13, 33: 18, 0: 255, 9: 255, 29: 255}  # road, sidewalk, light, car, bicycle, none
+    for number, name in named.items():
+        assert (truth[0].numpy()[known[1] == number] == name).all()
+
+    class Roads(torch.nn.Module):
+        def forward(self, y):  # at half the size, as many networks answer
+            return torch.eye(19)[0].view(1, 19, 1, 1).expand(len(y), -1, 4, 8)
+
+    given = {"pairs": text, "segmenter": "roads", "samples": 10, "size": 8}
+    y, targets = pairs_of(text, 8, 10, (-1.0, 1.0))
+    found = measure_of(given, {"segmenter": Roads()}, targets, truths_of(text, 8, 10))(y)
+    half = truth[:, ::2, ::2]
+    assert found["pixels[roads]"] == pytest.approx(quality.segmentation(torch.zeros_like(half), half, 19)["pixels"])
+    (root / "gtFine" / "val" / "ulm" / "ulm_2_gtFine_labelIds.png").unlink()
+    with pytest.raises(DataError, match="ulm_2 has no gtFine_labelIds"):
+        truths_of(text, 8, 10)
+    (root / "gtFine" / "val" / "ulm" / "ulm_1_gtFine_labelIds.png").unlink()
+    assert truths_of(text, 8, 10) == {}
+
+    save(tmp_path / "nyu" / "val" / "rgb" / "1.png", dice.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    save(tmp_path / "nyu" / "val" / "labels" / "1.png", dice.integers(0, 37, (6, 8), dtype=np.uint8))
+    save(tmp_path / "nyu" / "val" / "depth" / "1.png", np.full((6, 8), 4000, dtype=np.uint16))
+    text = f"nyu:{tmp_path / 'nyu'}"
+    y, targets = pairs_of(text, 8, 10, (-1.0, 1.0))
+    assert (y.shape, targets.shape) == ((1, 2, 6, 8), (1, 3, 6, 8))
+
+    class Five(torch.nn.Module):
+        def forward(self, y):
+            return torch.full((len(y), 1, 3, 4), 5.0)
+
+    given = {"pairs": text, "depth": "five", "samples": 10, "size": 8}
+    found = measure_of(given, {"depth": Five()}, targets, truths_of(text, 8, 10))(targets)
+    assert found["rel[five]"] == pytest.approx(0.25, abs=1e-3)
+
+
 def test_networks_of_torchvision_see_samples_as_imagenets_images():
     from fbwrap.app.models import as_trained
 

@@ -47,10 +47,13 @@ _ClassifierWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
 _Segmenter = Annotated[
     str | None,
-    typer.Option(help="A model of classes (N, C, H, W); what it reads in the true photographs is the truth."),
+    typer.Option(
+        help="A model of classes (N, C, H, W), against Cityscapes' labels (its 19 classes); of other pairs against "
+        "what it reads in the true photographs."
+    ),
 ]
 _SegmenterWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
-_Depth = Annotated[str | None, typer.Option(help="A model of depths; what it reads in the targets is the truth.")]
+_Depth = Annotated[str | None, typer.Option(help="A model of depths, against NYU's in metres; else likewise.")]
 _DepthWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 _Lpips = Annotated[bool, typer.Option("--lpips", help="With pairs: LPIPS too (its weights are downloaded once).")]
 _Niqe = Annotated[bool, typer.Option("--niqe", help="NIQE too, of images with room for two blocks of 96x96.")]
@@ -76,7 +79,7 @@ def _readers(given: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(study: str, head: str, **given: Any) -> Answer:
     from .inputs import inputs_of_head
-    from .study import STUDIES, inputs_of, measure_of
+    from .study import STUDIES, inputs_of, measure_of, truths_of
 
     if study not in STUDIES:
         raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
@@ -94,7 +97,8 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
         inputs = inputs.to(given["device"])
     else:
         inputs = inputs_of_head(loop, given["samples"], given["seed"], given["label"] or 0)
-    with counted(measure_of(given, _readers(given), targets), study) as measure:
+    truths = truths_of(given["pairs"], given["size"], given["samples"])
+    with counted(measure_of(given, _readers(given), targets, truths), study) as measure:
         found = STUDIES[study](loop, inputs, measure, given)
     folder = Path(head) if Path(head).is_dir() else Path()
     path = found.save(given["out"] or folder / "studies")
@@ -207,7 +211,7 @@ def ablate(
     given = locals()
     from fbwrap.recipes.ablation import ablation
 
-    from .study import inputs_of, measure_of
+    from .study import inputs_of, measure_of, truths_of
 
     config = experiment(name, smoke, settings)
     folder = out or Path("runs") / f"{name}_ablation"
@@ -220,7 +224,7 @@ def ablate(
     given |= {"size": side, "value_range": value_range or config.head.get("value_range")}
     given["latent"] = "x".join(map(str, config.latent(config))) if config.latent else None
     inputs, targets = inputs_of(given)
-    measure = measure_of(given, _readers(given), targets)
+    measure = measure_of(given, _readers(given), targets, truths_of(pairs, side, samples))
     found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
     path = found.save(folder)
     return Answer(f"{found}\n\n{path}", {"rows": list(found.rows), "csv": str(path)})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap import FeedbackLoop
@@ -75,6 +76,20 @@ def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> t
     return inputs, targets
 
 
+def truths_of(text: str | None, size: int, samples: int) -> dict[str, Tensor]:
+    """What the pairs of ``KIND:PATH`` are known to show, by who would read it: of Cityscapes the classes, where its
+    ``labelIds`` are there; of NYU the depth in metres."""
+    kind, _, where = (text or "").partition(":")
+    if kind == "cityscapes":
+        held: Any = sources.CityscapesClasses(where, (size, 2 * size))
+        rows = [held[i] for i in range(min(samples, len(held)))]
+        return {"segmenter": torch.stack(rows)} if rows else {}
+    if kind == "nyu":
+        held = sources.NYU(where, (3 * size // 4, size), "val", conditions=("depth",), value_range=(0.0, 10.0))
+        return {"depth": torch.stack([held[i][0][0] for i in range(min(samples, len(held)))])}
+    return {}
+
+
 def _two(where: str) -> tuple[str, str]:
     inputs, comma, targets = where.partition(",")
     if not comma:
@@ -90,11 +105,17 @@ def value_range(given: dict[str, Any]) -> tuple[float, float]:
     return (0.0, 1.0) if str(given.get("pairs") or "").startswith("sr:") else (-1.0, 1.0)
 
 
-def measure_of(given: dict[str, Any], models: dict[str, nn.Module], targets: Tensor | None = None) -> studies.Measure:
+def measure_of(
+    given: dict[str, Any],
+    models: dict[str, nn.Module],
+    targets: Tensor | None = None,
+    truths: dict[str, Tensor] | None = None,
+) -> studies.Measure:
     """All that was asked for, of samples: their distance to real ones in a feature space, how near they are to what
     they should be, what a classifier, a segmentation or a depth network reads in them; if nothing, mean and spread."""
     _partners(given, targets)
     parts: list[studies.Measure] = []
+    known = truths or {}
     span = value_range(given)
     if given.get("real") is not None:
         space = inception(span) if given["features"] == "inception" else Space(given["features"], models["features"])
@@ -110,9 +131,9 @@ def measure_of(given: dict[str, Any], models: dict[str, nn.Module], targets: Ten
     if "classifier" in models:
         parts.append(_classified(models["classifier"], given["classifier"], given.get("label")))
     if "segmenter" in models and targets is not None:
-        parts.append(_segmented(models["segmenter"], targets, given["segmenter"]))
+        parts.append(_segmented(models["segmenter"], targets, given["segmenter"], known.get("segmenter")))
     if "depth" in models and targets is not None:
-        parts.append(_depths(models["depth"], targets, given["depth"]))
+        parts.append(_depths(models["depth"], targets, given["depth"], known.get("depth")))
     if not parts:
         return lambda y: {"mean": float(y.mean()), "std": float(y.std())}
     return lambda y: {key: value for part in parts for key, value in part(y).items()}
@@ -170,7 +191,9 @@ def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure
     return measure
 
 
-def _segmented(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
+def _segmented(net: nn.Module, targets: Tensor, name: str, truth: Tensor | None) -> studies.Measure:
+    """What a network reads in samples, against the truth; where none is known, against what it reads in the targets."""
+
     def logits(y: Tensor) -> Tensor:
         answer = net(y)  # torchvision's answer is a dict
         return image_of(answer["out"] if isinstance(answer, dict) and "out" in answer else answer)
@@ -180,17 +203,35 @@ def _segmented(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
         return torch.cat([logits(part).argmax(1) for part in y.split(8)])
 
     with torch.no_grad():
-        truth, classes = read(targets), logits(targets[:1]).shape[1]
+        classes = logits(targets[:1]).shape[1]
+    wanted = read(targets) if truth is None else truth
 
     def measure(y: Tensor) -> dict[str, float]:
-        return {f"{key}[{name}]": value for key, value in quality.segmentation(read(y), truth, classes).items()}
+        found = read(y)
+        scores = quality.segmentation(found, _as_large(wanted, found), classes)
+        return {f"{key}[{name}]": value for key, value in scores.items()}
 
     return measure
 
 
-def _depths(net: nn.Module, targets: Tensor, name: str) -> studies.Measure:
-    truth = features(net, targets, 8)
-    return lambda y: {f"{key}[{name}]": value for key, value in quality.depth(features(net, y, 8), truth).items()}
+def _depths(net: nn.Module, targets: Tensor, name: str, truth: Tensor | None) -> studies.Measure:
+    @torch.no_grad()
+    def read(y: Tensor) -> Tensor:
+        found = torch.cat([net(part) for part in y.split(8)])
+        return found[:, 0] if found.dim() == 4 else found
+
+    wanted = read(targets) if truth is None else truth
+
+    def measure(y: Tensor) -> dict[str, float]:
+        found = read(y)
+        return {f"{key}[{name}]": value for key, value in quality.depth(found, _as_large(wanted, found)).items()}
+
+    return measure
+
+
+def _as_large(wanted: Tensor, found: Tensor) -> Tensor:
+    """The truth at the size at which a network reads, each pixel one of its own."""
+    return F.interpolate(wanted[:, None].double(), found.shape[1:])[:, 0].to(wanted.dtype)
 
 
 def switched(
