@@ -151,7 +151,7 @@ class AFL:
             "samples": fit.samples,
         }
         if folder and Processes.is_main():
-            self.save(folder)
+            self._save(folder)
         return fit
 
     def _player(self) -> Player:
@@ -175,9 +175,7 @@ class AFL:
             finally:
                 self.loop.eval()
 
-    def save(self, out: str | os.PathLike[str]) -> None:
-        """Write the head, and what it needs that nobody else has, to ``out/head``."""
-        folder = Path(out)
+    def _save(self, folder: Path) -> None:
         # what D answers is a study's too: all of D, unless it is the one that was attached, as it came
         self.loop.save_pretrained(folder / "head", discriminator="auto" if self.options.critic_ema == 1 else "all")
 

@@ -76,9 +76,12 @@ def save(state: dict[str, Any], folder: Path, step: int, keep: int) -> Path:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         older = [other for other in found(folder) if other < path]
-        newer = [other for other in found(folder) if other > path]  # the run resumed before them: they cannot be read
-        for one in (*older[: max(0, len(older) - keep + 1)], *newer):
+        for one in older[: max(0, len(older) - keep + 1)]:
             one.unlink()
+        for one in (
+            other for other in found(folder) if other > path
+        ):  # the run resumed before it: it could not be read
+            one.replace(one.with_suffix(".damaged"))
     except KeyboardInterrupt:  # a second Ctrl-C
         temporary.unlink(missing_ok=True)
         raise

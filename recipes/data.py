@@ -12,8 +12,8 @@ has random numbers that depend on them too: a run resumes where it was, with any
 
 import itertools
 import random
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from fbwrap.attach import inputs_of
-from fbwrap.dice import Dice
 from fbwrap.errors import SettingError
 from fbwrap.trees import map_tensors, tensors
 
@@ -52,22 +51,19 @@ class Batches:
         rows = isinstance(source, Tensor | tuple | dict)
         held = [tensor for _, tensor in tensors(source)] if rows else []
         if held:
-            self._rows = len(held[0]) if held[0].dim() else 0
-            if not self._rows or any(len(tensor) != self._rows for tensor in held):
-                raise SettingError(
-                    f"The data's tensors have {[len(tensor) for tensor in held]} rows. Pass tensors of "
-                    "one length, a sample a row."
-                )
+            many = [len(tensor) if tensor.dim() else 0 for tensor in held]
+            self._rows = many[0]
+            if not self._rows or any(rows != self._rows for rows in many):
+                raise SettingError(f"The data's tensors have {many} rows. Pass tensors of one length, a sample a row.")
         elif isinstance(source, tuple | dict):
             raise SettingError(
                 "The data holds no tensor: pass torch tensors (torch.from_numpy), or a dataset of items."
             )
-        elif isinstance(source, IterableDataset):
-            raise SettingError(
-                "An IterableDataset gives items, not batches: pass a DataLoader of it, drop_last=True (batch_size=None "
-                "where its items are batches)."
-            )
-        elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, list):
+        elif (
+            hasattr(source, "__getitem__")
+            and hasattr(source, "__len__")
+            and not isinstance(source, list | IterableDataset)  # which give batches
+        ):
             self._dataset, self._rows = source, len(source)
             if not self._rows:
                 raise SettingError("The data is empty: its dataset has no item.")
@@ -149,11 +145,10 @@ class Batches:
         for batch in self._iterator:
             return batch
         raise SettingError(
-            "The data is empty: its iterable yields no batch. A generator gives its batches once: pass a list, a "
-            "DataLoader or a function."
+            "The data is empty: its iterable yields no batch."
             if not self.batches else
-            f"The data ended after {self.batches} batches and does not begin again: it is a generator. Pass a list, a "
-            "DataLoader, or an object whose __iter__ begins anew."
+            f"The data gave no more than {self.batches} batches and does not begin again, as a generator does not. "
+            "Pass a list, a DataLoader, or an object whose __iter__ begins anew."
         )  # fmt: skip
 
 
@@ -177,16 +172,28 @@ class _Items:
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         place, row = key
-        dice = Dice(torch.device("cpu"))
-        before = dice.get()
-        try:
-            torch.manual_seed(self._seed * 1_000_003 + place)
-            random.seed(self._seed * 1_000_003 + place)
-            if "numpy.random" in sys.modules:
-                sys.modules["numpy.random"].seed((self._seed * 1_000_003 + place) % 2**32)
+        with _own_numbers(self._seed * 1_000_003 + place):
             return self._dataset[row]
-        finally:
-            dice.set(before)
+
+
+@contextmanager
+def _own_numbers(seed: int) -> Iterator[None]:
+    """Within the block torch's (the CPU's), Python's and NumPy's random numbers are those of a seed."""
+    numpy: Any = None
+    with suppress(ImportError):
+        import numpy.random as numpy
+    before = torch.get_rng_state(), random.getstate(), numpy.get_state() if numpy else None
+    try:
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPU's too
+        random.seed(seed)
+        if numpy:
+            numpy.seed(seed % 2**32)
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        if numpy:
+            numpy.set_state(before[2])
 
 
 class _Endless:

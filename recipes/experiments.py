@@ -15,6 +15,7 @@ import ast
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _check(key: str, given: Any, before: Any) -> None:
             raise SettingError(f"base_steps={given!r}: pass a whole number, 0 or more.")
     elif key == "strength":
         check_strength(given)
-    elif isinstance(before, tuple):
+    elif key == "size" and isinstance(before, tuple):
         if not isinstance(given, tuple | list) or len(given) != len(before) or not all(map(_positive, given)):
             raise SettingError(f"{key}={given!r}: pass a height and a width, such as '{before}'.")
     elif isinstance(before, int) and not _positive(given):
@@ -177,22 +178,23 @@ def run(
         critic_input=config.critic_input,
         steps=config.feedback_steps,
     )
-    if perceptual is None and config.head["loss"] == "relativistic":
-        logger.warning("ESRGAN has a perceptual loss, and none was given: this is not the paper's experiment.")
     recipe = {"AFL": AFL, "FAL": FAL}[config.recipe](loop, **{**shared, **config.head})
+    if perceptual is None and recipe.options.loss == "relativistic":
+        logger.warning("ESRGAN has a perceptual loss, and none was given: this is not the paper's experiment.")
     fit = recipe.fit(real, latents, config.steps, out=out, **common)
     loop.strength = config.strength
     if Processes.is_main():
         save_generator(G, Path(out) / "head")
         loop.facts["trained_on"]["generator"] = GENERATOR
-        recipe.save(out)
+        loop.save_pretrained(Path(out) / "head", discriminator="all")  # nobody else has the D of phase 1
     return loop, fit
 
 
 def checked(config: Experiment) -> None:
     """Refuse at once what would be refused after phase 1: an option, a layer, a module that do not exist."""
+    arguments = {name for recipe in (GAN, AFL, FAL) for name in signature(recipe).parameters}
     for options in (config.base, config.head):
-        Options.of({name: value for name, value in options.items() if name != "train_generator"})
+        Options.of({name: value for name, value in options.items() if name not in arguments})
     with torch.random.fork_rng(devices=[]):
         G, D, example = networks_of(config)
         fbwrap.attach(
@@ -309,7 +311,11 @@ def _cifar(folder: Path | None, config: Experiment) -> Any:
     """CIFAR-10 as it is handed out, or any folder of images."""
     given = _given(folder)
     held = next(given.glob("**/data_batch_1*"), None)
-    return sources.cifar10(held.parent, **config.reading) if held else _images(folder, config)
+    if held is None:
+        return _images(folder, config)
+    if config.size != 32:
+        raise SettingError(f"size={config.size}: CIFAR-10's own files hold images of 32x32.")
+    return sources.CIFAR10(held.parent, **config.reading)
 
 
 def _given(folder: Path | None) -> Path:

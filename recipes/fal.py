@@ -8,7 +8,6 @@ h_0 = G_e(x) is carried and transformed at each step, y_0 and r_0 are zeros (Eq.
 the T steps. As published G, D and the head learn together; ``train_generator=False`` keeps a pretrained G.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,10 +88,8 @@ class FAL(AFL):
             self.loop.eval()
             self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
 
-    def save(self, out: str | os.PathLike[str]) -> None:
-        """As :meth:`AFL.save`, and where G learned its weights too."""
-        folder = Path(out)
+    def _save(self, folder: Path) -> None:
         if self._train_generator:
             save_generator(self.loop.generator, folder / "head")
             self.loop.facts["trained_on"]["generator"] = GENERATOR
-        super().save(folder)
+        super()._save(folder)

@@ -53,12 +53,16 @@ class Processes(Passes):
         self._before = [(state, dict(state._shared_state)) for state in shared]
         for state in shared:
             state._shared_state.clear()
-        self._accelerator = Accelerator(
-            mixed_precision=mixed_precision,
-            cpu=device.type == "cpu",
-            log_with=trackers,
-            project_dir=str(folder) if folder else None,
-        )
+        try:
+            self._accelerator = Accelerator(
+                mixed_precision=mixed_precision,
+                cpu=device.type == "cpu",
+                log_with=trackers,
+                project_dir=str(folder) if folder else None,
+            )
+        except BaseException:
+            self._give_back()
+            raise
         self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._tracked = trackers is not None
 
@@ -154,8 +158,14 @@ class Processes(Passes):
 
     def end(self) -> None:
         """Close the trackers: files are whole. The processes go on: accelerate's end_training would end them."""
-        for tracker in self._accelerator.trackers if self._tracked else ():
-            tracker.finish()
+        try:
+            for tracker in self._accelerator.trackers if self._tracked else ():
+                tracker.finish()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The user's state of accelerate."""
         for state, before in self._before:
             state._shared_state.clear()
             state._shared_state.update(before)

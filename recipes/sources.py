@@ -345,7 +345,8 @@ class NYU(Source):
     Args:
         conditions: folders, in the order of channels.
         classes: so many label numbers, 0 upwards, fill the range.
-        deepest: the value of a 16-bit depth that fills the range: ten metres in millimetres.
+        deepest: the millimetres of depth that fill the range. Depths are 16-bit millimetres or floats in metres; those
+            of eight bits are taken as they are.
     """
 
     def __init__(
@@ -384,6 +385,18 @@ class NYU(Source):
         ]
         return spanned(torch.cat(sizes), self._range), spanned(resized(picture(photo), self._size), self._range)
 
+    def metres(self, index: int) -> Tensor:
+        """The depth (H, W) of an item, zero where it is not known: of 16-bit millimetres, or floats in metres."""
+        import numpy as np
+        from PIL import Image
+
+        path = self.keys[index][self._conditions.index("depth")]
+        with Image.open(path) as opened:
+            if not opened.mode.startswith(("I", "F")):
+                raise DataError(f"{path} has eight bits: depths are 16-bit millimetres, or floats in metres.")
+            far = torch.from_numpy(np.asarray(opened, dtype="float32").copy()) / (1 if opened.mode == "F" else 1000)
+        return resized(far[None], self._size, nearest=True)[0]
+
     def _condition(self, name: str, path: Path) -> Tensor:
         """One channel in [0, 1]."""
         import numpy as np
@@ -395,31 +408,39 @@ class NYU(Source):
                 if numbers.dim() != 2:
                     raise ValueError(f"labels are numbers, one channel, and this is {opened.mode}")
                 return (numbers[None] / (self._classes - 1)).clamp(0, 1)
-            image = pixels_of(opened, 1)
-            metres = name == "depth" and opened.mode.startswith("I")
-            return (image * 65535 / self._deepest).clamp(0, 1) if metres else image
+            image, unit = pixels_of(opened, 1), {"F": 1000, "I": 65535}.get(opened.mode[0])
+            return (image * unit / self._deepest).clamp(0, 1) if name == "depth" and unit else image
 
 
-def cifar10(folder: str | Path, *, flip: bool = True, split: str = "train") -> "Mapped":
+class CIFAR10:
     """CIFAR-10's images (3, 32, 32) in [-1, 1], from the binary version's ``data_batch_*.bin``, in the folder or in
-    ``cifar-10-batches-bin`` there. (The Python version is pickled, and reading it would run code.)"""
-    import numpy as np
+    ``cifar-10-batches-bin`` there. (The Python version is pickled, and reading it would run code.)
 
-    root = Path(folder)
-    root = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
-    paths = sorted(root.glob("data_batch_*.bin" if split == "train" else "test_batch.bin"))
-    if not paths:
-        raise DataError(f"{root} holds no data_batch_*.bin: get the binary version of CIFAR-10.")
-    for path in paths:
-        if path.stat().st_size % 3073:
-            raise DataError(f"{path} is cut off: it is no whole number of rows of 3073 bytes. Get it again.")
-    rows = np.concatenate([np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)[:, 1:] for path in paths])
+    Args:
+        flip: whether half of them are mirrored at random.
+        split: ``"train"`` or ``"test"``.
+    """
 
-    def image(row: Any) -> Tensor:
-        pixels = torch.from_numpy(row.reshape(3, 32, 32).copy()).float() / 127.5 - 1
-        return pixels.flip(2) if flip and torch.rand(()) < 0.5 else pixels
+    def __init__(self, folder: str | Path, *, flip: bool = True, split: str = "train"):
+        import numpy as np
 
-    return Mapped(rows, image)
+        root = Path(folder)
+        root = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
+        paths = sorted(root.glob("data_batch_*.bin" if split == "train" else "test_batch.bin"))
+        if not paths:
+            raise DataError(f"{root} holds no data_batch_*.bin: get the binary version of CIFAR-10.")
+        for path in paths:
+            if path.stat().st_size % 3073:
+                raise DataError(f"{path} is cut off: it is no whole number of rows of 3073 bytes. Get it again.")
+        rows = [np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)[:, 1:] for path in paths]
+        self._pixels, self._flip = torch.from_numpy(np.concatenate(rows)).view(-1, 3, 32, 32), flip
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self._pixels[index].float() / 127.5 - 1
+        return image.flip(2) if self._flip and torch.rand(()) < 0.5 else image
 
 
 class Voxels(Source):

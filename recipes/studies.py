@@ -76,7 +76,7 @@ class Study:
         they are neither."""
         from matplotlib.figure import Figure
 
-        held = list(self.shown.items())
+        held = [(name, y.float().nan_to_num()) for name, y in self.shown.items()]
         points = bool(held) and all(y.dim() == 2 and y.shape[1] == 2 for _, y in held)
         if not held or not (points or all(is_picture(y) for _, y in held)):
             return None
@@ -283,6 +283,8 @@ def latent_variance(
     """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
     if not isinstance(latents, Tensor):
         raise SettingError("This study scales G's latents: it wants one tensor of them.")
+    if wrong := [variance for variance in variances if not variance >= 0]:
+        raise SettingError(f"A variance of {wrong[0]} cannot be: pass 0 or more.")
     rows, shown = [], {}
     for variance in variances:
         z = latents * variance**0.5

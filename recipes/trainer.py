@@ -151,7 +151,7 @@ class Trainer:
                     if main:
                         logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
                     raise KeyboardInterrupt
-            if stop.is_set():  # while a run that had ended was read
+            if self._processes.agreed(stop.is_set(), self._device):  # while a run that had ended was read, say
                 raise KeyboardInterrupt
         if self.player is not None and self.average is not None:
             self.player.learner.load_state_dict(self.average.module.state_dict())
@@ -258,6 +258,8 @@ class Trainer:
                 f"The checkpoint is of a run with other options: {differ} (was, is). Resume with the same "
                 "ones, or choose another out=."
             )
+        if not isinstance(state.get("same"), dict):
+            raise TrainingError("The checkpoint is of an older fbwrap. Choose another out=, or resume=False.")
         for name, value in self._same.items():
             if _plain(before := state["same"].get(name)) != _plain(value):
                 raise TrainingError(

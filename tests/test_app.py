@@ -281,7 +281,8 @@ def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_kno
         save(root / "gtFine" / f"{frame}_gtFine_color.png", dice.integers(0, 256, (8, 16, 3), dtype=np.uint8))
         save(root / "leftImg8bit" / f"{frame}_leftImg8bit.png", dice.integers(0, 256, (8, 16, 3), dtype=np.uint8))
     text = f"cityscapes:{root}"
-    truth = truths_of(text, 8, 10)["segmenter"]
+    given = {"pairs": text, "segmenter": "roads", "samples": 10, "size": 8}
+    truth = truths_of(given)["segmenter"]
     assert truth.shape == (2, 8, 16)
     named = {7: 0, 8: 1, 19: 6, 26: 13, 33: 18, 0: 255, 9: 255, 29: 255}  # road, sidewalk, light, car, bicycle, none
     for number, name in named.items():
@@ -291,20 +292,29 @@ def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_kno
         def forward(self, y):  # at half the size, as many networks answer
             return torch.eye(19)[0].view(1, 19, 1, 1).expand(len(y), -1, 4, 8)
 
-    given = {"pairs": text, "segmenter": "roads", "samples": 10, "size": 8}
     y, targets = pairs_of(text, 8, 10, (-1.0, 1.0))
-    found = measure_of(given, {"segmenter": Roads()}, targets, truths_of(text, 8, 10))(y)
+    found = measure_of(given, {"segmenter": Roads()}, targets, truths_of(given))(y)
     half = truth[:, ::2, ::2]
     assert found["pixels[roads]"] == pytest.approx(quality.segmentation(torch.zeros_like(half), half, 19)["pixels"])
+    assert truths_of({**given, "segmenter": None}) == {}
+    few = measure_of(given, {"segmenter": torch.nn.Conv2d(3, 5, 1)}, targets, truths_of(given))(targets)
+    assert few["pixels[roads]"] == 1.0, "of other classes than the labels': what it reads in the photographs"
     (root / "gtFine" / "val" / "ulm" / "ulm_2_gtFine_labelIds.png").unlink()
     with pytest.raises(DataError, match="ulm_2 has no gtFine_labelIds"):
-        truths_of(text, 8, 10)
+        truths_of(given)
     (root / "gtFine" / "val" / "ulm" / "ulm_1_gtFine_labelIds.png").unlink()
-    assert truths_of(text, 8, 10) == {}
+    assert truths_of(given) == {}
 
     save(tmp_path / "nyu" / "val" / "rgb" / "1.png", dice.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     save(tmp_path / "nyu" / "val" / "labels" / "1.png", dice.integers(0, 37, (6, 8), dtype=np.uint8))
-    save(tmp_path / "nyu" / "val" / "depth" / "1.png", np.full((6, 8), 4000, dtype=np.uint16))
+    far = np.full((6, 8), 4000, dtype=np.uint16)
+    far[:2] = 0  # not known
+    save(tmp_path / "nyu" / "val" / "depth" / "1.png", far)
+    for part in ("rgb", "depth"):  # a frame without labels is no pair
+        save(
+            tmp_path / "nyu" / "val" / part / "0.png",
+            np.full((6, 8), 9, dtype=np.uint16 if part == "depth" else np.uint8),
+        )
     text = f"nyu:{tmp_path / 'nyu'}"
     y, targets = pairs_of(text, 8, 10, (-1.0, 1.0))
     assert (y.shape, targets.shape) == ((1, 2, 6, 8), (1, 3, 6, 8))
@@ -314,8 +324,15 @@ def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_kno
             return torch.full((len(y), 1, 3, 4), 5.0)
 
     given = {"pairs": text, "depth": "five", "samples": 10, "size": 8}
-    found = measure_of(given, {"depth": Five()}, targets, truths_of(text, 8, 10))(targets)
-    assert found["rel[five]"] == pytest.approx(0.25, abs=1e-3)
+    found = measure_of(given, {"depth": Five()}, targets, truths_of(given))(targets)
+    assert found["rel[five]"] == pytest.approx(0.25, abs=1e-6)
+    for path in (tmp_path / "nyu" / "val" / "labels").iterdir():
+        path.unlink()
+    (tmp_path / "nyu" / "val" / "labels").rmdir()
+    assert pairs_of(text, 8, 10, (-1.0, 1.0))[0].shape == (2, 1, 6, 8)
+    save(tmp_path / "nyu" / "val" / "depth" / "0.png", far.astype(np.uint8))
+    with pytest.raises(DataError, match="has eight bits"):
+        truths_of(given)
 
 
 def test_networks_of_torchvision_see_samples_as_imagenets_images():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fbwrap.recipes.experiments import EXPERIMENTS, run
+from fbwrap.recipes.experiments import EXPERIMENTS, networks_of, run
 from PIL import Image
 
 import fbwrap
@@ -172,6 +172,22 @@ def test_a_g_without_feedback_needs_no_option_of_the_recipe(data, tmp_path):
     assert varied(config, "film").module == {"kind": "film", "scale": 1 / 30}
     config = config.changed({"head.train_generator": "False"})
     train_without(config, data / "voxels.npz", tmp_path, progress=False)
+
+
+def test_recipes_arguments_and_defaults_are_settings_too_and_d_is_always_kept(tmp_path):
+    from dataclasses import replace
+
+    config = EXPERIMENTS["swiss_roll"].small().changed({"base.generator_mode": "eval", "head.critic_ema": "1"})
+    config = replace(config, head={key: value for key, value in config.head.items() if key != "loss"})
+    run(config, None, tmp_path, progress=False)
+    G, D, _ = networks_of(config)
+    fbwrap.load_weights(G, tmp_path / "head" / "generator.safetensors")
+    fbwrap.from_pretrained(tmp_path / "head", G, D)
+    assert (tmp_path / "head" / "discriminator.safetensors").exists()
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073))
+    with pytest.raises(SettingError, match="own files hold images of 32x32"):
+        run(EXPERIMENTS["cifar10_dcgan"].small().changed({"size": 64}), tmp_path, tmp_path / "run", progress=False)
+    run(EXPERIMENTS["cifar10_dcgan"].small(), tmp_path, tmp_path / "run", progress=False)
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch):

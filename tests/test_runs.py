@@ -56,6 +56,16 @@ def test_random_numbers_of_torch_python_and_numpy_go_on(tmp_path):
     assert torch.equal(torch.get_rng_state(), wanted[2])
 
 
+def test_a_checkpoint_of_an_older_version_is_said(tmp_path):
+    fit(AFL(attached(), batch=4), out=tmp_path)
+    path = C.found(tmp_path)[-1]
+    held = torch.load(path, weights_only=True)
+    del held["same"]
+    torch.save(held, path)
+    with pytest.raises(TrainingError, match="of an older fbwrap"):
+        fit(AFL(attached(), batch=4), 3, out=tmp_path, resume=True)
+
+
 def test_a_checkpoint_of_a_machine_with_other_random_numbers_resumes(tmp_path):
     fit(AFL(attached(), batch=4), out=tmp_path)
     path = C.found(tmp_path)[-1]
@@ -85,6 +95,9 @@ def test_accelerates_state_is_the_users_again():
         assert not theirs.gradient_state.sync_gradients
         with pytest.raises(TrainingError):  # a run that fails gives it back too
             fit(AFL(attached(), batch=4, lr=1e30, critic_lr=1e30), 20)
+        assert theirs.mixed_precision == "bf16"
+        with pytest.raises(ValueError, match="nonsense"):
+            fit(AFL(attached(), batch=4, trackers="nonsense"))
         assert theirs.mixed_precision == "bf16"
     finally:
         for each, held in zip(states, before, strict=True):
@@ -149,6 +162,7 @@ def test_the_checkpoint_just_written_is_kept_beside_damaged_newer_ones(tmp_path)
     assert C.newest(tmp_path) == {"step": 2}
     C.save({"step": 3}, tmp_path, 3, keep=1)
     assert [path.name for path in C.found(tmp_path)] == ["checkpoint-00000003.pt"]
+    assert (tmp_path / "checkpoint-00000009.damaged").exists()
 
 
 def test_a_checkpoint_that_is_interrupted_leaves_no_part(tmp_path, monkeypatch):
@@ -269,6 +283,31 @@ def test_a_datasets_items_are_the_same_read_ahead_resumed_in_parts_and_by_others
     assert torch.equal(torch.cat([batches.next(4), batches.next(2), batches.next(2)]), whole[:8])
 
 
+def test_an_items_numbers_leave_a_gpus_alone(monkeypatch):
+    moved = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", moved.append)
+    Batches(Drawn(), 3).next(4)
+    assert not moved
+
+
+def test_numpys_numbers_are_an_items_own_from_the_first_on():
+    import subprocess
+    import sys
+
+    code = (
+        "from fbwrap.recipes.data import Batches\n"
+        "class Lazy:\n"
+        "    def __len__(self): return 3\n"
+        "    def __getitem__(self, i):\n"
+        "        import numpy.random, torch\n"
+        "        return torch.tensor(numpy.random.rand())\n"
+        "print(*[Batches(Lazy()).next(1).item() for _ in range(2)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.split()
+    assert first == second
+
+
 def test_a_run_with_workers_is_the_run_without(tmp_path):
     class Pictures:
         def __len__(self):
@@ -357,21 +396,13 @@ def test_loops_that_cannot_learn(tmp_path):
     FAL(loop, train_generator=False)
 
 
-class Stream2(torch.utils.data.IterableDataset):
-    def __len__(self):
-        return 3
-
-    def __iter__(self):
-        return iter([torch.zeros(2)])
-
-
 @pytest.mark.parametrize(
     ("source", "says"),
     [
         ((np.zeros(3), np.zeros(3)), "no tensor: pass torch tensors"),
         ({"x": np.zeros(3)}, "no tensor: pass torch tensors"),
-        (Stream2(), "pass a DataLoader of it"),
-        ((torch.zeros(2) for _ in range(2)), "ended after 2 batches and does not begin again"),
+        (torch.tensor(1.0), r"have \[0\] rows"),
+        ((torch.zeros(2) for _ in range(2)), "no more than 2 batches and does not begin again"),
     ],
 )
 def test_data_that_is_none(source, says):

@@ -131,14 +131,14 @@ def test_cifar10s_own_files(tmp_path):
     for number, part in ((1, rows[:3]), (2, rows[3:])):
         part.tofile(where / f"data_batch_{number}.bin")
     for folder in (where, tmp_path):
-        held = S.cifar10(folder, flip=False)
+        held = S.CIFAR10(folder, flip=False)
         assert len(held) == 5
         assert torch.equal(held[4], torch.from_numpy(rows[4, 1:].reshape(3, 32, 32)).float() / 127.5 - 1)
     (where / "data_batch_2.bin").write_bytes(rows[0].tobytes()[:-1])
     with pytest.raises(DataError, match=r"data_batch_2\.bin is cut off"):
-        S.cifar10(tmp_path)
+        S.CIFAR10(tmp_path)
     with pytest.raises(DataError, match="get the binary version"):
-        S.cifar10(tmp_path, split="test")
+        S.CIFAR10(tmp_path, split="test")
 
 
 def test_voxels_of_every_format(tmp_path):

@@ -137,6 +137,10 @@ def test_pictures_and_points_of_a_study(loop, tmp_path):
         assert np.asarray(Image.open(tmp_path / f"{name}_samples.png").convert("L")).std() > 1
     assert not list(tmp_path.glob(".*"))
     assert S.strength_sweep(loop, Z, measure, (0.0,), (1,)).samples() is None
+    held = {"half": torch.zeros(2, 3, 4, 4, dtype=torch.bfloat16), "none": torch.full((2, 3, 4, 4), float("nan"))}
+    assert S.Study("odd", "a", ({"a": 1.0, "b": 2.0},), held).samples() is not None
+    with pytest.raises(SettingError, match=r"A variance of -1\.0"):
+        S.latent_variance(points, torch.randn(5, 2), measure, (-1.0,))
 
 
 def test_files(loop, tmp_path):

@@ -97,8 +97,7 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
         inputs = inputs.to(given["device"])
     else:
         inputs = inputs_of_head(loop, given["samples"], given["seed"], given["label"] or 0)
-    truths = truths_of(given["pairs"], given["size"], given["samples"])
-    with counted(measure_of(given, _readers(given), targets, truths), study) as measure:
+    with counted(measure_of(given, _readers(given), targets, truths_of(given)), study) as measure:
         found = STUDIES[study](loop, inputs, measure, given)
     folder = Path(head) if Path(head).is_dir() else Path()
     path = found.save(given["out"] or folder / "studies")
@@ -224,7 +223,7 @@ def ablate(
     given |= {"size": side, "value_range": value_range or config.head.get("value_range")}
     given["latent"] = "x".join(map(str, config.latent(config))) if config.latent else None
     inputs, targets = inputs_of(given)
-    measure = measure_of(given, _readers(given), targets, truths_of(pairs, side, samples))
+    measure = measure_of(given, _readers(given), targets, truths_of(given))
     found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
     path = found.save(folder)
     return Answer(f"{found}\n\n{path}", {"rows": list(found.rows), "csv": str(path)})

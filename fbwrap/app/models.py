@@ -77,7 +77,7 @@ class AsTrained(nn.Module):
 
 def of_imagenet(spec: str) -> bool:
     """Whether a network is one that sees images as ImageNet's are normalised."""
-    return spec.startswith(("torchvision", "timm"))
+    return spec.startswith(("torchvision.", "torchvision:", "timm.", "timm:"))
 
 
 def as_trained(net: nn.Module, spec: str, value_range: tuple[float, float]) -> nn.Module:

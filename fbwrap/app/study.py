@@ -4,6 +4,7 @@ Example:
     $ fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.recipes import maps, quality, sources, studies
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
 
+logger = logging.getLogger("fbwrap")
 Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, dict[str, Any]], studies.Study]
 STUDIES: dict[str, Study] = {
     "strength": lambda loop, z, measure, given: studies.strength_sweep(loop, z, measure, **_at(given, "strengths")),
@@ -42,7 +44,7 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "folders": lambda where, size, **span: sources.PairedFolders(*_two(where), size=size, **span),
     "sr": lambda where, size, **span: sources.SuperResolution(where, 4, size // 4 * 4, flip=False, **span),
     "cityscapes": lambda where, size, **span: sources.cityscapes(where, (size, 2 * size), "val", **span),
-    "nyu": lambda where, size, **span: sources.NYU(where, (3 * size // 4, size), "val", **span),
+    "nyu": lambda where, size, **span: _nyu(where, size, **span),
 }
 
 
@@ -76,18 +78,27 @@ def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> t
     return inputs, targets
 
 
-def truths_of(text: str | None, size: int, samples: int) -> dict[str, Tensor]:
-    """What the pairs of ``KIND:PATH`` are known to show, by who would read it: of Cityscapes the classes, where its
-    ``labelIds`` are there; of NYU the depth in metres."""
-    kind, _, where = (text or "").partition(":")
-    if kind == "cityscapes":
-        held: Any = sources.CityscapesClasses(where, (size, 2 * size))
-        rows = [held[i] for i in range(min(samples, len(held)))]
-        return {"segmenter": torch.stack(rows)} if rows else {}
-    if kind == "nyu":
-        held = sources.NYU(where, (3 * size // 4, size), "val", conditions=("depth",), value_range=(0.0, 10.0))
-        return {"depth": torch.stack([held[i][0][0] for i in range(min(samples, len(held)))])}
+def truths_of(given: dict[str, Any]) -> dict[str, Tensor]:
+    """What ``--pairs`` are known to show, by who is to read it: of Cityscapes the classes, where its ``labelIds`` are
+    there; of NYU the depth in metres."""
+    kind, _, where = (given.get("pairs") or "").partition(":")
+    if kind == "cityscapes" and given.get("segmenter"):
+        classes = sources.CityscapesClasses(where, (given["size"], 2 * given["size"]))
+        return (
+            {"segmenter": torch.stack([classes[i] for i in range(min(given["samples"], len(classes)))])}
+            if len(classes)
+            else {}
+        )
+    if kind == "nyu" and given.get("depth"):
+        held = _nyu(where, given["size"])
+        return {"depth": torch.stack([held.metres(i) for i in range(min(given["samples"], len(held)))])}
     return {}
+
+
+def _nyu(where: str, size: int, **span: Any) -> sources.NYU:
+    """Labels and depth, as FAL has it; where there are no labels, depth."""
+    conditions = [name for name in ("labels", "depth") if (Path(where) / "val" / name).is_dir()]
+    return sources.NYU(where, (3 * size // 4, size), "val", conditions=conditions or ("labels", "depth"), **span)
 
 
 def _two(where: str) -> tuple[str, str]:
@@ -204,6 +215,11 @@ def _segmented(net: nn.Module, targets: Tensor, name: str, truth: Tensor | None)
 
     with torch.no_grad():
         classes = logits(targets[:1]).shape[1]
+    if truth is not None and classes != 19:
+        logger.warning(
+            "%s has %d classes, Cityscapes scores 19: the truth is what it reads in photographs.", name, classes
+        )
+        truth = None
     wanted = read(targets) if truth is None else truth
 
     def measure(y: Tensor) -> dict[str, float]:
