@@ -27,7 +27,7 @@ from fbwrap.errors import SettingError
 from fbwrap.headfiles import GENERATOR
 from fbwrap.settings import check_strength
 
-from . import sources
+from . import layouts, sources, voxels
 from .afl import AFL
 from .data import Pairs
 from .fal import FAL
@@ -315,7 +315,7 @@ def _cifar(folder: Path | None, config: Experiment) -> Any:
         return _images(folder, config)
     if config.size != 32:
         raise SettingError(f"size={config.size}: CIFAR-10's own files hold images of 32x32.")
-    return sources.CIFAR10(held.parent, **config.reading)
+    return layouts.CIFAR10(held.parent, **config.reading)
 
 
 def _given(folder: Path | None) -> Path:
@@ -414,18 +414,18 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "cityscapes_fal": _translation(
         "FAL §5, Table 2: label maps to photographs at 256x512, nine blocks, LSGAN, reconstruction x 10, T = 3",
-        3, (256, 512), sources.cityscapes, (32, 64),
+        3, (256, 512), layouts.cityscapes, (32, 64),
     ),
     "nyu_fal": _translation(
         "FAL §5, Table 3: labels and depth to photographs at 240x320, as on Cityscapes",
-        2, (240, 320), sources.NYU, (30, 42),
+        2, (240, 320), layouts.NYU, (30, 42),
     ),
     "shapenet_fal": Experiment(
         "FAL §5, Table 4: voxels of 64x64x64, z 100, WGAN-GP, response 4x4x4, AST at 16x16x16, T = 3",
         "FAL",
         lambda config: (voxel.Generator(config.z, config.width, _side(config)),
                         voxel.Discriminator(config.width, _side(config))),
-        lambda folder, config: sources.Voxels(_given(folder), **{"size": _side(config), **config.reading}),
+        lambda folder, config: voxels.Voxels(_given(folder), **{"size": _side(config), **config.reading}),
         lambda config: (config.z,),
         layers=["up.1"], module={"kind": "ast", "scale": 1 / 30}, feedback_steps=3, size=64, z=100, width=32,
         # every step judged, as published; head.judged=last head.critic_ema=.995 did better (docs/results/voxels.md)

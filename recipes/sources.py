@@ -1,4 +1,4 @@
-"""Data on disk as datasets: images, pairs of images, super-resolution patches, voxels, other people's datasets.
+"""Data on disk as datasets: images, pairs of images, super-resolution patches, other people's datasets.
 
 Example:
     >>> photos = Images("photos", size=64)                                             # doctest: +SKIP
@@ -26,7 +26,6 @@ from fbwrap.errors import DataError
 logger = logging.getLogger("fbwrap")
 
 OnError = Literal["stop", "skip"]
-CUBES = (".npz", ".npy", ".mat", ".binvox")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -71,7 +70,8 @@ def _named(key: Any) -> str:
     return ", ".join(f"row {part}" if isinstance(part, int) else str(part) for part in parts if part is not None)
 
 
-def _files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
+def files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of some kinds in a folder and below, by name."""
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}.")
@@ -149,7 +149,7 @@ class Images(Source):
         flip: bool = False,
         on_error: OnError = "stop",
     ):
-        super().__init__(_files(folder, _PICTURES), on_error)
+        super().__init__(files(folder, _PICTURES), on_error)
         self._size, self._channels, self._range, self._flip = size, channels, value_range, flip
 
     def read(self, key: Path) -> Tensor:
@@ -177,7 +177,7 @@ class PairedFolders(Source):
         value_range: tuple[float, float] = (-1.0, 1.0),
         on_error: OnError = "stop",
     ):
-        sides = [_by_name(folder, match) for folder in (inputs, targets)]
+        sides = [by_name(folder, match) for folder in (inputs, targets)]
         both = sorted(sides[0].keys() & sides[1].keys())
         if not both:
             raise DataError(f"No file of {inputs} has one of the same name in {targets}.")
@@ -195,11 +195,11 @@ class PairedFolders(Source):
         return first, second
 
 
-def _by_name(folder: str | Path, match: str | None) -> dict[str, Path]:
+def by_name(folder: str | Path, match: str | None) -> dict[str, Path]:
     """Files by what names them: their path within the folder without its ending, or what a rule finds in the name;
     files that the rule does not know are left out."""
     named: dict[str, Path] = {}
-    for path in _files(folder, _PICTURES):
+    for path in files(folder, _PICTURES):
         found = re.search(match, path.name) if match else None
         if match and found is None:
             continue
@@ -230,7 +230,7 @@ class SideBySide(Source):
     ):
         if inputs not in ("left", "right"):
             raise DataError(f"inputs={inputs!r}: pass 'left' or 'right'.")
-        super().__init__(_files(folder, _PICTURES), on_error)
+        super().__init__(files(folder, _PICTURES), on_error)
         self._size, self._right, self._jitter, self._range = size, inputs == "right", jitter, value_range
 
     def read(self, key: Path) -> tuple[Tensor, Tensor]:
@@ -275,7 +275,7 @@ class SuperResolution(Source):
         if patch is not None and patch % scale:
             raise DataError(f"patch={patch} is no multiple of scale={scale}.")
         whole = Path(folder) / "DIV2K_train_HR"  # beside it lie the validation's, and small ones
-        super().__init__(_files(whole if whole.is_dir() else folder, _PICTURES), on_error)
+        super().__init__(files(whole if whole.is_dir() else folder, _PICTURES), on_error)
         self._scale, self._patch, self._range, self._flip = scale, patch, value_range, flip
 
     def read(self, key: Path) -> tuple[Tensor, Tensor]:
@@ -295,254 +295,6 @@ class SuperResolution(Source):
             image = image[:, :height, :width]
         small = bicubic(image, (image.shape[1] // self._scale, image.shape[2] // self._scale))
         return spanned(small, self._range), spanned(image, self._range)
-
-
-def cityscapes(
-    root: str | Path, size: tuple[int, int] = (256, 512), split: str = "train", **options: Any
-) -> PairedFolders:
-    """Cityscapes' folders: colour label maps (inputs) and photographs, by the frame's name."""
-    rule = r"^(.+?)_(?:gtFine_color|leftImg8bit)\."
-    return PairedFolders(Path(root) / "gtFine" / split, Path(root) / "leftImg8bit" / split, size, match=rule, **options)
-
-
-class CityscapesClasses(Source):
-    """What :func:`cityscapes`' photographs show, in the same order: class numbers (H, W) of the 19 that are scored, 255
-    elsewhere, from ``gtFine``'s ``labelIds``; empty where there are none.
-
-    Raises:
-        DataError: some frames have none.
-    """
-
-    _SCORED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-
-    def __init__(self, root: str | Path, size: tuple[int, int] = (256, 512), split: str = "val"):
-        labels, colours = (
-            _by_name(Path(root) / "gtFine" / split, rf"^(.+?)_gtFine_{kind}\.") for kind in ("labelIds", "color")
-        )
-        photos = _by_name(Path(root) / "leftImg8bit" / split, r"^(.+?)_leftImg8bit\.")
-        frames = sorted(colours.keys() & photos.keys())
-        if labels and (absent := [frame for frame in frames if frame not in labels]):
-            raise DataError(f"{absent[0]} has no gtFine_labelIds, and other frames of {root} do.")
-        super().__init__([labels[frame] for frame in frames] if labels else [])
-        self._size = size
-        self._class_of = torch.full((256,), 255)
-        self._class_of[list(self._SCORED)] = torch.arange(len(self._SCORED))
-
-    def read(self, key: Path) -> Tensor:
-        """The classes in a file."""
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(key) as opened:
-            numbers = torch.from_numpy(np.asarray(opened).astype("int64"))
-        return resized(self._class_of[numbers][None].float(), self._size, nearest=True)[0].long()
-
-
-class NYU(Source):
-    """NYU depth as FAL has it (§5.2): ``root/split/rgb``, and grey conditions beside it, one channel each:
-    ``labels`` (the class's number, equidistant; FAL: the 37 most frequent), ``depth``, ``edges`` …
-
-    Args:
-        conditions: folders, in the order of channels.
-        classes: so many label numbers, 0 upwards, fill the range.
-        deepest: the millimetres of depth that fill the range. Depths are 16-bit millimetres or floats in metres; those
-            of eight bits are taken as they are.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        size: tuple[int, int] = (240, 320),
-        split: str = "train",
-        *,
-        conditions: Sequence[str] = ("labels", "depth"),
-        classes: int = 37,
-        deepest: float = 10_000.0,
-        value_range: tuple[float, float] = (-1.0, 1.0),
-        on_error: OnError = "stop",
-    ):
-        base = Path(root) / split
-        if absent := [name for name in conditions if not (base / name).is_dir()]:
-            raise DataError(
-                f"There is no folder {base / absent[0]}. The conditions are {', '.join(conditions)}; others are "
-                "chosen by conditions=."
-            )
-        sides = [_by_name(base / name, None) for name in (*conditions, "rgb")]
-        both = sorted(set.intersection(*(set(side) for side in sides)))
-        if not both:
-            raise DataError(f"No file of {base / conditions[0]} has one of the same name in {base / 'rgb'}.")
-        super().__init__([tuple(side[key] for side in sides) for key in both], on_error)
-        self._size, self._conditions, self._range = size, tuple(conditions), value_range
-        self._classes, self._deepest = classes, deepest
-
-    def read(self, key: tuple[Path, ...]) -> tuple[Tensor, Tensor]:
-        """The conditions, stacked, and the photograph."""
-        *paths, photo = key
-        images = [self._condition(name, path) for name, path in zip(self._conditions, paths, strict=True)]
-        sizes = [
-            resized(image, self._size, nearest=name == "labels")
-            for name, image in zip(self._conditions, images, strict=True)
-        ]
-        return spanned(torch.cat(sizes), self._range), spanned(resized(picture(photo), self._size), self._range)
-
-    def metres(self, index: int) -> Tensor:
-        """The depth (H, W) of an item, zero where it is not known: of 16-bit millimetres, or floats in metres."""
-        import numpy as np
-        from PIL import Image
-
-        path = self.keys[index][self._conditions.index("depth")]
-        with Image.open(path) as opened:
-            if not opened.mode.startswith(("I", "F")):
-                raise DataError(f"{path} has eight bits: depths are 16-bit millimetres, or floats in metres.")
-            far = torch.from_numpy(np.asarray(opened, dtype="float32").copy()) / (1 if opened.mode == "F" else 1000)
-        return resized(far[None], self._size, nearest=True)[0]
-
-    def _condition(self, name: str, path: Path) -> Tensor:
-        """One channel in [0, 1]."""
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(path) as opened:
-            if name == "labels":  # of a palette's too the number, not the colour
-                numbers = torch.from_numpy(np.asarray(opened, dtype="float32").copy())
-                if numbers.dim() != 2:
-                    raise ValueError(f"labels are numbers, one channel, and this is {opened.mode}")
-                return (numbers[None] / (self._classes - 1)).clamp(0, 1)
-            image, unit = pixels_of(opened, 1), {"F": 1000, "I": 65535}.get(opened.mode[0])
-            return (image * unit / self._deepest).clamp(0, 1) if name == "depth" and unit else image
-
-
-class CIFAR10:
-    """CIFAR-10's images (3, 32, 32) in [-1, 1], from the binary version's ``data_batch_*.bin``, in the folder or in
-    ``cifar-10-batches-bin`` there. (The Python version is pickled, and reading it would run code.)
-
-    Args:
-        flip: whether half of them are mirrored at random.
-        split: ``"train"`` or ``"test"``.
-    """
-
-    def __init__(self, folder: str | Path, *, flip: bool = True, split: str = "train"):
-        import numpy as np
-
-        root = Path(folder)
-        root = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
-        paths = sorted(root.glob("data_batch_*.bin" if split == "train" else "test_batch.bin"))
-        if not paths:
-            raise DataError(f"{root} holds no data_batch_*.bin: get the binary version of CIFAR-10.")
-        for path in paths:
-            if path.stat().st_size % 3073:
-                raise DataError(f"{path} is cut off: it is no whole number of rows of 3073 bytes. Get it again.")
-        rows = [np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)[:, 1:] for path in paths]
-        self._pixels, self._flip = torch.from_numpy(np.concatenate(rows)).view(-1, 3, 32, 32), flip
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, index: int) -> Tensor:
-        image = self._pixels[index].float() / 127.5 - 1
-        return image.flip(2) if self._flip and torch.rand(()) < 0.5 else image
-
-
-class Voxels(Source):
-    """Cubes of voxels (1, D, H, W) in [0, 1]: a ``.npz`` or ``.npy`` array (N, D, H, W), a ``.mat`` of one cube, a
-    ``.binvox``, or a folder of these.
-
-    Args:
-        array: the array's name in an ``.npz`` or ``.mat``; None: the only one with three dimensions or more.
-        packed: whether its last axis holds eight voxels a byte (``numpy.packbits``).
-        size: the side that every cube must have; None: any.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        array: str | None = None,
-        packed: bool = False,
-        size: int | None = None,
-        on_error: OnError = "stop",
-    ):
-        root = Path(path)
-        paths = _files(root, CUBES) if root.is_dir() else [root]
-        if not paths[0].exists():
-            raise DataError(f"There is no {root}.")
-        if paths[0].suffix.lower() not in CUBES:
-            raise DataError(f"{paths[0]} is no file of voxels: {', '.join(CUBES)}.")
-        self._array, self._packed, self._size = array, packed, size
-        many: list[tuple[Path, int | None]] = []
-        for path in paths:
-            if path.suffix.lower() not in (".npz", ".npy"):
-                many.append((path, None))
-                continue
-            try:
-                many += [(path, row) for row in range(len(self._cubes(path)))]
-            except DataError as error:
-                if on_error == "stop":
-                    raise
-                logger.warning("%s It is left out.", error)
-        super().__init__(many, on_error)
-
-    def read(self, key: tuple[Path, int | None]) -> Tensor:
-        """The cube of a file, or of a row of its array."""
-        path, row = key
-        if row is not None:
-            cube = self._cubes(path)[row]
-            if self._packed:
-                import numpy as np
-
-                cube = np.unpackbits(cube, axis=-1)
-        else:
-            cube = binvox(path) if path.suffix.lower() == ".binvox" else _array(path, self._array)
-        if self._size is not None and cube.shape != (self._size,) * 3:
-            raise ValueError(
-                f"its cube is {'x'.join(map(str, cube.shape))}, and {self._size} on each side is wanted (packed=True: "
-                "eight voxels a byte)"
-            )
-        return torch.as_tensor(cube).float()[None]
-
-    def _cubes(self, path: Path) -> Any:
-        """All cubes of an array: (N, D, H, W), or one (D, H, W)."""
-        held = self.__dict__.setdefault("_held", {})
-        if path not in held:
-            array = _array(path, self._array)
-            held[path] = array[None] if array.ndim == 3 else array
-        return held[path]
-
-
-def _array(path: Path, name: str | None) -> Any:
-    import numpy as np
-
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path)
-        if path.suffix.lower() == ".mat":
-            from scipy.io import loadmat
-
-            arrays = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
-        else:
-            with np.load(path) as file:
-                arrays = dict(file)
-    except Exception as error:
-        raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}.") from error
-    names = [name] if name else [key for key, value in arrays.items() if value.ndim >= 3]
-    if len(names) != 1 or names[0] not in arrays:
-        raise DataError(f"{path} holds the arrays {', '.join(arrays)}. Pass array=, the name of the voxels'.")
-    return arrays[names[0]]
-
-
-def binvox(path: Path) -> Any:
-    """A ``.binvox`` cube: run-length coded, x z y order, as Patrick Min's format has it."""
-    import numpy as np
-
-    data = path.read_bytes()
-    head, _, body = data.partition(b"data\n")
-    dims = re.search(rb"dim (\d+) (\d+) (\d+)", head)
-    if not head.startswith(b"#binvox") or dims is None:
-        raise ValueError("it is no binvox file")
-    runs = np.frombuffer(body, dtype=np.uint8)
-    values = np.repeat(runs[::2], runs[1::2])
-    side = [int(number) for number in dims.groups()]
-    return values.reshape(side[0], side[2], side[1]).transpose(0, 2, 1)
 
 
 class Mapped:

@@ -1,7 +1,7 @@
 """The weights of a G that was trained here, beside the head that fits it.
 
 Example:
-    >>> import tempfile
+    >>> import fbwrap, tempfile
     >>> from torch import nn
     >>> path = save_generator(nn.Linear(2, 2), tempfile.mkdtemp())
     >>> path.name, fbwrap.load_weights(nn.Linear(2, 2), path).keys

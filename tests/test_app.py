@@ -262,10 +262,10 @@ def test_real_images_are_of_the_samples_size_and_of_all_classes(tmp_path):
 def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_known(tmp_path):
     import numpy as np
     from fbwrap.recipes import quality
-    from fbwrap.recipes.sources import DataError
     from PIL import Image
 
     from fbwrap.app.study import measure_of, pairs_of, truths_of
+    from fbwrap.errors import DataError
 
     dice = np.random.default_rng(0)
 

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from fbwrap.recipes import layouts, voxels
 from fbwrap.recipes import sources as S
 from fbwrap.recipes.data import Batches
 from PIL import Image
@@ -97,7 +98,7 @@ def test_cityscapes_and_nyu_layouts(tmp_path):
     save(tmp_path / "c" / "gtFine" / "train" / f"{frame}_gtFine_color.png", noise(8, 16, 3))
     save(tmp_path / "c" / "gtFine" / "train" / f"{frame}_gtFine_labelIds.png", noise(8, 16))
     save(tmp_path / "c" / "leftImg8bit" / "train" / f"{frame}_leftImg8bit.png", noise(8, 16, 3, seed=1))
-    pairs = S.cityscapes(tmp_path / "c", (4, 8))
+    pairs = layouts.cityscapes(tmp_path / "c", (4, 8))
     assert len(pairs) == 1
     assert [part.shape for part in pairs[0]] == [(3, 4, 8), (3, 4, 8)]
     depth = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
@@ -105,10 +106,10 @@ def test_cityscapes_and_nyu_layouts(tmp_path):
     Image.fromarray(depth).save(tmp_path / "n" / "train" / "depth" / "1.png")
     save(tmp_path / "n" / "train" / "rgb" / "1.png", noise(8, 8, 3))
     with pytest.raises(DataError, match=r"There is no folder .*labels\. .*conditions="):
-        S.NYU(tmp_path / "n")
+        layouts.NYU(tmp_path / "n")
     labels = np.arange(64, dtype=np.uint8).reshape(8, 8) % 37
     save(tmp_path / "n" / "train" / "labels" / "1.png", labels)
-    made, wanted = S.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0]
+    made, wanted = layouts.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0]
     assert (made.shape, wanted.shape) == ((2, 8, 8), (3, 8, 8))
     assert torch.allclose(made[0], torch.from_numpy(labels) / 36, atol=1e-6)
     assert torch.allclose(made[1], (torch.from_numpy(depth.astype("float32")) / 10_000).clamp(0, 1), atol=1e-5)
@@ -116,12 +117,12 @@ def test_cityscapes_and_nyu_layouts(tmp_path):
     coloured.putpalette([(7 * n) % 256 for n in range(768)])
     assert coloured.mode == "P"
     coloured.save(tmp_path / "n" / "train" / "labels" / "1.png")
-    assert torch.equal(S.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0][0], made)
-    small, _ = S.NYU(tmp_path / "n", (4, 4), value_range=(0, 1), conditions=("labels",))[0]
+    assert torch.equal(layouts.NYU(tmp_path / "n", (8, 8), value_range=(0, 1))[0][0], made)
+    small, _ = layouts.NYU(tmp_path / "n", (4, 4), value_range=(0, 1), conditions=("labels",))[0]
     assert small.shape == (1, 4, 4)
     assert torch.allclose(small * 36, (small * 36).round(), atol=1e-4), "classes are not mixed"
     save(tmp_path / "n" / "train" / "edges" / "1.png", noise(8, 8))
-    assert S.NYU(tmp_path / "n", (8, 8), conditions=("labels", "depth", "edges"))[0][0].shape == (3, 8, 8)
+    assert layouts.NYU(tmp_path / "n", (8, 8), conditions=("labels", "depth", "edges"))[0][0].shape == (3, 8, 8)
 
 
 def test_cifar10s_own_files(tmp_path):
@@ -131,14 +132,14 @@ def test_cifar10s_own_files(tmp_path):
     for number, part in ((1, rows[:3]), (2, rows[3:])):
         part.tofile(where / f"data_batch_{number}.bin")
     for folder in (where, tmp_path):
-        held = S.CIFAR10(folder, flip=False)
+        held = layouts.CIFAR10(folder, flip=False)
         assert len(held) == 5
         assert torch.equal(held[4], torch.from_numpy(rows[4, 1:].reshape(3, 32, 32)).float() / 127.5 - 1)
     (where / "data_batch_2.bin").write_bytes(rows[0].tobytes()[:-1])
     with pytest.raises(DataError, match=r"data_batch_2\.bin is cut off"):
-        S.CIFAR10(tmp_path)
+        layouts.CIFAR10(tmp_path)
     with pytest.raises(DataError, match="get the binary version"):
-        S.CIFAR10(tmp_path, split="test")
+        layouts.CIFAR10(tmp_path, split="test")
 
 
 def test_voxels_of_every_format(tmp_path):
@@ -156,32 +157,35 @@ def test_voxels_of_every_format(tmp_path):
             runs.append([value, 1])
     head = b"#binvox 1\ndim 8 8 8\ntranslate 0 0 0\nscale 1\ndata\n"
     (tmp_path / "d.binvox").write_bytes(head + bytes(number for run in runs for number in run))
-    assert torch.equal(S.Voxels(tmp_path / "a.npz", packed=True)[2][0], torch.from_numpy(cubes[2]).float())
-    assert torch.equal(S.Voxels(tmp_path / "b.npy")[1][0], torch.from_numpy(cubes[1]).float())
-    assert torch.equal(S.Voxels(tmp_path / "c.mat")[0][0], torch.from_numpy(cubes[0]).float())
-    assert torch.equal(S.Voxels(tmp_path / "d.binvox")[0][0], torch.from_numpy(cubes[1]).float())
+    assert torch.equal(voxels.Voxels(tmp_path / "a.npz", packed=True)[2][0], torch.from_numpy(cubes[2]).float())
+    assert torch.equal(voxels.Voxels(tmp_path / "b.npy")[1][0], torch.from_numpy(cubes[1]).float())
+    assert torch.equal(voxels.Voxels(tmp_path / "c.mat")[0][0], torch.from_numpy(cubes[0]).float())
+    assert torch.equal(voxels.Voxels(tmp_path / "d.binvox")[0][0], torch.from_numpy(cubes[1]).float())
     np.savez(tmp_path / "two.npz", x=cubes, y=cubes)
     with pytest.raises(DataError, match="Pass array="):
-        S.Voxels(tmp_path / "two.npz")
-    assert len(S.Voxels(tmp_path / "two.npz", array="y")) == 3
+        voxels.Voxels(tmp_path / "two.npz")
+    assert len(voxels.Voxels(tmp_path / "two.npz", array="y")) == 3
     np.save(tmp_path / "one.npy", cubes[0])
-    assert [len(S.Voxels(tmp_path / "one.npy")), S.Voxels(tmp_path / "one.npy", size=8)[0].shape] == [1, (1, 8, 8, 8)]
+    assert [len(voxels.Voxels(tmp_path / "one.npy")), voxels.Voxels(tmp_path / "one.npy", size=8)[0].shape] == [
+        1,
+        (1, 8, 8, 8),
+    ]
     with pytest.raises(
         DataError, match=r"one\.npy, row 0 cannot be read: .*its cube is 8x8x8, and 16 on each side is wanted"
     ):
-        S.Voxels(tmp_path / "one.npy", size=16)[0]
+        voxels.Voxels(tmp_path / "one.npy", size=16)[0]
     with pytest.raises(DataError, match=r"a\.txt is no file of voxels"):
         (tmp_path / "a.txt").write_text("")
-        S.Voxels(tmp_path / "a.txt")
+        voxels.Voxels(tmp_path / "a.txt")
     (tmp_path / "damaged").mkdir()
     np.save(tmp_path / "damaged" / "1.npy", cubes[0])
     (tmp_path / "damaged" / "2.NPZ").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"2\.NPZ cannot be read"):
-        S.Voxels(tmp_path / "damaged")
-    assert len(S.Voxels(tmp_path / "damaged", on_error="skip")) == 1
+        voxels.Voxels(tmp_path / "damaged")
+    assert len(voxels.Voxels(tmp_path / "damaged", on_error="skip")) == 1
     (tmp_path / "e.binvox").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"e\.binvox.*no binvox file"):
-        S.Voxels(tmp_path / "e.binvox")[0]
+        voxels.Voxels(tmp_path / "e.binvox")[0]
 
 
 def test_datasets_are_drawn_in_an_order_that_resumes():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fbwrap import FeedbackLoop
 from fbwrap.critic import image_of
 from fbwrap.errors import FbwrapError, SettingError
-from fbwrap.recipes import maps, quality, sources, studies
+from fbwrap.recipes import layouts, maps, quality, sources, studies, voxels
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
 
 logger = logging.getLogger("fbwrap")
@@ -43,7 +43,7 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "right": lambda where, size, **span: sources.SideBySide(where, size, inputs="right", **span),
     "folders": lambda where, size, **span: sources.PairedFolders(*_two(where), size=size, **span),
     "sr": lambda where, size, **span: sources.SuperResolution(where, 4, size // 4 * 4, flip=False, **span),
-    "cityscapes": lambda where, size, **span: sources.cityscapes(where, (size, 2 * size), "val", **span),
+    "cityscapes": lambda where, size, **span: layouts.cityscapes(where, (size, 2 * size), "val", **span),
     "nyu": lambda where, size, **span: _nyu(where, size, **span),
 }
 
@@ -83,7 +83,7 @@ def truths_of(given: dict[str, Any]) -> dict[str, Tensor]:
     there; of NYU the depth in metres."""
     kind, _, where = (given.get("pairs") or "").partition(":")
     if kind == "cityscapes" and given.get("segmenter"):
-        classes = sources.CityscapesClasses(where, (given["size"], 2 * given["size"]))
+        classes = layouts.CityscapesClasses(where, (given["size"], 2 * given["size"]))
         return (
             {"segmenter": torch.stack([classes[i] for i in range(min(given["samples"], len(classes)))])}
             if len(classes)
@@ -95,10 +95,10 @@ def truths_of(given: dict[str, Any]) -> dict[str, Tensor]:
     return {}
 
 
-def _nyu(where: str, size: int, **span: Any) -> sources.NYU:
+def _nyu(where: str, size: int, **span: Any) -> layouts.NYU:
     """Labels and depth, as FAL has it; where there are no labels, depth."""
     conditions = [name for name in ("labels", "depth") if (Path(where) / "val" / name).is_dir()]
-    return sources.NYU(where, (3 * size // 4, size), "val", conditions=conditions or ("labels", "depth"), **span)
+    return layouts.NYU(where, (3 * size // 4, size), "val", conditions=conditions or ("labels", "depth"), **span)
 
 
 def _two(where: str) -> tuple[str, str]:
@@ -165,8 +165,8 @@ def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
     where = given["real"]
     if not where.exists():
         raise SettingError(f"--real {where}: there is no such file or folder.")
-    if any(path.suffix.lower() in sources.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
-        cubes = sources.Voxels(where, packed=given["packed"])
+    if any(path.suffix.lower() in voxels.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
+        cubes = voxels.Voxels(where, packed=given["packed"])
         real = _some(cubes, given["samples"])
         return lambda y: space.distances(y, real)
     cache: dict[tuple[int, ...], Tensor] = {}
