@@ -78,10 +78,9 @@ def save(state: dict[str, Any], folder: Path, step: int, keep: int) -> Path:
         older = [other for other in found(folder) if other < path]
         for one in older[: max(0, len(older) - keep + 1)]:
             one.unlink()
-        for one in (
-            other for other in found(folder) if other > path
-        ):  # the run resumed before it: it could not be read
-            one.replace(one.with_suffix(".damaged"))
+        for one in found(folder):
+            if one > path:  # the run resumed before it: it could not be read
+                one.replace(one.with_suffix(".damaged"))
     except KeyboardInterrupt:  # a second Ctrl-C
         temporary.unlink(missing_ok=True)
         raise

@@ -82,17 +82,14 @@ def truths_of(given: dict[str, Any]) -> dict[str, Tensor]:
     """What ``--pairs`` are known to show, by who is to read it: of Cityscapes the classes, where its ``labelIds`` are
     there; of NYU the depth in metres."""
     kind, _, where = (given.get("pairs") or "").partition(":")
+    many, found = range(given["samples"]), {}
     if kind == "cityscapes" and given.get("segmenter"):
         classes = layouts.CityscapesClasses(where, (given["size"], 2 * given["size"]))
-        return (
-            {"segmenter": torch.stack([classes[i] for i in range(min(given["samples"], len(classes)))])}
-            if len(classes)
-            else {}
-        )
+        found["segmenter"] = [classes[i] for i in many[: len(classes)]]
     if kind == "nyu" and given.get("depth"):
-        held = _nyu(where, given["size"])
-        return {"depth": torch.stack([held.metres(i) for i in range(min(given["samples"], len(held)))])}
-    return {}
+        rooms = _nyu(where, given["size"])
+        found["depth"] = [rooms.metres(i) for i in many[: len(rooms)]]
+    return {reader: torch.stack(rows) for reader, rows in found.items() if rows}
 
 
 def _nyu(where: str, size: int, **span: Any) -> layouts.NYU:
