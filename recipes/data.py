@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from fbwrap.attach import inputs_of
+from fbwrap.dice import Dice
 from fbwrap.errors import SettingError
 from fbwrap.trees import map_tensors, tensors
 
@@ -182,7 +183,8 @@ def _own_numbers(seed: int) -> Iterator[None]:
     numpy: Any = None
     with suppress(ImportError):
         import numpy.random as numpy
-    before = torch.get_rng_state(), random.getstate(), numpy.get_state() if numpy else None
+    dice = Dice(torch.device("cpu"))
+    before = dice.get()
     try:
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPU's too
         random.seed(seed)
@@ -190,10 +192,7 @@ def _own_numbers(seed: int) -> Iterator[None]:
             numpy.seed(seed % 2**32)
         yield
     finally:
-        torch.set_rng_state(before[0])
-        random.setstate(before[1])
-        if numpy:
-            numpy.set_state(before[2])
+        dice.set(before)
 
 
 class _Endless:

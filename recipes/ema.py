@@ -25,19 +25,18 @@ class EMA:
     def __init__(self, module: nn.Module, decay: float):
         self.module = copied(module)
         self.decay, self.count = decay, 0
+        unit = {vector.data_ptr() for _, vectors in power_iterations(self.module) for vector in vectors}
+        held = list(self.module.state_dict().values())
+        once = {tensor.data_ptr(): i for i, tensor in enumerate(held)}  # tied weights
+        self._means = [i for at, i in once.items() if held[i].is_floating_point() and at not in unit]
+        self._copies = sorted(set(once.values()) - set(self._means))  # counters, unit vectors
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Take one step's weights and statistics in."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        unit = {vector.data_ptr() for _, vectors in power_iterations(module) for vector in vectors}
-        mine, new = self.module.state_dict().values(), module.state_dict().values()
-        pairs = {here.data_ptr(): (here, there) for here, there in zip(mine, new, strict=True)}  # tied weights once
-        means = []
-        for here, there in pairs.values():
-            if here.is_floating_point() and there.data_ptr() not in unit:
-                means.append((here, there))
-            else:  # a counter, or a unit vector
-                here.copy_(there)
-        torch._foreach_lerp_([here for here, _ in means], [there for _, there in means], 1 - decay)  # one launch
+        mine, theirs = list(self.module.state_dict().values()), list(module.state_dict().values())
+        torch._foreach_lerp_([mine[i] for i in self._means], [theirs[i] for i in self._means], 1 - decay)  # one launch
+        for i in self._copies:
+            mine[i].copy_(theirs[i])

@@ -48,9 +48,7 @@ class Options:
     recalibrate: int = 64  #                 batches from which norms' statistics are read anew in the end
     mixed_precision: str = "no"  #           "no", "fp16" or "bf16", as accelerate has it
     seed: int = 0  #                         of data order and torch's numbers: latents, modules' dropout
-    workers: int = (
-        0  #                      processes that read a dataset's items ahead; the numbers do not depend on it
-    )
+    workers: int = 0  #                      processes that read a dataset's items ahead; they change no number
     save_every: int = 500  #                 steps between checkpoints and (AFL, FAL) sample grids, with out=
     keep: int = 2  #                         checkpoints that are kept, the newest
     value_range: tuple[float, float] = (-1.0, 1.0)  # of a sample, for the grids
