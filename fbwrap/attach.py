@@ -24,16 +24,18 @@ from .fingerprint import fingerprint
 from .links import Connection
 from .locks import locked
 from .loop import FeedbackLoop
+from .modes import training_mode
 from .modules import Transform, build, spec_of
 from .naming import entry, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
 from .probe import Call, Trace, device_of, look
 from .proof import proven
 from .recognise import Recognised, build_critic
+from .replay import Schedule, Site
 from .resolve import Layers, Resolver, is_auto, module_of
 from .signals import Form
-from .surroundings import is_compiled
-from .tape import Schedule
+from .state import Snapshot
+from .surroundings import bare, eager, is_compiled
 from .trees import tensors
 
 
@@ -55,6 +57,7 @@ def attach(
     value_range: tuple[float, float] | None = None,
     critic_size: str | None = None,
     adapter: str | Adapter | None = "auto",
+    replay: bool = True,
 ) -> FeedbackLoop:
     """Attach feedback from ``discriminator`` to ``generator``; neither is changed.
 
@@ -97,6 +100,9 @@ def attach(
             linked take any (BasicSR's VGG style: ``"input_size"``): while D is looked at, it holds the sample's.
         adapter: ``"auto"``, an adapter's name or an :class:`~fbwrap.adapter.Adapter`: who may fill in what is
             left open here (:func:`fbwrap.explain` says who does). None: nobody.
+        replay: whether G's layers before the first correction are computed once in a call. Writes in place are told by
+            torch's version counters; pass False for a G that writes behind torch's back (through ``.data``, NumPy
+            views, or kernels of its own). It may be changed later: ``loop.replay``.
 
     Returns:
         The loop, in eval mode, its modules on the device of the features they correct. A fresh one
@@ -149,10 +155,9 @@ def attach(
     if first is None:
         fal = all(issubclass(c.spec.default, Transform) for c in connections)
         first = "zeros" if fal else "base"
-    mutated = {(c.module, c.index) for c in made.calls if c.mutated}
     sites = [connection.site for connection in connections]
     run = entry(generator, made.method)
-    prefix = proven(schedule(made, sites), sites, made, run, mutated, (args, kwargs))
+    prefix = _prefix(made, sites, run, (args, kwargs)) if replay else Schedule()
     plan = _plan(made, asked, connections, modules, first, prefix, image.shape[0], known)
     unused = _unused(asked, connections)
     facts = {
@@ -181,7 +186,6 @@ def attach(
         plan,
         (made, asked),
         prefix,
-        mutated,
         critic_input=ask,
         response=response,
         critic_size=critic_size,
@@ -190,8 +194,18 @@ def attach(
         detach_signals=detach_signals,
         steps=steps if steps is not None else known.steps if auto and module is None else 1,
         strength=strength,
+        replay=replay,
         facts=facts,
     )
+
+
+def _prefix(
+    made: Trace, sites: Sequence[Site], run: Callable[..., Any], example: tuple[tuple[Any, ...], dict[str, Any]]
+) -> Schedule:
+    """What later passes leave out, proven on the example in eval mode."""
+    modules = list(made.model.modules())
+    with locked(made.model), bare(made.model), eager(modules), training_mode(modules, False):
+        return proven(schedule(made, sites), sites, made, run, Snapshot(modules, made.moving), example)
 
 
 def _inputs(example: Any, known: Recognised) -> tuple[tuple[Any, ...], dict[str, Any]]:

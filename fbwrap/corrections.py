@@ -34,7 +34,8 @@ class Corrections:
         self._training = torch.is_grad_enabled() and modules.training
         watch = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         self._graph = watch and any(p.requires_grad for p in modules.parameters())
-        self.needs_previous = any(connections[i].feature_of == "previous" for i in active)
+        # the sites of links that see the previous pass's feature
+        self.seen_before = [site for site, i in enumerate(active) if connections[i].feature_of == "previous"]
 
     def run(self, generate: Callable[[Callable[[int, Tensor], Tensor]], Any]) -> Any:
         """One pass of G with the corrections in it."""
@@ -45,7 +46,9 @@ class Corrections:
 
     def observe(self, site: int, feature: Tensor) -> Tensor:
         """Note φ(y_0) for links that see the previous pass's feature (AFL Eq. 5)."""
-        self._observed[self._active[site]] = feature
+        index = self._active[site]
+        if self._connections[index].feature_of == "previous":
+            self._observed[index] = feature.clone()  # what follows in G may write into it
         return feature
 
     def correct(self, site: int, feature: Tensor) -> Tensor:
@@ -74,7 +77,8 @@ class Corrections:
         for factor in self._strengths[index]:
             correction = correction * spread(factor, correction)
         corrected = base + from_map(correction, link.form, base)
-        self._now[index] = corrected
+        if link.carry or link.feature_of == "previous":
+            self._now[index] = corrected.clone()  # likewise
         return corrected
 
     def _zeros(self, index: int, phi: Tensor) -> list[Tensor]:

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from .attach import attach
 from .bases import held
+from .copies import detached_copy
 from .critic import CriticInput
 from .errors import FbwrapError, HeadError
 from .example import example_of_spec, spec_of_example
 from .fingerprint import belongs, fingerprint
 from .headfiles import CONFIG, DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION, check_sizes, put, read, write
-from .keeping import copied
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import KINDS
@@ -341,7 +341,7 @@ def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: 
 
 def _with_weights(critic: nn.Module, shipped: Mapping[str, Tensor]) -> nn.Module:
     """A copy of D with the head's weights in it."""
-    mine = copied(unwrap(critic))
+    mine = detached_copy(unwrap(critic))
     state = mine.state_dict()
     wrong = [k for k, v in shipped.items() if k not in state or state[k].shape != v.shape]
     if wrong:

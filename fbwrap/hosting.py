@@ -10,48 +10,120 @@ Example:
     [True, True]
 """
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from .errors import SettingError
+from .errors import SettingError, UnsupportedError
+from .intercept import wrapped
+from .links import Connection
+from .locks import locked
 from .naming import unwrap
-from .surroundings import eager_while, is_compiled, is_rolling
-from .tape import wrapped
+from .surroundings import eager_while, is_bare, is_compiled, rolling_on
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A loop that is installed on a generator: its number, its place in the order of installing, and its links."""
+
+    loop: int
+    rank: float
+    connections: Sequence[Connection]
+
+
+_guests: "weakref.WeakKeyDictionary[nn.Module, list[Guest]]" = weakref.WeakKeyDictionary()
+_order = itertools.count(1)
 
 
 @contextmanager
 def standing_in(
-    generator: nn.Module, method: str, run: Callable[..., Any], inside: threading.local
+    generator: nn.Module,
+    method: str,
+    run: Callable[..., Any],
+    inside: threading.local,
+    loop: int,
+    connections: Sequence[Connection],
 ) -> Iterator[ExitStack]:
     """Within the block ``generator(x)`` is ``run(x)``, but for calls that ``run`` itself makes.
 
+    Where other loops stand in already, ``run`` sees the generator with them: they act first, this one on top.
+
     Args:
-        inside: where the original is found during a run, as ``inside.forward``: hooks on G run around it all, once.
+        inside: during a run it has ``forward``, the original (hooks on G run around it all, once), and ``rank``.
+        loop: the loop's number; connections: its links.
 
     Yields:
         What ends it early when closed.
+
+    Raises:
+        UnsupportedError: the links cannot act together with those of another loop.
     """
     net = unwrap(generator)
 
     def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if is_rolling(net):  # this loop's own passes, or those of another loop on the same G
-            return forward(*args, **kwargs)
-        inside.forward = forward
+        if is_bare(net) or any(mark.loop == loop or mark.rank <= guest.rank for mark in rolling_on(net)):
+            return forward(*args, **kwargs)  # passes of this loop, of one that came before, or of one by itself
+        inside.forward, inside.rank = forward, guest.rank
         try:
             return run(*args, **kwargs)
         finally:
-            inside.forward = None
+            inside.forward = inside.rank = None
 
     with ExitStack() as stack:
         if generator is not net or any(map(is_compiled, net.modules())):
             stack.enter_context(eager_while())  # compiled code would not see the wrapper
-        stack.enter_context(wrapped({net: around}, any_thread=True, method=method))
+        with locked(net):  # not in the midst of a rollout
+            there = _guests.setdefault(net, [])
+            refuse_together(connections, [each for each in there if each.loop != loop])
+            again = [each.rank for each in there if each.loop == loop]  # it keeps its place
+            guest = Guest(loop, min(again, default=float(next(_order))), connections)
+            there.append(guest)
+        stack.callback(_leave, net, guest)
+        stack.enter_context(wrapped({net: around}, any_thread=True, method=method, rank=guest.rank))
         yield stack
+
+
+def _leave(net: nn.Module, guest: Guest) -> None:
+    with locked(net):
+        _guests[net] = [each for each in _guests[net] if each is not guest]
+
+
+def others_within(net: nn.Module) -> list[Guest]:
+    """Installed loops that act within each pass of the one that this thread runs innermost."""
+    marks = rolling_on(net)
+    running = [mark.loop for mark in marks]
+    return [guest for guest in _guests.get(net, ()) if guest.rank < marks[-1].rank and guest.loop not in running]
+
+
+def refuse_together(connections: Sequence[Connection], guests: Sequence[Guest]) -> None:
+    """Refuse links that have no meaning where several loops act on one generator."""
+    if not guests:
+        return
+    for connection in [*connections, *(each for guest in guests for each in guest.connections)]:
+        if connection.carry or connection.feature_of == "previous":
+            kind = "carried from step to step" if connection.carry else "of the previous pass"
+            raise UnsupportedError(
+                f"Two loops on one generator, and the link to {str(connection.target)!r} uses a feature that is "
+                f"{kind}: with another loop inside each pass there is no such feature. Uninstall one of them, or "
+                "attach one loop with all links."
+            )
+    mine, theirs = _inputs_of(connections), [_inputs_of(guest.connections) for guest in guests]
+    if any(mine & other for other in theirs):
+        raise UnsupportedError(
+            "Two loops correct the input of one layer of the same generator: which comes first would depend on the "
+            "order of their passes. Uninstall one of them, or attach one loop with all links."
+        )
+
+
+def _inputs_of(connections: Sequence[Connection]) -> set[tuple[nn.Module, int]]:
+    return {(c.site.module, c.site.call) for c in connections if c.at == "input"}
 
 
 def take_over(optimizer: torch.optim.Optimizer, generator: nn.Module, modules: nn.Module) -> list[nn.Parameter]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from .errors import SettingError
 from .modules import ModuleSpec
 from .naming import Ref
+from .replay import Site
 from .signals import Form
-from .tape import Site
 
 Layer = str | nn.Module
 

@@ -21,30 +21,28 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .corrections import Corrections
 from .critic import CriticInput
-from .dice import Dice
 from .errors import DetachedError, HeadError, SettingError, UnsupportedError
 from .export import export
 from .hosting import standing_in, take_over
-from .keeping import kept, modes, put_back, put_back_on_error, values_of
 from .links import Connection
 from .locks import locked
+from .modes import training_mode
 from .naming import entry, unwrap
 from .observer import Observer
-from .plan import Plan, schedule
-from .probe import Trace, device_of
-from .proof import proven
+from .plan import Plan
+from .probe import Trace
+from .replay import Schedule
 from .rollout import LinkHandle, Rollout
-from .settings import Strength, check_steps, check_strength, is_zero
-from .surroundings import eager, outside_inference_mode, rolling, usable
-from .tape import Key, Replay, Schedule
-from .trees import map_tensors
+from .settings import Held, Settings, Strength, check_steps, check_strength
+from .surroundings import ALONE, eager, outside_inference_mode, rolling
+from .unroll import Unroller
 
 logger = logging.getLogger("fbwrap")
 
@@ -59,6 +57,8 @@ class FeedbackLoop(nn.Module):
     Attributes:
         feedback: the feedback modules, one per link.
         plan: what is run and what it costs; printable.
+        update_statistics: whether a call moves G's batch statistics (and what else G keeps in buffers) as one call of
+            G does. False, but while a recipe trains G: no pass of a loop then moves a buffer of G or D.
     """
 
     def __init__(
@@ -70,7 +70,6 @@ class FeedbackLoop(nn.Module):
         plan: Plan,
         traces: tuple[Trace, Trace | None],
         prefix: Schedule,
-        mutated: set[Key],
         *,
         critic_input: CriticInput,
         response: str | Callable[[Any], Tensor] | None,
@@ -80,6 +79,7 @@ class FeedbackLoop(nn.Module):
         detach_signals: bool,
         steps: int,
         strength: Strength,
+        replay: bool,
         facts: Mapping[str, Any],
     ):
         super().__init__()
@@ -94,17 +94,17 @@ class FeedbackLoop(nn.Module):
         self.critic_input, self.response, self._first = critic_input, response, first
         self._critic_size = critic_size
         self.use_discriminator(discriminator)
-        self._strengths: list[Strength] = [c.strength for c in connections]
-        self._strength = check_strength(strength)
-        self._steps = check_steps(steps)
-        self._schedules = {tuple(range(len(connections))): prefix}
+        strengths = tuple(check_strength(connection.strength) for connection in connections)
+        self._settings = Held(Settings(check_strength(strength), strengths, check_steps(steps)))
+        self._unroller = Unroller(generator, traces[0], self.connections, first, prefix, replay)
+        self.update_statistics = False
         self._detached = False
         self._inside = threading.local()
         self._uninstall: list[ExitStack] = []
-        self._mutated = mutated
         self._frozen: list[nn.Parameter] = []
         self._installed: ExitStack | None = None
         self._hosted = False
+        self._told_mode = False
         self.eval()
 
     # -- settings ---------------------------------------------------------------------------------
@@ -132,24 +132,34 @@ class FeedbackLoop(nn.Module):
     @property
     def strength(self) -> Strength:
         """α for all links: a number, a tensor with one value per sample, or a spatial mask."""
-        return self._strength
+        return self._settings.now.strength
 
     @strength.setter
     def strength(self, value: Strength) -> None:
-        self._strength = check_strength(value)
+        self._settings.set(replace(self._settings.now, strength=check_strength(value)))
 
     @property
     def steps(self) -> int:
         """T, the number of feedback steps."""
-        return self._steps
+        return self._settings.now.steps
 
     @steps.setter
     def steps(self, value: int) -> None:
-        self._steps = check_steps(value)
+        self._settings.set(replace(self._settings.now, steps=check_steps(value)))
+
+    @property
+    def replay(self) -> bool:
+        """Whether what cannot change is computed once in a call. Set it to False for a G that writes into tensors
+        behind torch's back (``.data``, NumPy views, kernels that count no versions)."""
+        return self._unroller.replay
+
+    @replay.setter
+    def replay(self, value: bool) -> None:
+        self._unroller.replay = bool(value)
 
     def __getitem__(self, key: str | int) -> LinkHandle:
         index = self._index(key)
-        return LinkHandle(self.connections[index], self.feedback[index], self._strengths, index)
+        return LinkHandle(self.connections[index], self.feedback[index], self._settings, index)
 
     def _index(self, key: str | int) -> int:
         if isinstance(key, int):
@@ -173,14 +183,14 @@ class FeedbackLoop(nn.Module):
         strength: Strength | Mapping[str | int, Strength] | None = None,
         steps: int | None = None,
     ) -> Iterator["FeedbackLoop"]:
-        """Other settings within a ``with`` block; what was before comes back, also after an error.
+        """Other settings within a ``with`` block, for the code in it: other threads keep theirs. What was before comes
+        back, also after an error.
 
         Args:
             strength: for all links, or ``{link: strength}`` for some.
             steps: T.
         """
-        before = (self._strength, list(self._strengths), self._steps)
-        try:
+        with self._settings.block():
             if isinstance(strength, Mapping):
                 for key, value in strength.items():
                     self[key].strength = value
@@ -189,14 +199,13 @@ class FeedbackLoop(nn.Module):
             if steps is not None:
                 self.steps = steps
             yield self
-        finally:
-            self._strength, self._strengths[:], self._steps = before
 
     # -- running ----------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """y_T for G's own inputs; returns what G returns."""
-        return self._roll(args, kwargs, self.steps, None, keep=False)[-1]
+        outputs, _ = self._roll(args, kwargs, self.steps, None, keep=False)
+        return outputs[-1]
 
     def rollout(
         self,
@@ -213,11 +222,10 @@ class FeedbackLoop(nn.Module):
             reference: what D looks at in place of the generated sample, at every step (AFL's feedback
                 switching, Eq. 7: y = G(x, α·E(reference))). Of the shape of G's output.
         """
-        outputs = self._roll(
+        outputs, from_zeros = self._roll(
             args, kwargs, self.steps if steps is None else check_steps(steps), reference, keep=True, strength=strength
         )
-        zeros = self._first == "zeros" and len(outputs) > 1
-        return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs), zeros)
+        return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs), from_zeros)
 
     def respond(self, output: Any, *args: Any, **kwargs: Any) -> Tensor:
         """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph.
@@ -237,7 +245,9 @@ class FeedbackLoop(nn.Module):
         For somebody else's inference code, which calls G and knows nothing of fbwrap.
         """
         self._check_attached()
-        with standing_in(self.generator, self.method, self._as_guest, self._inside) as stack:
+        with standing_in(
+            self.generator, self.method, self._as_guest, self._inside, self._settings.number, self.connections
+        ) as stack:
             self._uninstall.append(stack)
             try:
                 yield self
@@ -248,8 +258,9 @@ class FeedbackLoop(nn.Module):
         """From here to :meth:`detach` (or :meth:`uninstall`) the generator itself runs the loop: one line for
         a script that calls G and knows nothing of fbwrap. Once is enough."""
         if self._installed is None:
-            self._installed = ExitStack()
-            self._installed.enter_context(self.installed())
+            with ExitStack() as stack:
+                stack.enter_context(self.installed())
+                self._installed = stack.pop_all()
         return self
 
     def uninstall(self) -> None:
@@ -272,7 +283,7 @@ class FeedbackLoop(nn.Module):
 
     def _as_guest(self, *args: Any, **kwargs: Any) -> Any:
         """The loop as the script's G: where a script trains it, its modules follow G's mode."""
-        with modes(list(self.feedback.modules()) if self._hosted else [], unwrap(self.generator).training):
+        with training_mode(list(self.feedback.modules()) if self._hosted else [], unwrap(self.generator).training):
             return self(*args, **kwargs)
 
     def detach(self) -> None:
@@ -332,72 +343,15 @@ class FeedbackLoop(nn.Module):
         reference: Any,
         keep: bool,
         strength: Strength | Mapping[str | int, Strength] | None = None,
-    ) -> list[Any]:
-        strengths = self._alphas(strength)
-        active = tuple(i for i, alpha in enumerate(strengths) if not is_zero(alpha))
-        if steps == 0 or not active:
-            with self._running():
-                return [self._generate(*args, **kwargs)] * (steps + 1)
+    ) -> tuple[list[Any], bool]:
+        alphas = self._alphas(strength)
         with self._running(), outside_inference_mode():
-            args, kwargs, reference = usable((args, kwargs, reference))
-            feedback = Corrections(self.connections, self.feedback, active, strengths)
-            wanted = {i: self.connections[i].sources for i in active}
-            training, restless = self._training(), self._traces[0].restless
-            start = values_of(training, restless)
-            with (
-                put_back_on_error(start),
-                self._passes(active, args, kwargs, bool(training)).installed() as passes,
-            ):
-                if self._first == "zeros":
-                    if reference is not None:
-                        feedback.signals = self._observer.look(wanted, reference, args, kwargs, self)
-                    output = feedback.run(passes.first)
-                    outputs = [map_tensors(torch.zeros_like, output), output]
-                else:
-                    outputs = [passes.first(feedback.observe if feedback.needs_previous else None)]
-                while len(outputs) <= steps:
-                    if reference is None or not feedback.signals:
-                        seen = outputs[-1] if reference is None else reference
-                        feedback.signals = self._observer.look(wanted, seen, args, kwargs, self)
-                    with kept(training, restless):
-                        put_back(start)
-                        output = feedback.run(passes.again)
-                    outputs = [*outputs, output] if keep else [None] * len(outputs) + [output]
-            return outputs
-
-    def _passes(self, active: tuple[int, ...], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> Replay:
-        net, trace = unwrap(self.generator), self._traces[0]
-        sites = [self.connections[i].site for i in active]
-        fresh = [(args, kwargs)]
-        if trace.mutates_input:
-            fresh.append(map_tensors(Tensor.clone, (args, kwargs)))
-
-        def run() -> Any:
-            positional, named = fresh[0]
-            if trace.mutates_input:
-                fresh[0] = map_tensors(Tensor.clone, fresh[1])
-            return self._generate(*positional, **named)
-
-        if torch.compiler.is_compiling():
-            if trace.random:
-                raise UnsupportedError(
-                    "G draws random numbers, and in one compiled graph every step would see other ones. Run the "
-                    "loop eagerly, or give G its noise as an input."
-                )
-            return Replay(run, sites, Schedule(), self._mutated, None, False)
-        random = trace.random or training
-        dice = Dice(device_of(net), (args, kwargs))
-        return Replay(run, sites, self._schedule(active), self._mutated, dice, random)
-
-    def _schedule(self, active: tuple[int, ...]) -> Schedule:
-        """What need not run again for these links; proven once, on the example."""
-        if active not in self._schedules:
-            sites = [self.connections[i].site for i in active]
-            plan = schedule(self._traces[0], sites)
-            self._schedules[active] = proven(
-                plan, sites, self._traces[0], self._generate, self._mutated, self.facts["example"]
+            return self._unroller.run(
+                *(self._generate, self.feedback, self._observer, self, (args, kwargs), steps, alphas),
+                reference=reference,
+                keep=keep,
+                update_statistics=self.update_statistics,
             )
-        return self._schedules[active]
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         """One pass of G; of the ``forward`` that :meth:`installed` stands before, where it does."""
@@ -413,18 +367,26 @@ class FeedbackLoop(nn.Module):
         if torch.compiler.is_compiling():
             yield
             return
+        if torch.jit.is_tracing():
+            raise UnsupportedError(
+                "torch.jit.trace cannot follow a loop. loop.export(*inputs) makes one graph of G, D and the head: a "
+                "torch.export program."
+            )
         generator = unwrap(self.generator)
         critic = unwrap(self.discriminator) if self.discriminator is not None else None
         with (
             locked(generator, critic),
-            rolling(generator),
-            modes(list(generator.modules()) if self._hosted else [], False),
+            rolling(generator, self._settings.number, getattr(self._inside, "rank", None) or ALONE),
+            training_mode(list(generator.modules()) if self._hosted else [], False),
             eager([*generator.modules(), *(critic.modules() if critic is not None else ())]),
         ):
             yield
 
-    def _training(self) -> list[nn.Module]:
-        return [module for module in unwrap(self.generator).modules() if module.training]
+    def __prepare_scriptable__(self) -> Any:
+        raise UnsupportedError(
+            "torch.jit.script cannot compile a loop. loop.export(*inputs) makes one graph of G, D and the head: a "
+            "torch.export program."
+        )
 
     def _check_attached(self) -> None:
         if self._detached:
@@ -432,7 +394,8 @@ class FeedbackLoop(nn.Module):
 
     def _alphas(self, strength: Strength | Mapping[str | int, Strength] | None) -> list[tuple[Strength, ...]]:
         """The factors of each link's strength, those that are 1 left out."""
-        own, every = list(self._strengths), self._strength
+        now = self._settings.now
+        own, every = list(now.strengths), now.strength
         if isinstance(strength, Mapping):
             for key, value in strength.items():
                 own[self._index(key)] = check_strength(value)

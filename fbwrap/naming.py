@@ -13,7 +13,7 @@ dict), in this order. ``*`` matches any run of characters within a name, ``?`` o
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +133,7 @@ def follow(value: Any, path: Path) -> Any:
     for key in path:
         if isinstance(value, Tensor):
             raise TypeError("there is a tensor, which has no parts")
-        if isinstance(key, str) and not isinstance(value, dict) and hasattr(value, key):
+        if isinstance(key, str) and not isinstance(value, Mapping) and hasattr(value, key):
             value = getattr(value, key)
         else:
             value = value[key]

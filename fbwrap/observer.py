@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from .critic import CriticInput, call, image_of, response_of, sized
 from .errors import CriticError
-from .keeping import kept, modes
+from .intercept import Tap, read
 from .links import Source
+from .modes import training_mode
 from .naming import Ref, names, unwrap
 from .probe import Trace
 from .signals import to_map
-from .tape import Key, Tap, read
+from .state import Moving, Place
 from .trees import map_tensors, tensors
 
 
@@ -51,7 +52,8 @@ class Observer:
         self._trace, self._critic_input, self._response = trace, critic_input, response
         self._size = size
         self._layers = names(discriminator) if discriminator is not None else {}
-        self._mutated: set[Key] = set()
+        modules = list(unwrap(discriminator).modules()) if discriminator is not None else []
+        self._modules, self._moving = modules, Moving(modules, self._moving_in_eval())
 
     def look(
         self,
@@ -79,12 +81,11 @@ class Observer:
                     values, answer = read(
                         lambda: self._ask(given),
                         list(dict.fromkeys(taps.values())),
-                        self._mutated,
                         stop=not respond and not torch.compiler.is_compiling(),
                     )
-                found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
-                if respond:
-                    found["response"] = response_of(answer, self._response)
+                    found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
+                    if respond:
+                        found["response"] = response_of(answer, self._response).clone()
         if how.detach_signals:
             found = {name: value.detach() for name, value in found.items()}
         return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
@@ -93,13 +94,11 @@ class Observer:
         """D's response to G's output: all of D."""
         given = self._given(output, args, kwargs)
         with self._as_asked(mode):
-            return response_of(self._ask(given), self._response)
+            return response_of(self._ask(given), self._response).clone()  # it may be a buffer that is put back
 
     def _given(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What D is called with; a copy, if D writes into it."""
-        given = self._critic_input(output, *args, **kwargs)
-        writes = self._trace is not None and self._trace.mutates_input
-        return map_tensors(Tensor.clone, given) if writes else given
+        """What D is called with: a copy, for D may write into it."""
+        return map_tensors(Tensor.clone, self._critic_input(output, *args, **kwargs))
 
     def _ask(self, given: Any) -> Any:
         if self.net is None:
@@ -132,17 +131,25 @@ class Observer:
     @contextmanager
     def _as_asked(self, mode: str) -> Iterator[None]:
         """D in the mode that is wanted; what it moves is put back."""
-        modules = list(unwrap(self.net).modules()) if self.net is not None else []
         with ExitStack() as stack:
             if mode == "eval":
-                stack.enter_context(modes(modules, False))
-            stack.enter_context(kept([m for m in modules if m.training], self._restless()))
+                stack.enter_context(training_mode(self._modules, False))
+            stack.enter_context(self._put_back())
             yield
 
-    def _restless(self) -> list[tuple[nn.Module, str]]:
+    @contextmanager
+    def _put_back(self) -> Iterator[None]:
+        state = self._moving.note()
+        try:
+            yield
+            self._moving.learn(state)
+        finally:
+            state.restore()
+
+    def _moving_in_eval(self) -> list[Place]:
         """What D moves even in eval mode, in the D in use."""
-        if self._trace is None or not self._trace.restless or self.net is None:
+        if self._trace is None or not self._trace.moving or self.net is None:
             return []
         places = {module: name for name, module in self._trace.model.named_modules()}
         mine = dict(unwrap(self.net).named_modules())
-        return [(mine[places[module]], name) for module, name in self._trace.restless]
+        return [(mine[places[module]], name) for module, name in self._trace.moving]

@@ -20,8 +20,8 @@ from torch import nn
 from .errors import LayerNotCalledError
 from .naming import Ref
 from .probe import Call, Trace, is_sequential
+from .replay import Key, Schedule, Site
 from .signals import Form
-from .tape import Key, Schedule, Site
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,8 @@ def schedule(trace: Trace, sites: Sequence[Site]) -> Schedule:
         )
         for module in modules
     }
-    return Schedule(tuple((call.module, call.index) for call in chosen), _dead(trace, chosen), visible)
+    effects = {(call.module, call.index): call.effects for call in chosen}
+    return Schedule(tuple(effects), _dead(trace, chosen), visible, effects)
 
 
 def _dead(trace: Trace, chosen: list[Call]) -> frozenset[Key]:

@@ -4,7 +4,7 @@ Example:
     >>> import torch
     >>> from torch import nn
     >>> trace = look(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True)), (torch.zeros(1, 1, 8, 8),))
-    >>> [(call.name, call.outputs[()].shape, call.mutated) for call in trace.calls]
+    >>> [(call.name, call.outputs[()].shape, call.effects.overwritten) for call in trace.calls]
     [('0', (1, 4, 6, 6), True), ('1', (1, 4, 6, 6), False)]
 
 The look runs the network once, in eval mode and without a graph, and leaves no trace: modes, buffers
@@ -16,18 +16,22 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .dice import Dice, same_dice
-from .keeping import modes, put_back, values_of
+from .flops import FlopCounter
+from .intercept import Around, wrapped
 from .locks import locked
+from .modes import training_mode
 from .naming import Path, entry, names, unwrap
-from .tape import Around, wrapped
-from .trees import is_plain, tensors
+from .replay import ARGUMENTS, Effects, Watch
+from .state import Place, Snapshot, every_place
+from .surroundings import bare
+from .trees import is_plain, leaves, lengths, map_tensors, storage_of, tensors, version_of
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
 _CHANNELS_FIRST = (
@@ -56,9 +60,10 @@ class TensorInfo:
 class Call:
     """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place.
 
-    ``mutated``: its output is overwritten later. ``entangled``: it overwrites its input or returns
-    (part of) it, and others may hold that input: skipping the call would be noticed. ``alone``: its
-    layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
+    ``effects``: what it does to tensors that others hold. ``entangled``: it overwrites its input or returns (part of)
+    it, and others may hold that input: skipping the call would be noticed. ``plain``: all that it takes and returns
+    can be seen. ``alone``: its layer is called once. ``trunk``: it stands in no block of its own kind, only in
+    ``nn.Sequential`` and wrappers.
     """
 
     name: str
@@ -69,8 +74,9 @@ class Call:
     end: int = -1
     outputs: dict[Path, TensorInfo] = field(default_factory=dict)
     inputs: dict[Path, TensorInfo] = field(default_factory=dict)
+    lengths: dict[Path, int] = field(default_factory=dict)
     plain: bool = False
-    mutated: bool = False
+    effects: Effects = field(default_factory=Effects)
     entangled: bool = False
     flops_before: int = 0
     flops_after: int = 0
@@ -86,15 +92,18 @@ class Call:
 
 @dataclass
 class Trace:
-    """What one forward pass did. ``calls`` are in the order of their start, the root left out."""
+    """What one forward pass did. ``calls`` are in the order of their start, the root left out.
+
+    ``moving``: parameters and buffers that it moved, in eval mode. ``attributes``: plain attributes that it set.
+    """
 
     model: nn.Module
     calls: list[Call]
     output: Any = None
     outputs: dict[Path, TensorInfo] = field(default_factory=dict)
     random: bool = False
-    restless: tuple[tuple[nn.Module, str], ...] = ()
-    mutates_input: bool = False
+    moving: tuple[Place, ...] = ()
+    attributes: tuple[str, ...] = ()
     flops: int = 0
     error: Exception | None = None
     method: str = "forward"
@@ -130,30 +139,29 @@ def look(
         may_fail: keep what was seen before an error (a discriminator that is to be stopped early may
             refuse the image size only later); the error is then in ``trace.error``.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     net, kwargs = unwrap(model), dict(kwargs or {})
     known: dict[nn.Module, str] = {}
     for name, module in names(net).items():
         known.setdefault(module, name)
     trace = Trace(net, [], method=method)
-    clock = _Clock(held=[_memory((args, kwargs))])
-    alive: list[tuple[Call, Tensor, int]] = []
-    entered = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
+    alive: dict[int, list[tuple[Path, Tensor, int]]] = {}
     modules = list(net.modules())
     dice = Dice(device_of(net), (args, kwargs))
     start = dice.get()
     with (
         locked(net),
+        bare(net),
         torch.inference_mode(False),
         torch.no_grad(),
-        modes(modules, False),
-        _noted(modules, trace),
-        FlopCounterMode(display=False) as flops,
-        wrapped({m: _watch(m, n, trace, clock, alive, flops.get_total_flops) for m, n in known.items()}),
+        training_mode(modules, False),
+        _put_back(modules, trace),
+        FlopCounter() as flops,
     ):
+        args, kwargs = map_tensors(Tensor.clone, (args, kwargs))  # the network may write into them
+        clock = _Clock(held=[_memory((args, kwargs))])
         try:
-            trace.output = entry(net, method)(*args, **kwargs)
+            with wrapped({m: _watch(m, n, trace, clock, alive, flops) for m, n in known.items()}):
+                trace.output = entry(net, method)(*args, **kwargs)
         except Exception as error:
             if not may_fail:
                 raise
@@ -161,11 +169,13 @@ def look(
         finally:
             trace.random = not same_dice(start, dice.get())
             dice.set(start)
-            trace.flops = flops.get_total_flops()
+            trace.flops = flops.total
+        trace.output = map_tensors(Tensor.clone, trace.output)  # it may be a buffer that is put back
     trace.outputs = {path: info_of(tensor) for path, tensor in tensors(trace.output)}
-    trace.mutates_input = any(tensor._version != version for tensor, version in entered)
-    for call, tensor, version in alive:
-        call.mutated |= tensor._version != version
+    for place, returned in alive.items():
+        late = {path: version_of(tensor) - version for path, tensor, version in returned}
+        call = trace.calls[place]
+        call.effects = replace(call.effects, later_writes={path: many for path, many in late.items() if many})
     often = collections.Counter(call.module for call in trace.calls if call.done)
     for call in trace.calls:
         around = None if call.parent is None else trace.calls[call.parent]
@@ -193,26 +203,15 @@ def device_of(net: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _noted(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
+def _put_back(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
     """Put back all that the block moves, and note what it was: a network may move things in eval mode."""
-    named = [(module, name) for module in modules for name in module._parameters]
-    values = values_of(modules, named)
-    places = [(module, name) for module in modules for name in module._buffers]
-    places = [(m, n) for m, n in places if m._buffers[n] is not None]
-    places += [(m, n) for m, n in named if m._parameters[n] is not None]
+    state = Snapshot(modules, every_place(modules))
     try:
         yield
     finally:
-        trace.restless = tuple(
-            place
-            for place, (holder, name, _, value) in zip(places, values, strict=True)
-            if not _same(holder[name], value)
-        )
-        put_back(values)
-
-
-def _same(now: Tensor, before: Tensor) -> bool:
-    return now.shape == before.shape and torch.equal(now.nan_to_num(), before.nan_to_num())
+        trace.moving = tuple(state.moved())
+        trace.attributes = tuple(dict.fromkeys(state.changed_attributes()))
+        state.restore()
 
 
 @dataclass
@@ -239,7 +238,12 @@ def _entered(clock: _Clock, place: int, held: set[int]) -> Iterator[None]:
 
 
 def _memory(tree: Any) -> set[int]:
-    return {tensor.untyped_storage()._cdata for _, tensor in tensors(tree)}
+    return {storage_of(tensor) for _, tensor in tensors(tree)}
+
+
+def _is_seen(arguments: Any) -> bool:
+    """Whether all that a call is given can be seen; a generator of random numbers is put back by itself."""
+    return all(is_plain(each) or isinstance(each, torch.Generator) for each in leaves(arguments))
 
 
 def is_sequential(module: nn.Module) -> bool:
@@ -252,29 +256,31 @@ def _watch(
     name: str,
     trace: Trace,
     clock: _Clock,
-    alive: list[tuple[Call, Tensor, int]],
-    flops: Callable[[], int],
+    alive: dict[int, list[tuple[Path, Tensor, int]]],
+    flops: FlopCounter,
 ) -> Around:
     def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         index = clock.count.get(module, 0)
         clock.count[module] = index + 1
         parent = clock.open[-1] if clock.open else None
-        call = Call(name, module, index, clock.tick(), parent, flops_before=flops())
+        call = Call(name, module, index, clock.tick(), parent, flops_before=flops.total)
         call.inputs = {path: info_of(tensor) for path, tensor in tensors((args, kwargs))}
+        place = len(trace.calls)
         trace.calls.append(call)
-        before = [(tensor, tensor._version) for _, tensor in tensors((args, kwargs))]
-        held = _memory((args, kwargs))
-        with _entered(clock, len(trace.calls) - 1, held):
+        watch, seen, held = Watch(args, kwargs), _is_seen((args, kwargs)), _memory((args, kwargs))
+        with _entered(clock, place, held):
             output = forward(*args, **kwargs)
-        shared = held & _memory(output)
-        shared |= {t.untyped_storage()._cdata for t, version in before if t._version != version}
+        call.effects = watch.effects(output)
+        touched = watch.storages(call.effects)
         caller = trace.model if parent is None else trace.calls[parent].module
-        call.entangled = bool(shared if not is_sequential(caller) else shared & clock.held[-1])
-        call.end, call.flops_after = clock.tick(), flops()
-        call.plain = is_plain(output)
+        outside = is_sequential(caller) and not call.effects.writes & {ARGUMENTS}
+        call.entangled = bool(touched & clock.held[-1] if outside else call.effects.writes | call.effects.returns)
+        call.end, call.flops_after = clock.tick(), flops.total
+        call.plain = seen and is_plain(output)
+        call.lengths = dict(lengths(output)) | {("", *path): many for path, many in lengths((args, kwargs))}
         for path, tensor in tensors(output):
             call.outputs[path] = info_of(tensor)
-            alive.append((call, tensor, tensor._version))
+            alive.setdefault(place, []).append((path, tensor, version_of(tensor)))
         return output
 
     return around

@@ -1,7 +1,7 @@
 """A schedule is followed only if a pass that follows it gives what a whole pass gives.
 
 A layer may do more than return a value (append to a list that somebody else reads, say), and then leaving
-it out is noticed. One pass on the example tells.
+it out is noticed. One pass on given inputs tells.
 """
 
 import logging
@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from .dice import Dice
-from .keeping import kept, modes, put_back, values_of
-from .locks import locked
 from .probe import Trace, device_of
-from .surroundings import eager
-from .tape import Key, Replay, Schedule, Site
+from .replay import Replay, Schedule, Site
+from .state import Snapshot
 from .trees import map_tensors, tensors
 
 logger = logging.getLogger("fbwrap")
@@ -27,42 +25,41 @@ def proven(
     sites: Sequence[Site],
     trace: Trace,
     generate: Callable[..., Any],
-    mutated: set[Key],
-    example: tuple[tuple[Any, ...], dict[str, Any]],
+    state: Snapshot,
+    inputs: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Schedule:
-    """``plan``, or an empty one where it would be noticed. Leaves no trace, as :func:`~fbwrap.probe.look`."""
-    modules = list(trace.model.modules())
-    dice = Dice(device_of(trace.model), example)
+    """``plan``, or an empty one where it would be noticed, in the modes that the network is in now.
+
+    Leaves no trace, as :func:`~fbwrap.probe.look`.
+
+    Args:
+        state: of the network, as it is now.
+    """
+    if not plan.replay:
+        return plan
+    dice = Dice(device_of(trace.model), inputs)
     before = dice.get()
+    training = any(module.training for module in trace.model.modules())
 
     def run() -> Any:
-        args, kwargs = map_tensors(Tensor.clone, example)
-        return generate(*args, **kwargs)
+        args, kwargs = map_tensors(Tensor.clone, inputs)
+        return map_tensors(Tensor.clone, generate(*args, **kwargs))  # it may be a buffer that is put back
 
-    replay = Replay(run, sites, plan, mutated, dice, trace.random)
-    start = values_of(modules, trace.restless)
+    replay = Replay(run, sites, plan, dice, trace.random or training, state)
     try:
-        with (
-            locked(trace.model),
-            eager(modules),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            modes(modules, False),
-            kept(modules, trace.restless),
-            replay.installed(),
-        ):
+        with torch.no_grad(), replay.installed():
             whole = replay.first(None)
-            put_back(start)
+            state.restore()
             again = replay.again(lambda index, feature: feature)
     except Exception:
-        logger.debug("A replayed pass failed on the example.", exc_info=True)
+        logger.debug("A replayed pass failed.", exc_info=True)
         return Schedule()
     finally:
+        state.restore()
         dice.set(before)
     a, b = list(tensors(whole)), list(tensors(again))
     same = len(a) == len(b) and all(p == q and torch.equal(x, y) for (p, x), (q, y) in zip(a, b, strict=True))
     if same and replay.recorded:
         return plan
-    if plan.replay:
-        logger.info("Layers of G do more than return values: nothing of it is replayed.")
+    logger.info("Layers of G do more than return values: nothing of it is replayed.")
     return Schedule()

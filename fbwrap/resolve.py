@@ -24,9 +24,9 @@ from .pairing import best_source
 from .plan import call_of
 from .probe import TensorInfo, Trace, info_of
 from .recognise import Recognised
+from .replay import Site
 from .settings import check_strength
 from .signals import Form, form_of
-from .tape import Site
 
 Layers = str | Sequence[Any]
 

@@ -6,7 +6,7 @@ Example:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .links import Connection
-from .settings import Strength, check_strength
+from .settings import Held, Strength, check_strength
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Rollout:
 class LinkHandle:
     """One link of an attached loop: ``loop["main.5"]``. Its ``strength`` can be set at any time."""
 
-    def __init__(self, connection: Connection, module: nn.Module, strengths: list[Strength], index: int):
-        self._connection, self._strengths, self._index = connection, strengths, index
+    def __init__(self, connection: Connection, module: nn.Module, settings: Held, index: int):
+        self._connection, self._settings, self._index = connection, settings, index
         self.module = module
 
     @property
@@ -62,11 +62,14 @@ class LinkHandle:
     @property
     def strength(self) -> Strength:
         """This link's α; multiplied by ``loop.strength``."""
-        return self._strengths[self._index]
+        return self._settings.now.strengths[self._index]
 
     @strength.setter
     def strength(self, value: Strength) -> None:
-        self._strengths[self._index] = check_strength(value)
+        now = self._settings.now
+        strengths = [*now.strengths]
+        strengths[self._index] = check_strength(value)
+        self._settings.set(replace(now, strengths=tuple(strengths)))
 
     def __repr__(self) -> str:
         return f"{self._connection} strength={self.strength}"

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fbwrap.copies import detached_copy
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
-from fbwrap.keeping import copied, modes
 from fbwrap.loop import FeedbackLoop
+from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
 from fbwrap.settings import is_zero
 
@@ -76,7 +77,7 @@ class AFL:
             )
         self.loop, self.options = loop, Options.of(options)
         self._perceptual, self._trackers = perceptual, trackers
-        self._critic = Critic(copied(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
+        self._critic = Critic(detached_copy(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
 
     def fit(
         self,
@@ -168,7 +169,7 @@ class AFL:
     def _learning(self) -> Iterator[None]:
         """G frozen, the head in train mode."""
         generator = unwrap(self.loop.generator)
-        with modes(list(generator.modules()), False), frozen(*self._fixed().values()):
+        with training_mode(list(generator.modules()), False), frozen(*self._fixed().values()):
             self.loop.train()
             try:
                 yield
@@ -214,7 +215,7 @@ class AFL:
             if average is not None and isinstance(average.module, nn.ModuleList):
                 loop.feedback = average.module  # type: ignore[assignment]
             loop.eval()
-            with torch.random.fork_rng(), modes(list(unwrap(loop.generator).modules()), False):
+            with torch.random.fork_rng(), training_mode(list(unwrap(loop.generator).modules()), False):
                 outputs = [image_of(y) for y in loop.rollout(*args, **kwargs).outputs]
         finally:
             loop.feedback = learning

@@ -10,7 +10,7 @@ Example:
 import torch
 from torch import nn
 
-from fbwrap.keeping import copied
+from fbwrap.copies import detached_copy
 
 from .spectral import power_iterations
 
@@ -23,7 +23,7 @@ class EMA:
     """
 
     def __init__(self, module: nn.Module, decay: float):
-        self.module = copied(module)
+        self.module = detached_copy(module)
         self.decay, self.count = decay, 0
         unit = {vector.data_ptr() for _, vectors in power_iterations(self.module) for vector in vectors}
         held = list(self.module.state_dict().values())

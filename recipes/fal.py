@@ -18,8 +18,8 @@ from torch import nn
 from fbwrap.errors import SettingError
 from fbwrap.fingerprint import fingerprint
 from fbwrap.headfiles import GENERATOR
-from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
+from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
 
 from .afl import AFL
@@ -81,10 +81,12 @@ class FAL(AFL):
             return
         generator = unwrap(self.loop.generator)
         try:
-            with modes(list(generator.modules()), True):
+            with training_mode(list(generator.modules()), True):
                 self.loop.train()
+                self.loop.update_statistics = True
                 yield
         finally:
+            self.loop.update_statistics = False
             self.loop.eval()
             self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
 

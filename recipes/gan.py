@@ -14,7 +14,7 @@ from torch import nn
 
 from fbwrap.critic import CriticInput, critic_input_of
 from fbwrap.errors import SettingError
-from fbwrap.keeping import modes
+from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
 
 from .options import Options
@@ -77,7 +77,7 @@ class GAN:
         """Train for ``steps`` steps; afterwards G holds its averaged weights. As :meth:`AFL.fit`."""
         player = _Generator(self.generator)
         trainer = Trainer(player, self._critic, self.options, perceptual=self._perceptual, trackers=self._trackers)
-        with modes(list(self.generator.modules()), self._mode == "train"):
+        with training_mode(list(self.generator.modules()), self._mode == "train"):
             return trainer.fit(
                 real_data,
                 latents,
@@ -118,7 +118,7 @@ def train_discriminator(
     net = unwrap(generator)
     critic = Critic(unwrap(discriminator), critic_input_of(critic_input)[1], response, auxiliary)
     with ExitStack() as stack:
-        stack.enter_context(modes(list(net.modules()), False))
+        stack.enter_context(training_mode(list(net.modules()), False))
         stack.enter_context(frozen(net))
         return Trainer(None, critic, Options.of(options), trackers=trackers).fit(
             real_data,

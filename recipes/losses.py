@@ -11,15 +11,14 @@ first, then real, which only the relativistic one looks at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap.errors import TrainingError
+from fbwrap.intercept import Tap, read
 from fbwrap.naming import module_named, resolve
-from fbwrap.tape import Tap, read
 
 from .options import Options
 
@@ -148,7 +147,6 @@ class Perceptual(nn.Module):
         self._weights = list(weights) if weights is not None else [1.0] * len(refs)
         self._low, self._span = value_range[0], value_range[1] - value_range[0]
         self._mean, self._std = mean, std
-        self._mutated: set[Any] = set()  # layers whose output a later one overwrites, found out once
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """The distance, a scalar."""
@@ -162,7 +160,7 @@ class Perceptual(nn.Module):
         if self._mean is not None and self._std is not None:
             shape = (1, -1, *(1,) * (image.dim() - 2))
             image = (image - image.new_tensor(self._mean).view(shape)) / image.new_tensor(self._std).view(shape)
-        found, _ = read(lambda: self.net(image), self._taps, self._mutated, stop=True)
+        found, _ = read(lambda: self.net(image), self._taps, stop=True)
         return [found[tap] for tap in self._taps]
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from fbwrap.attach import inputs_of
 from fbwrap.critic import CriticInput, call, image_of, response_of
 from fbwrap.errors import SettingError, TrainingError
-from fbwrap.keeping import modes
 from fbwrap.loop import FeedbackLoop
+from fbwrap.modes import training_mode
 from fbwrap.naming import Path
 from fbwrap.trees import map_tensors, put, tensors
 
@@ -327,7 +327,11 @@ def fal_step(
     """
     if loop.plan.first != "zeros":
         raise SettingError("FAL starts from zeros: attach with first='zeros', or with AST modules alone.")
-    return afl_step(loop, critic, inputs, real, optimizer, critic_optimizer, options, step, **more)
+    before, loop.update_statistics = loop.update_statistics, True  # G's, in train mode, are learned too
+    try:
+        return afl_step(loop, critic, inputs, real, optimizer, critic_optimizer, options, step, **more)
+    finally:
+        loop.update_statistics = before
 
 
 def all_of(shown: list[Any]) -> Any:
@@ -351,5 +355,8 @@ def _one_each(images: Tensor, many: int, step: int) -> Tensor:
 @contextmanager
 def critic_modes(net: nn.Module, training: bool) -> Iterator[None]:
     """D in the mode asked for; spectral norm goes on in eval mode too, for its weights move."""
-    with modes(list(net.modules()), training), modes([module for module, _ in power_iterations(net)], True):
+    with (
+        training_mode(list(net.modules()), training),
+        training_mode([module for module, _ in power_iterations(net)], True),
+    ):
         yield

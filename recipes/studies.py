@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
+from fbwrap.intercept import wrapped
 from fbwrap.loop import FeedbackLoop
 from fbwrap.plots import unit
-from fbwrap.tape import wrapped
 from fbwrap.trees import map_tensors
 
 from .pictures import is_picture

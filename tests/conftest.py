@@ -621,7 +621,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         def correct(i, x):
             c = connections[i]
             if signals is None:
-                previous[i] = x
+                previous[i] = x.clone()  # layers behind may write into it
                 return x
             base = carried.get(i, x) if c.carry else x
             seen = previous.get(i, x) if c.feature_of == "previous" else base
@@ -638,7 +638,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
             if getattr(modules[i], "resize_signals", True):
                 s = [fit(q, tuple(phi.shape[2:])) for q in s]
             corrected = base + strength * from_map(modules[i](phi, *s), c.form, base)
-            now[i] = corrected
+            now[i] = corrected.clone()
             return corrected
 
         by_module = {}

@@ -16,6 +16,7 @@ from torch import nn
 
 import fbwrap
 from fbwrap import errors
+from fbwrap.signals import fit
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -69,21 +70,99 @@ def test_two_generators_that_share_d_in_two_threads():
     assert torch.equal(D[-1].running_mean, torch.zeros(1))
 
 
-def test_loops_on_one_generator_installed_and_removed_in_any_order():
+def by_hand(G, D, loops):
+    """Loops on one G as somebody would write them: the first one's hooks first, each loop around all before it."""
+    cells = [None] * len(loops)
+    handles = []
+    for k, loop in enumerate(loops):
+        target = dict(G.named_modules())[loop[0].target]
+
+        def hook(module, given, output, k=k, loop=loop):
+            return output if cells[k] is None else output + loop.feedback[0](output, cells[k])
+
+        handles.append(target.register_forward_hook(hook))
+
+    def run(k, x):
+        if k < 0:
+            return G(x)
+        y, got = run(k - 1, x), []
+        tap = dict(D.named_modules())[loops[k].connections[0].sources[0].name]
+        handle = tap.register_forward_hook(lambda m, i, o: got.append(o.clone()))
+        D(y)
+        handle.remove()
+        for _ in range(loops[k].steps):
+            cells[k] = fit(got[-1], (8, 8))
+            y = run(k - 1, x)
+            cells[k] = None
+            handle = tap.register_forward_hook(lambda m, i, o: got.append(o.clone()))
+            D(y)
+            handle.remove()
+        return y
+
+    with torch.no_grad():
+        y = run(len(loops) - 1, X)
+    for handle in handles:
+        handle.remove()
+    return y
+
+
+@pytest.mark.parametrize("targets", [("body.1", "body.2"), ("body.2", "body.1"), ("body.1", "body.1")])
+@pytest.mark.parametrize("steps", [(1, 1), (2, 1), (1, 2)])
+def test_loops_installed_on_one_generator_act_in_the_order_of_installing(targets, steps):
     G, D = pair()
     plain, kept = G(X), sorted(vars(G))
-    a, b = attach(G, D), stir(fbwrap.attach(G, D, [("body.2", "1")], example=X), seed=4)
+    a, b = (
+        stir(fbwrap.attach(G, D, [(target, "1")], example=X, steps=T), seed=seed)
+        for target, T, seed in zip(targets, steps, (1, 4), strict=True)
+    )
     ya, yb = a(X), b(X)
-    with a.installed():
+    both, turned = by_hand(G, D, [a, b]), by_hand(G, D, [b, a])
+    with torch.no_grad(), a.installed():
         assert torch.equal(b(X), yb), "a loop that is called runs on the plain G"
+        assert torch.equal(a(X), ya)
         with b.installed():
-            assert torch.equal(G(X), yb)
+            assert torch.equal(G(X), both)
+            assert torch.equal(a(X), ya)
+            assert torch.equal(b(X), yb)
+            with a.installed():
+                assert torch.equal(G(X), both), "a loop that is installed twice acts once"
+            with b.settings(strength=0.0):
+                assert torch.equal(G(X), ya)
             a.detach()
             assert torch.equal(G(X), yb)
         assert torch.equal(G(X), plain)
-    assert not torch.equal(ya, yb)
+    a = stir(fbwrap.attach(G, D, [(targets[0], "1")], example=X, steps=steps[0]), seed=1)
+    with torch.no_grad(), b.installed(), a.installed():
+        assert torch.equal(G(X), turned)
+        assert not torch.equal(both, turned)
     assert torch.equal(G(X), plain)
     assert sorted(vars(G)) == kept
+
+
+def test_attaching_to_a_generator_with_a_loop_on_it_looks_at_the_plain_one():
+    G, D = pair()
+    a = attach(G, D)
+    with a.installed():
+        b = stir(fbwrap.attach(G, D, [("body.2", "1")], example=X), seed=4)
+        assert torch.equal(b(X), stir(fbwrap.attach(G, D, [("body.2", "1")], example=X), seed=4)(X))
+    assert b.plan.generator_flops == a.plan.generator_flops
+
+
+def test_loops_that_cannot_act_together_are_refused():
+    G, D = pair()
+    a = attach(G, D)
+    carried = fbwrap.attach(G, D, ["body.2"], module="ast", example=X)
+    previous = fbwrap.attach(G, D, [fbwrap.Link("body.2", "1", feature="previous")], example=X)
+    for other, word in ((carried, "carried"), (previous, "previous")):
+        for first, second in ((a, other), (other, a)):
+            with first.installed(), pytest.raises(errors.UnsupportedError, match=word):
+                second.install()
+            assert "forward" not in vars(G)
+    at = [fbwrap.attach(G, D, [fbwrap.Link("body.2", "1", at="input")], example=X) for _ in range(2)]
+    with at[0].installed(), pytest.raises(errors.UnsupportedError, match="input of one layer"):
+        at[1].install()
+    with a.installed(), at[0].installed():
+        pass
 
 
 def test_installed_runs_hooks_on_g_once():

@@ -52,12 +52,24 @@ def test_attach_run_and_detach_leave_no_trace(case):
     handle.remove()
 
 
-def test_a_loop_moves_statistics_as_one_call_of_g_does(case):
+def test_no_pass_moves_a_statistic(case):
+    G, D, args, loop = case.build()
+    before = state(G, D)
+    for settings in ({"steps": 3}, {"steps": 0}, {"strength": 0.0}):
+        run(stir(loop), args, **settings)
+        assert same(before, state(G, D)), settings
+    with loop.installed():
+        G(*clone(args)) if loop.method == "forward" else getattr(G, loop.method)(*clone(args))
+    assert same(before, state(G, D)), "installed"
+
+
+def test_where_g_is_trained_statistics_move_as_in_one_call_of_it(case):
     G, D, args, loop = case.build()
     twin = copy.deepcopy(G)
     before = state(D)
     torch.manual_seed(7)
     twin(*clone(args))
+    loop.update_statistics = True  # as FAL has it
     run(stir(loop), args, steps=3)
     assert same(before, state(D))
     if loop.plan.first == "base":
@@ -127,7 +139,33 @@ def test_the_prefix_is_not_computed_again():
 
 def test_the_plan_says_what_is_really_replayed():
     _, _, _, loop = ZOO["appending"].build()
-    assert loop.plan.replayed == (), "its encoder does more than return a value"
+    assert loop.plan.replayed == ("encoder.a", "encoder.b", "mid"), "its encoder fills a list: it runs"
+    assert 0 < loop.plan.suffix_flops < loop.plan.generator_flops
+
+    seen = []
+
+    class Telling(nn.Module):
+        """Tells somebody far away what it saw."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            seen.append(x.mean())
+            return self.conv(x)
+
+    class Listening(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = Telling(), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            seen.clear()
+            return self.c(self.b(self.a(x))) + sum(seen)
+
+    loop = fbwrap.attach(Listening(), ZOO["appending"].make()[1], [("b", "1")], example=torch.randn(1, 3, 8, 8))
+    assert loop.plan.replayed == (), "leaving out what tells would be noticed"
     assert loop.plan.suffix_flops == loop.plan.generator_flops
 
 

@@ -91,7 +91,7 @@ def test_reference_replaces_what_d_sees(sr):
     y = loop.rollout(x, reference=other, steps=3)
     handle.remove()
     assert len(looked) == 1
-    assert looked[0] is other
+    assert torch.equal(looked[0], other)
     assert torch.equal(y.outputs[1], y.outputs[3]), "nothing carried: every step sees the same"
     assert not torch.equal(y.output, loop.rollout(x, steps=3).output)
 
@@ -307,7 +307,7 @@ def test_d_that_shares_layers_with_g():
             assert torch.equal(loop(x), apart(x))
 
 
-def test_a_g_that_moves_things_in_eval_mode_moves_as_one_call_does():
+def test_what_a_g_moves_in_eval_mode_is_put_back():
     torch.manual_seed(0)
     G, D, x = Restless(Residual()).eval(), patch(), torch.randn(2, 3, 8, 8)
     twin, before = copy.deepcopy(G), copy.deepcopy(G.state_dict())
@@ -316,4 +316,4 @@ def test_a_g_that_moves_things_in_eval_mode_moves_as_one_call_does():
     y, outputs = twin(x), loop.rollout(x, steps=3).outputs
     assert torch.equal(outputs[0], y)
     assert not torch.equal(outputs[3], y)
-    assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), twin.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), before.values(), strict=True))
