@@ -41,10 +41,10 @@ def row_of(entry, loop):
         if what is None:
             continue
         found = (
-            any(call.mutated for call in what.calls),
+            any(call.effects.overwritten for call in what.calls),
             any(not call.alone for call in what.calls),
             what.random,
-            bool(what.restless),
+            bool(what.moving),
             list(what.outputs) != [()] and what.error is None,
             who == "G" and len(what.sample_shape) > len(next(iter(what.outputs.values())).shape),
             what.method != "forward",
