@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from .adapter import Adapter
+from .axes import Axes
 from .bases import held
+from .checks import check_loaded
 from .critic import CriticInput, call, critic_input_of, image_of, sized
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, names_of_places
 from .links import Connection
 from .locks import locked
 from .loop import FeedbackLoop
 from .modes import training_mode
 from .modules import Transform, build, spec_of
-from .naming import entry, unwrap
+from .naming import entry, modules_of, unwrap
 from .plan import Plan, PlannedLink, event, schedule, suffix_flops
 from .probe import Call, Trace, device_of, look
 from .proof import proven
@@ -35,10 +37,11 @@ from .replay import Schedule, Site
 from .resolve import Layers, Resolver, is_auto, module_of
 from .signals import Form
 from .state import Snapshot
-from .surroundings import bare, eager, is_compiled
+from .surroundings import bare, eager, is_compiled, outside_inference_mode, usable
 from .trees import tensors
 
 
+@outside_inference_mode()
 def attach(
     generator: Any,
     discriminator: nn.Module | str | None,
@@ -124,11 +127,14 @@ def attach(
         raise SettingError(f"critic_mode={critic_mode!r}: pass 'eval' or 'inherit'.")
     if first not in (None, "base", "zeros"):
         raise SettingError(f"first={first!r}: pass 'base' (AFL), 'zeros' (FAL) or None.")
+    check_loaded("G", generator)
+    if isinstance(discriminator, nn.Module):
+        check_loaded("D", discriminator)
     known = Recognised(generator, None if isinstance(discriminator, str) else discriminator, adapter)
     if not isinstance(discriminator, str):
         known.check()
     auto, spec = is_auto(layers), None
-    args, kwargs = _inputs(example, known)
+    args, kwargs = usable(_inputs(example, known))
     made = _look_at_generator(generator, args, kwargs, _method(generator, method or known.method), example is None)
     if isinstance(discriminator, str):
         spec = (discriminator, value_range or known.value_range(made))
@@ -143,7 +149,8 @@ def attach(
     if discriminator is not None:
         asked = _look_at_critic(discriminator, ask, made.output, args, kwargs, critic_size)
     kind = spec_of(module if module is not None else known.module if auto else "dual")
-    resolver = Resolver(made, asked, image, response, kind, known)
+    axes = Axes(generator, discriminator, made, asked, ask, (args, kwargs))
+    resolver = Resolver(made, asked, image, response, kind, known, axes)
     connections = sorted(
         (c for link in resolver.links(layers) for c in resolver.connect(link)),
         key=lambda c: event(made, c.site),
@@ -158,7 +165,7 @@ def attach(
     sites = [connection.site for connection in connections]
     run = entry(generator, made.method)
     prefix = _prefix(made, sites, run, (args, kwargs)) if replay else Schedule()
-    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[0], known)
+    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[made.batch.axis], known, resolver.notes)
     unused = _unused(asked, connections)
     facts = {
         "critic_input": preset,
@@ -166,8 +173,8 @@ def attach(
         "own_response": callable(response),
         "example": (args, kwargs),
         "fingerprints": {
-            "generator": fingerprint(generator),
-            "discriminator": fingerprint(discriminator, unused) if discriminator is not None else None,
+            "generator": fingerprint(generator, moving=names_of_places(made.model, made.moving)),
+            "discriminator": _fingerprint_of_critic(discriminator, unused, asked),
         },
         "adapter": known.facts(made),
         "critic_spec": spec,
@@ -199,11 +206,19 @@ def attach(
     )
 
 
+def _fingerprint_of_critic(
+    critic: nn.Module | None, unused: Sequence[str] | None, asked: Trace | None
+) -> dict[str, Any] | None:
+    if critic is None or asked is None:
+        return None
+    return fingerprint(critic, unused, names_of_places(asked.model, asked.moving))
+
+
 def _prefix(
     made: Trace, sites: Sequence[Site], run: Callable[..., Any], example: tuple[tuple[Any, ...], dict[str, Any]]
 ) -> Schedule:
     """What later passes leave out, proven on the example in eval mode."""
-    modules = list(made.model.modules())
+    modules = modules_of(made.model)
     with locked(made.model), bare(made.model), eager(modules), training_mode(modules, False):
         return proven(schedule(made, sites), sites, made, run, Snapshot(modules, made.moving), example)
 
@@ -309,6 +324,7 @@ def _plan(
     prefix: Schedule,
     batch: int,
     recognised: Recognised,
+    told: Sequence[str],
 ) -> Plan:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -344,12 +360,18 @@ def _plan(
         for what, match in (("G", recognised.found.generator), ("D", recognised.found.discriminator))
         if match
     ]
+    notes += dict.fromkeys(told)
+    if made.attributes:
+        notes.append(
+            f"G keeps state in plain attributes ({', '.join(made.attributes[:3])}): nothing is replayed in calls that "
+            "change it, every step starts from the state before the call, and it is left as one call of G leaves it."
+        )
     if asked and asked.error is not None:
         notes.append(f"D refuses the sample behind its last tap, so it has no response: {asked.error}")
     notes += [
         f"{what} is compiled: within the loop its eager original runs."
         for what, trace in (("G", made), ("D", asked))
-        if trace and any(map(is_compiled, trace.model.modules()))
+        if trace and any(map(is_compiled, modules_of(trace.model)))
     ]
     return Plan(
         tuple(planned),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .modes import MODES
+from .naming import is_scripted
 from .trees import same_bits, version_of
 
 OWN = frozenset(vars(nn.Module())) | {MODES, "_is_full_backward_hook", "forward"}
@@ -32,7 +33,7 @@ def is_torchs(module: nn.Module) -> bool:
 
 def may_hold_state(module: nn.Module) -> bool:
     """torch's own layers keep none; those of other people may."""
-    return not is_torchs(module) and not isinstance(module, torch.jit.ScriptModule)
+    return not is_torchs(module) and not is_scripted(module)
 
 
 def names_of(attributes: Mapping[str, Any]) -> set[str]:

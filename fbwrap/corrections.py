@@ -24,9 +24,10 @@ class Corrections:
         modules: nn.ModuleList,
         active: tuple[int, ...],
         strengths: list[tuple[Strength, ...]],
+        dims: int,
     ):
         self._connections, self._modules = connections, modules
-        self._active, self._strengths = active, strengths
+        self._active, self._strengths, self._dims = active, strengths, dims
         self.signals: dict[int, list[Tensor]] = {}
         self._features: dict[int, Tensor] = {}  # φ (or h) as the last corrected pass left it
         self._observed: dict[int, Tensor] = {}  # φ(y_0)
@@ -75,7 +76,7 @@ class Corrections:
             )
         correction = correction.to(base.dtype)
         for factor in self._strengths[index]:
-            correction = correction * spread(factor, correction)
+            correction = correction * spread(factor, correction, self._dims, link.form.rows)
         corrected = base + from_map(correction, link.form, base)
         if link.carry or link.feature_of == "previous":
             self._now[index] = corrected.clone()  # likewise

@@ -34,6 +34,7 @@ from .modules import KINDS
 from .naming import unwrap
 from .probe import device_of
 from .recognise import Recognised, build_critic
+from .trees import tensors as tensors_of
 
 logger = logging.getLogger("fbwrap")
 
@@ -104,12 +105,20 @@ def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
     critic = loop.discriminator
     if critic is None or which == "none":
         return {}
-    changed = fingerprint(critic, loop.facts["critic_unused"]) != loop.facts["fingerprints"]["discriminator"]
+    before = loop.facts["fingerprints"]["discriminator"]
+    changed = fingerprint(critic, loop.facts["critic_unused"], before.get("moving")) != before
     if loop.facts["critic_spec"]:  # a critic made by name is made again at load: with random weights it is another one
         changed |= not getattr(critic, "reproducible", False)
     if which == "auto" and not changed and not loop.facts.get("head_has_discriminator"):
         return {}
-    state = {k: v for k, v in unwrap(critic).state_dict().items() if isinstance(v, Tensor)}
+    held = unwrap(critic).state_dict()
+    packed = [key for key, value in held.items() for _, tensor in tensors_of(value) if tensor.is_quantized]
+    if packed:
+        raise HeadError(
+            f"D holds quantised weights ({packed[0]}), which a head cannot store. Save without it, "
+            "discriminator='none' (who loads the head passes D), or attach the D that it was made of."
+        )
+    state = {key: value for key, value in held.items() if isinstance(value, Tensor)}
     unused = loop.facts["critic_unused"]
     if which == "all" or unused is None:
         return state
@@ -326,7 +335,7 @@ def _attached(
 
 
 def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool) -> None:
-    found = fingerprint(model, wanted.get("unused"))
+    found = fingerprint(model, wanted.get("unused"), wanted.get("moving"))
     if found["structure"] != wanted.get("structure"):
         raise HeadError(
             f"This head is for another {what}: it was made for {wanted.get('class')}, and the layers of "

@@ -25,7 +25,7 @@ from .errors import SettingError, UnsupportedError
 from .intercept import wrapped
 from .links import Connection
 from .locks import locked
-from .naming import unwrap
+from .naming import modules_of, unwrap
 from .surroundings import eager_while, is_bare, is_compiled, rolling_on
 
 
@@ -77,7 +77,7 @@ def standing_in(
             inside.forward = inside.rank = None
 
     with ExitStack() as stack:
-        if generator is not net or any(map(is_compiled, net.modules())):
+        if generator is not net or any(map(is_compiled, modules_of(net))):
             stack.enter_context(eager_while())  # compiled code would not see the wrapper
         with locked(net):  # not in the midst of a rollout
             there = _guests.setdefault(net, [])

@@ -18,6 +18,7 @@ from .replay import Site
 from .signals import Form
 
 Layer = str | nn.Module
+LAYOUTS = ("channels_first", "channels_last", "time_first")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Link:
         at: ``"output"`` of the layer, or its ``"input"``.
         feature: which φ the module sees: of the ``"current"`` pass (default, as the AFL authors' code)
             or of the ``"previous"`` one (AFL Eq. 5).
-        target_layout, source_layout: ``"channels_first"`` or ``"channels_last"`` where the guess, told
-            from the layers around, is wrong.
+        target_layout, source_layout: ``"channels_first"`` (N, C, …), ``"channels_last"`` (N, …, C) or ``"time_first"``
+            (T, N, C), where what the layers around tell is wrong (``print(loop.plan)`` says what was taken).
     """
 
     target: Layer
@@ -56,8 +57,8 @@ class Link:
         if self.feature not in ("current", "previous"):
             raise SettingError(f"Link(feature={self.feature!r}): pass 'current' or 'previous'.")
         for layout in (self.target_layout, self.source_layout):
-            if layout not in (None, "channels_first", "channels_last"):
-                raise SettingError(f"Layout {layout!r}: pass 'channels_first' or 'channels_last'.")
+            if layout not in (None, *LAYOUTS):
+                raise SettingError(f"Layout {layout!r}: pass {', '.join(map(repr, LAYOUTS[:-1]))} or {LAYOUTS[-1]!r}.")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,6 @@ class Connection:
             "own_module": self.spec.factory is not None,
             "carry": self.carry,
             "feature": self.feature_of,
-            "target_layout": self.form.layout,
-            "source_layouts": [source.form.layout for source in self.sources],
+            "target_layout": self.form.layout_name,
+            "source_layouts": [source.form.layout_name for source in self.sources],
         }

@@ -34,7 +34,7 @@ from .hosting import standing_in, take_over
 from .links import Connection
 from .locks import locked
 from .modes import training_mode
-from .naming import entry, unwrap
+from .naming import entry, modules_of, unwrap
 from .observer import Observer
 from .plan import Plan
 from .probe import Trace
@@ -377,8 +377,8 @@ class FeedbackLoop(nn.Module):
         with (
             locked(generator, critic),
             rolling(generator, self._settings.number, getattr(self._inside, "rank", None) or ALONE),
-            training_mode(list(generator.modules()) if self._hosted else [], False),
-            eager([*generator.modules(), *(critic.modules() if critic is not None else ())]),
+            training_mode(modules_of(generator) if self._hosted else [], False),
+            eager([*modules_of(generator), *(modules_of(critic) if critic is not None else ())]),
         ):
             yield
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .naming import is_scripted
+
 MODES = "_fbwrap_modes"  # in the attributes of a module, while a block lasts
 _guard = threading.Lock()
 
@@ -34,16 +36,23 @@ def training_mode(modules: Sequence[nn.Module], training: bool) -> Iterator[None
     try:
         for module in changed:
             if not (own and _enter(module, training)):
-                module.training = training
+                _set(module, training)
         yield
     finally:
         for module in changed:
             if not (own and _leave(module)):
-                module.training = not training
+                _set(module, not training)
+
+
+def _set(module: nn.Module, training: bool) -> None:
+    if is_scripted(module):
+        module.train(training)  # with all that is inside it
+    else:
+        module.training = training
 
 
 def _enter(module: nn.Module, training: bool) -> bool:
-    if isinstance(module, torch.jit.ScriptModule):
+    if is_scripted(module):
         return False
     with _guard:
         held = vars(module).get(MODES)
@@ -59,7 +68,7 @@ def _enter(module: nn.Module, training: bool) -> bool:
 
 def _leave(module: nn.Module) -> bool:
     with _guard:
-        held = vars(module).get(MODES)
+        held = None if is_scripted(module) else vars(module).get(MODES)
         if held is None:
             return False
         mine = held[threading.get_ident()]

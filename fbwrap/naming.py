@@ -13,10 +13,11 @@ dict), in this order. ``*`` matches any run of characters within a name, ``?`` o
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import LayerNotFoundError
@@ -56,12 +57,17 @@ def parse(text: str) -> Ref:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
     while True:
-        inner = model.__dict__.get("_modules", {}).get("_orig_mod")
+        inner = None if is_scripted(model) else model._modules.get("_orig_mod")
         if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             inner = model.module
         if inner is None:
             return model
         model = inner
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Whether a module is scripted or traced: a leaf, for its inside runs without Python."""
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def entry(model: nn.Module, method: str) -> Callable[..., Any]:
@@ -76,11 +82,24 @@ def names(model: nn.Module) -> dict[str, nn.Module]:
     Names pass through torch.compile wrappers as if they were not there.
     """
     listed: dict[str, nn.Module] = {}
-    for name, module in unwrap(model).named_modules(remove_duplicate=False):
+    for name, module in _walk(unwrap(model), ""):
         parts = [part for part in name.split(".") if part != "_orig_mod"]
         if parts and parts != [""] and not name.endswith("_orig_mod"):
             listed[".".join(parts)] = unwrap(module)
     return listed
+
+
+def modules_of(net: nn.Module) -> list[nn.Module]:
+    """Every module of a network once, itself first; of a scripted one not what is inside."""
+    return list(dict.fromkeys(module for _, module in _walk(net, "")))
+
+
+def _walk(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    yield name, module
+    if not is_scripted(module):
+        for key, child in module._modules.items():
+            if child is not None:
+                yield from _walk(child, f"{name}.{key}" if name else key)
 
 
 def module_named(model: nn.Module, ref: Ref) -> nn.Module:
@@ -107,6 +126,11 @@ def match(model: nn.Module, pattern: str) -> list[str]:
         LayerNotFoundError: nothing matches; the message offers near matches.
     """
     known = names(model)
+    if inside := [name for name, module in known.items() if is_scripted(module) and pattern.startswith(f"{name}.")]:
+        raise LayerNotFoundError(
+            f"{pattern!r} stands inside {inside[0]!r}, which is a scripted or traced module: its layers run without "
+            f"Python, and cannot be reached. Name {inside[0]!r} itself, or put the module that it was made of there."
+        )
     for text in (pattern, _without_wrappers(pattern)):
         if found := glob_match(text, known):
             return found

@@ -17,7 +17,7 @@ from .errors import CriticError
 from .intercept import Tap, read
 from .links import Source
 from .modes import training_mode
-from .naming import Ref, names, unwrap
+from .naming import Ref, modules_of, names, unwrap
 from .probe import Trace
 from .signals import to_map
 from .state import Moving, Place
@@ -52,7 +52,7 @@ class Observer:
         self._trace, self._critic_input, self._response = trace, critic_input, response
         self._size = size
         self._layers = names(discriminator) if discriminator is not None else {}
-        modules = list(unwrap(discriminator).modules()) if discriminator is not None else []
+        modules = modules_of(unwrap(discriminator)) if discriminator is not None else []
         self._modules, self._moving = modules, Moving(modules, self._moving_in_eval())
 
     def look(
@@ -150,6 +150,6 @@ class Observer:
         """What D moves even in eval mode, in the D in use."""
         if self._trace is None or not self._trace.moving or self.net is None:
             return []
-        places = {module: name for name, module in self._trace.model.named_modules()}
-        mine = dict(unwrap(self.net).named_modules())
+        places = {module: place for place, module in enumerate(modules_of(self._trace.model))}
+        mine = modules_of(unwrap(self.net))
         return [(mine[places[module]], name) for module, name in self._trace.moving]

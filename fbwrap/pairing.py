@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from .errors import PairingError
 from .naming import Ref, glob_match, parse
-from .probe import Call, Trace
+from .probe import Batch, Call, Trace
 from .signals import Form, form_of
 
 Item = TypeVar("Item")
@@ -41,11 +41,11 @@ def stage_names(trace: Trace) -> list[str]:
 
 def _stages(calls: list[Call], trace: Trace) -> list[str]:
     output = trace.sample_shape
-    forms = [form_of(_shape(call), call.layout, len(output) - 2) for call in calls]
+    forms = [form_of_call(call, len(output) - 2) for call in calls]
     # what has no more channels than the sample (a skip in RGB) is no feature, nor what has other dimensions
     same = [len(form.spatial) == len(output) - 2 and form.channels > output[1] for form in forms]
     calls = list(itertools.compress(calls, same)) or calls
-    sizes = [form_of(_shape(call), call.layout, len(output) - 2).spatial for call in calls]
+    sizes = [form_of_call(call, len(output) - 2).spatial for call in calls]
     last = dict(zip(sizes, calls, strict=True))
     inner = {size: call for size, call in last.items() if size != tuple(output[2:]) and math.prod(size) > 1}
     # a size that is no part of the sample's is mostly that of a padded map
@@ -84,12 +84,13 @@ def best_source(
     Raises:
         PairingError: D has no layer with a feature.
     """
-    calls = _candidates(trace) or _candidates(trace, shared=True) if trace else []
-    calls = [call for call in calls if form_of(_shape(call), call.layout, image_dims).channels > 1]
+    every = _candidates(trace, shared=True) if trace else []
+    every = [call for call in every if form_of_call(call, image_dims).channels > 1]
+    calls = [call for call in every if call.alone] or every
     if among is not None:
-        every = {_label(call): call for call in (_candidates(trace, shared=True) if trace else [])}
-        chosen = {label for glob in among for label in glob_match(glob, every)}
-        calls = [call for label, call in every.items() if label in chosen] or calls
+        named = {_label(call): call for call in (_candidates(trace, shared=True) if trace else [])}
+        chosen = {label for glob in among for label in glob_match(glob, named)}
+        calls = [call for label, call in named.items() if label in chosen] or calls
     if not calls:
         why = f" (it stopped with: {trace.error})" if trace and trace.error else ""
         raise PairingError(
@@ -98,7 +99,7 @@ def best_source(
         )
 
     def distance(call: Call) -> float:
-        form = form_of(_shape(call), call.layout, image_dims)
+        form = form_of_call(call, image_dims)
         if bool(form.spatial) != bool(target.spatial):
             return 10.0 + math.prod(form.spatial)
         ratio = math.prod(form.spatial) / max(math.prod(target.spatial), 1)
@@ -113,7 +114,7 @@ def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] 
     pairs = []
     for target in targets_of(generator):
         call = next(c for c in generator.calls if c.name == target)
-        form = form_of(_shape(call), call.layout, image_dims)
+        form = form_of_call(call, image_dims)
         source, distance = best_source(form, critic, image_dims, among)
         if distance <= _FARTHEST:
             pairs.append((target, str(source)))
@@ -134,11 +135,20 @@ def _candidates(trace: Trace, *, shared: bool = False) -> list[Call]:
     found = []
     for call in trace.calls:
         info = call.outputs.get(())
+        batch = call.batches.get((), Batch())
         if not call.done or info is None or not info.is_feature or len(info.shape) > 5:
+            continue
+        if batch is None or batch.rows > 1 or (batch.axis and len(info.shape) != 3):  # no sample a row
             continue
         if call.alone or shared:
             found.append(call)
     return sorted(found, key=lambda call: call.end)
+
+
+def form_of_call(call: Call, image_dims: int) -> Form:
+    """How the feature that a call returned is laid out."""
+    batch = call.batches.get((), None) or Batch()
+    return form_of(_shape(call), call.layout, image_dims, batch.axis)
 
 
 def _shape(call: Call) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,16 @@ from .flops import FlopCounter
 from .intercept import Around, wrapped
 from .locks import locked
 from .modes import training_mode
-from .naming import Path, entry, names, unwrap
+from .naming import Path, entry, modules_of, names, unwrap
 from .replay import ARGUMENTS, Effects, Watch
 from .state import Place, Snapshot, every_place
 from .surroundings import bare
 from .trees import is_plain, leaves, lengths, map_tensors, storage_of, tensors, version_of
 
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm)
+_CHANNELS_LAST = (
+    *(nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention, nn.RMSNorm, nn.RNNBase, nn.Transformer),
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
+)
 _CHANNELS_FIRST = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
     *(nn.ConvTranspose3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
@@ -56,14 +59,22 @@ class TensorInfo:
         return self.dtype.is_floating_point and len(self.shape) >= 2
 
 
+class Batch(NamedTuple):
+    """Which axis of a tensor is the batch, and how many rows of it each sample has (frames folded into the batch)."""
+
+    axis: int = 0
+    rows: int = 1
+
+
 @dataclass
 class Call:
     """One call of one layer. ``start`` and ``end`` count events; ``parent`` is the caller's place.
 
     ``effects``: what it does to tensors that others hold. ``entangled``: it overwrites its input or returns (part of)
     it, and others may hold that input: skipping the call would be noticed. ``plain``: all that it takes and returns
-    can be seen. ``alone``: its layer is called once. ``trunk``: it stands in no block of its own kind, only in
-    ``nn.Sequential`` and wrappers.
+    can be seen. ``layout``: where its channels are; ``told``: a layer tells so. ``batches``: where the batch is in
+    what it returned, if that is not the first axis (see :mod:`fbwrap.axes`). ``alone``: its layer is called once.
+    ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
     """
 
     name: str
@@ -81,6 +92,8 @@ class Call:
     flops_before: int = 0
     flops_after: int = 0
     layout: str = "channels_first"
+    told: bool = False
+    batches: dict[Path, "Batch | None"] = field(default_factory=dict)
     alone: bool = True
     trunk: bool = True
 
@@ -95,6 +108,7 @@ class Trace:
     """What one forward pass did. ``calls`` are in the order of their start, the root left out.
 
     ``moving``: parameters and buffers that it moved, in eval mode. ``attributes``: plain attributes that it set.
+    ``layout``, ``batch``: of the sample in its output. ``answers``: the batch in its outputs, where it was tried out.
     """
 
     model: nn.Module
@@ -107,12 +121,19 @@ class Trace:
     flops: int = 0
     error: Exception | None = None
     method: str = "forward"
+    layout: str = "channels_first"
+    batch: Batch = field(default_factory=Batch)
+    answers: dict[Path, Batch | None] = field(default_factory=dict)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of the sample with its channels: of what the last layer returned, where the network itself
+        """Shape of the sample with its channels, (N, C, …): of what the last layer returned, where the network itself
         flattens it or squeezes the channel axis away; () where nothing returned is a sample."""
         shape = next((info.shape for info in self.outputs.values() if info.is_feature), ())
+        if self.batch.axis == 1 and len(shape) == 3:
+            return (shape[1], shape[2], shape[0])
+        if self.layout == "channels_last" and len(shape) > 2:
+            return (shape[0], shape[-1], *shape[1:-1])
         ended = sorted((call for call in self.calls if call.done and () in call.outputs), key=lambda call: -call.end)
         for last in (call.outputs[()].shape for call in ended[:1]):
             if shape and len(last) > len(shape) and last[0] == shape[0] and math.prod(last) == math.prod(shape):
@@ -145,7 +166,7 @@ def look(
         known.setdefault(module, name)
     trace = Trace(net, [], method=method)
     alive: dict[int, list[tuple[Path, Tensor, int]]] = {}
-    modules = list(net.modules())
+    modules = modules_of(net)
     dice = Dice(device_of(net), (args, kwargs))
     start = dice.get()
     with (
@@ -181,7 +202,7 @@ def look(
         around = None if call.parent is None else trace.calls[call.parent]
         call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
         call.alone = often[call.module] < 2
-        call.layout = _layout(call, trace.calls)
+        call.layout, call.told = _layout(call, trace.calls)
     return trace
 
 
@@ -286,26 +307,56 @@ def _watch(
     return around
 
 
-def _layout(call: Call, calls: list[Call]) -> str:
-    """Where a call's output has its channels: told by the last layer inside or before it that knows."""
+def _layout(call: Call, calls: list[Call]) -> tuple[str, bool]:
+    """Where a call's output has its channels; and whether that is told, by the last layer inside or before it that
+    knows."""
     shapes = [info.shape for info in call.outputs.values() if len(info.shape) >= 3]
     if not shapes:
-        return "channels_first"
+        return "channels_first", False
     shape = shapes[0]
     for other in sorted((c for c in calls if c.done and c.end <= call.end), key=lambda c: -c.end):
         maps = any(len(info.shape) >= 3 for info in other.outputs.values())  # what gives vectors tells nothing
-        if maps and isinstance(other.module, _CHANNELS_LAST) and _width(other.module) == shape[-1]:
-            return "channels_last"
-        if isinstance(other.module, _CHANNELS_FIRST) and _width(other.module) == shape[1]:
-            return "channels_first"
-    return "channels_first"
+        if maps and isinstance(other.module, _CHANNELS_LAST) and shape[-1] in _widths(other.module):
+            return "channels_last", True
+        if isinstance(other.module, _CHANNELS_FIRST) and shape[1] in _widths(other.module):
+            return "channels_first", True
+    return "channels_first", False
 
 
-def _width(module: nn.Module) -> int | None:
-    for name in ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"):
+def sample_layout(shape: tuple[int, ...], made: Trace, asked: Trace | None) -> str:
+    """Where a sample has its channels: as D's layer that takes it has them, or G's that made it.
+
+    Args:
+        shape: of the sample, in G's output.
+    """
+    for call in asked.calls if asked else ():
+        if len(shape) >= 3 and any(info.shape == shape for info in call.inputs.values()):
+            if isinstance(call.module, _CHANNELS_FIRST) and shape[1] == _width_in(call.module):
+                return "channels_first"
+            if isinstance(call.module, _CHANNELS_LAST) and shape[-1] == _width_in(call.module):
+                return "channels_last"
+    makers = [call for call in made.calls if call.done and any(info.shape == shape for info in call.outputs.values())]
+    last = max(makers, key=lambda call: call.end, default=None)
+    return last.layout if last is not None and last.told else "channels_first"
+
+
+def _width_in(module: nn.Module) -> int | None:
+    for name in ("in_channels", "in_features", "input_size", "num_features", "embed_dim", "d_model"):
         if isinstance(value := getattr(module, name, None), int):
             return value
-    if isinstance(module, nn.MultiheadAttention):
-        return module.embed_dim
+    return next(iter(_widths(module)), None)
+
+
+def _widths(module: nn.Module) -> set[int]:
+    """How many channels a layer's outputs may have."""
+    if isinstance(module, nn.RNNBase):
+        both = 2 if module.bidirectional else 1
+        return {both * (module.proj_size or module.hidden_size), module.hidden_size, module.proj_size} - {0}
+    if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        return {module.self_attn.embed_dim}
+    names = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim", "embed_dim", "d_model")
+    for name in names:
+        if isinstance(value := getattr(module, name, None), int):
+            return {value}
     shape = getattr(module, "normalized_shape", None)
-    return int(shape[-1]) if shape else None
+    return {int(shape[-1])} if shape else set()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .dice import Dice
+from .naming import modules_of
 from .probe import Trace, device_of
 from .replay import Replay, Schedule, Site
 from .state import Snapshot
@@ -39,7 +40,7 @@ def proven(
         return plan
     dice = Dice(device_of(trace.model), inputs)
     before = dice.get()
-    training = any(module.training for module in trace.model.modules())
+    training = any(module.training for module in modules_of(trace.model))
 
     def run() -> Any:
         args, kwargs = map_tensors(Tensor.clone, inputs)

@@ -22,7 +22,7 @@ from .links import Link
 from .naming import names, unwrap
 from .pairing import auto, best_source, targets_of
 from .plugins import adapters, broken, tried
-from .probe import Trace
+from .probe import Batch, Trace
 from .signals import form_of
 
 _RANGES = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
@@ -213,7 +213,9 @@ class Recognised:
 
     def _source(self, made: Trace, target: str, asked: Trace, image_dims: int) -> str:
         call = made.calls_of(names(made.model)[target])[0]
-        form = form_of(next(iter(call.outputs.values())).shape, call.layout, image_dims)
+        path, info = next(iter(call.outputs.items()))
+        batch = call.batches.get(path, None) or Batch()
+        form = form_of(info.shape, call.layout, image_dims, batch.axis)
         return str(best_source(form, asked, image_dims, self._asked.sources)[0])
 
     def facts(self, ran: Trace) -> dict[str, Any]:

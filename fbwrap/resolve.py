@@ -15,18 +15,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .axes import Axes
 from .critic import response_of
 from .errors import CriticError, PairingError, SettingError
 from .links import Connection, Layer, Link, Source
 from .modules import ModuleSpec, spec_of
-from .naming import Ref, module_named, resolve
+from .naming import Path, Ref, module_named, resolve
 from .pairing import best_source
 from .plan import call_of
-from .probe import TensorInfo, Trace, info_of
+from .probe import Batch, Call, TensorInfo, Trace, info_of, sample_layout
 from .recognise import Recognised
 from .replay import Site
 from .settings import check_strength
 from .signals import Form, form_of
+from .trees import tensors
 
 Layers = str | Sequence[Any]
 
@@ -47,11 +49,15 @@ class Resolver:
         response: Any,
         module: ModuleSpec,
         known: Recognised,
+        axes: Axes,
     ):
-        self._known = known
+        self._known, self._axes = known, axes
+        self.notes: list[str] = []
         self._made, self._asked = made, asked
         self._response, self._module = response, module
         self._image = image
+        made.layout = sample_layout(tuple(image.shape), made, asked)
+        axes.settle_sample(image, made.layout)
         self._sample = made.sample_shape or tuple(image.shape)
         self._dims = len(self._sample) - 2
 
@@ -59,6 +65,9 @@ class Resolver:
         """Every item of ``layers`` as a Link."""
         if is_auto(layers):
             placement = str(layers).partition(":")[2]
+            for trace in (self._made, self._asked):
+                if trace is not None:
+                    self._axes.settle(trace)
             return self._known.links(placement, self._made, self._asked, self._dims, self._module.default.source)
         items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
         if not items:
@@ -92,10 +101,10 @@ class Resolver:
         module = self._module_of(ref)
         found = call_of(self._made, module, ref, "Generator")
         infos = found.outputs if link.at == "output" else found.inputs
-        path, info = _pick(ref, infos, link.at, "generator")
-        form = form_of(info.shape, link.target_layout or found.layout, self._dims)
+        path, info = _pick(ref, infos, link.at, "generator", found)
+        form = self._form_in(self._made, found, path, info, link.target_layout, link.at, f"G's layer {str(ref)!r}")
         spec = self._module if link.module is None else spec_of(link.module)
-        sources = self._sources(link, spec, form, info.shape[0])
+        sources = self._sources(link, spec, form, info.shape[form.batch_axis])
         name = Ref(ref.name, ref.call, ref.path)
         site = Site(module, found.index, path, link.at, str(name), ref.call is None)
         carry = spec.default.carry if link.carry is None else link.carry
@@ -106,7 +115,10 @@ class Resolver:
         wanted: Any = link.source
         if wanted is None:
             wanted = spec.default.source
-        if wanted is None:
+        if wanted is None and self._asked is None:
+            wanted = "image"
+        if wanted is None and self._asked is not None:
+            self._axes.settle(self._asked)
             wanted = (str(best_source(form, self._asked, self._dims)[0]),)
         if isinstance(wanted, str | nn.Module):
             wanted = (wanted,)
@@ -117,7 +129,8 @@ class Resolver:
 
     def _source(self, item: Layer, layout: str | None, batch: int) -> list[Source]:
         if isinstance(item, str) and item == "image":
-            return [Source("image", None, self._image_form(layout))]
+            form = self._image_form(layout)
+            return [self._checked(Source("image", None, form), info_of(self._image), batch)]
         if self._asked is None:
             raise PairingError(f"The source {item!r} needs a discriminator, and there is none.")
         if isinstance(item, str) and item == "response":
@@ -125,24 +138,57 @@ class Resolver:
                 raise CriticError(
                     f"The source 'response' needs all of D, but D refuses G's output: {self._asked.error}."
                 )
-            info = info_of(response_of(self._asked.output, self._response))
-            return [self._checked(Source("response", None, self._form(info, layout)), info, batch)]
+            response = response_of(self._asked.output, self._response)
+            form = self._response_form(response, layout)
+            return [self._checked(Source("response", None, form), info_of(response), batch)]
         found = []
         for ref in resolve(self._asked.model, item):
             called = call_of(self._asked, module_of(self._asked, ref), ref, "Discriminator")
-            path, info = _pick(ref, called.outputs, "output", "discriminator")
+            path, info = _pick(ref, called.outputs, "output", "discriminator", called)
             ref = Ref(ref.name, called.index if ref.call is not None else None, path)
-            form = self._form(info, layout or called.layout)
+            form = self._form_in(self._asked, called, path, info, layout, "output", f"D's layer {str(ref)!r}")
             found.append(self._checked(Source(str(ref), ref, form), info, batch))
         return found
 
     def _image_form(self, layout: str | None) -> Form:
-        if len(self._sample) > self._image.dim():
+        if layout is None and len(self._sample) > self._image.dim():
             return replace(form_of(self._sample, "channels_first", self._dims), layout="reshaped")
-        return form_of(tuple(self._image.shape), layout or "channels_first", self._dims)
+        shape = tuple(self._image.shape)
+        return form_of(shape, layout or self._made.layout, self._dims, 0 if layout else self._made.batch.axis)
 
-    def _form(self, info: TensorInfo, layout: str | None) -> Form:
-        return form_of(info.shape, layout or "channels_first", self._dims)
+    def _response_form(self, response: Tensor, layout: str | None) -> Form:
+        """The form of D's response: laid out as the sample is, where it is a sequence as that is."""
+        asked, shape = self._asked, tuple(response.shape)
+        if layout is not None or asked is None:
+            return form_of(shape, layout or "channels_first", self._dims)
+        path = next((path for path, tensor in tensors(asked.output) if tensor is response), ())
+        batch = asked.answers.get(path, Batch()) or Batch()
+        alike = len(shape) == self._image.dim() == 3
+        return form_of(shape, self._made.layout if alike else "channels_first", self._dims, batch.axis)
+
+    def _form_in(
+        self, trace: Trace, call: Call, path: Path, info: TensorInfo, layout: str | None, at: str, where: str
+    ) -> Form:
+        """The form of a feature; what the layers around do not tell is said in the plan."""
+        if layout is not None:
+            return form_of(info.shape, layout, self._dims)
+        seen = (
+            path if at == "output" else next((p for p, i in call.outputs.items() if i.shape[:2] == info.shape[:2]), ())
+        )
+        batch = self._axes.of(trace, call, seen)
+        if batch is None:
+            raise PairingError(
+                f"Which axis of {where}, shape {info.shape}, is the batch cannot be told: no part of it is of one "
+                "sample alone. Choose another layer, or say how it is laid out: Link(target_layout=…, source_layout=…) "
+                "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C)."
+            )
+        form = replace(form_of(info.shape, call.layout, self._dims, batch.axis), rows=batch.rows)
+        if len(info.shape) == 3 and not call.told and not batch.axis:
+            self.notes.append(
+                f"{where}, shape {info.shape}, is taken as channels first, (N, C, T): no layer around tells. If it is "
+                "not, say Link(target_layout='channels_last'), or source_layout=."
+            )
+        return form
 
     def _checked(self, source: Source, info: TensorInfo, batch: int) -> Source:
         if not info.finite:
@@ -150,9 +196,15 @@ class Resolver:
                 f"D's {source.name!r} is NaN or infinite on G's output for the example. Check D's weights, and "
                 "that G's value range is the one D was trained on."
             )
-        if info.shape[0] != batch:
+        rows = info.shape[source.form.batch_axis]
+        if rows != batch and source.name == "image":
             raise PairingError(
-                f"The source {source.name!r} has batch size {info.shape[0]} (shape {info.shape}), but the "
+                f"The source 'image' has {rows} samples (shape {info.shape}), but the target {batch} rows: several of "
+                "a sample (frames, say) are folded into its batch. Choose a target with one row for each sample."
+            )
+        if rows != batch:
+            raise PairingError(
+                f"The source {source.name!r} has batch size {rows} (shape {info.shape}), but the "
                 f"target {batch}: D does not answer per sample there. Choose an earlier D layer, or pass "
                 "response= for the right part of D's answer."
             )
@@ -164,8 +216,20 @@ def module_of(trace: Trace, ref: Ref) -> nn.Module:
     return module_named(trace.model, ref)
 
 
+def _from_the_front(path: Path, call: Call, at: str) -> Path:
+    """A path in which places that were counted from the end are counted from the beginning: ``[-1]``."""
+    found: list[int | str] = []
+    for key in path:
+        whole = ("", 0, *found) if at == "input" else tuple(found)
+        if at == "input" and not found:
+            whole = ("", 0)
+        many = call.lengths.get(whole)
+        found.append(key + many if isinstance(key, int) and key < 0 and many is not None else key)
+    return tuple(found)
+
+
 def _pick(
-    ref: Ref, infos: Mapping[tuple[int | str, ...], TensorInfo], at: str, where: str
+    ref: Ref, infos: Mapping[tuple[int | str, ...], TensorInfo], at: str, where: str, call: Call
 ) -> tuple[tuple[int | str, ...], TensorInfo]:
     """The tensor that is meant in a layer's output or input: the one at the path, or the only one."""
     features = {path: info for path, info in infos.items() if info.is_feature}
@@ -173,7 +237,8 @@ def _pick(
     shown = {path[1:] if at == "input" else path: path for path in features}
     if not ref.path and len(features) == 1:
         return next(iter(features.items()))
-    wanted = next((path for path in shown if [*map(str, path)] == [*map(str, ref.path)]), None)
+    meant = _from_the_front(ref.path, call, at)
+    wanted = next((path for path in shown if [*map(str, path)] == [*map(str, meant)]), None)
     if wanted is not None:
         return shown[wanted], features[shown[wanted]]
     listed = ", ".join(f"{Ref(ref.name, ref.call, short)} {features[whole].shape}" for short, whole in shown.items())

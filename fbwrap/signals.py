@@ -34,32 +34,51 @@ class Form:
     Args:
         channels: the number of channels.
         spatial: its size as a map; ``()`` for a vector.
-        layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps and tokens; of a sample
-            without its channel axis, or flat: ``"reshaped"``.
+        layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps, sequences and tokens; of a
+            sample without its channel axis, or flat: ``"reshaped"``.
         tokens: for a token sequence that holds a 2-D grid: the number of leading tokens that are not
             part of it (class and register tokens), and the number that are. None otherwise.
+        batch_axis: where the batch is: 1 in time-first sequences (T, N, C).
+        rows: rows of the batch for each sample: more than one where frames are folded into it.
     """
 
     channels: int
     spatial: tuple[int, ...] = ()
     layout: str = "channels_first"
     tokens: tuple[int, int] | None = None
+    batch_axis: int = 0
+    rows: int = 1
+
+    @property
+    def layout_name(self) -> str:
+        """The layout as a user says it: ``"time_first"`` is (T, N, C)."""
+        return "time_first" if self.batch_axis else self.layout
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.spatial)) or "vector"
         kind = " tokens" if self.tokens else " channels last" if self.layout != "channels_first" else ""
-        return f"{self.channels} @ {size}{kind}"
+        return f"{self.channels} @ {size}{' time first' if self.batch_axis else kind}"
 
 
-def form_of(shape: tuple[int, ...], layout: str, image_dims: int) -> Form:
+def form_of(shape: tuple[int, ...], layout: str, image_dims: int, batch_axis: int = 0) -> Form:
     """How a feature of ``shape`` is laid out.
 
     Args:
-        shape: with the batch first.
-        layout: where the channels are, see :class:`Form`.
+        shape: as it is.
+        layout: where the channels are, see :class:`Form`; ``"time_first"``: (T, N, C).
         image_dims: spatial dimensions of the generated sample; a token sequence is read as a square
             grid only where these are 2 (a sentence of 16 words is not a 4x4 picture).
+        batch_axis: where the batch is: 0, or 1 for time-first sequences (T, N, C) and states (layers, N, C).
     """
+    if layout == "time_first":
+        layout, batch_axis = "channels_last", 1
+    if batch_axis:
+        if len(shape) != 3 or batch_axis != 1:
+            raise PairingError(
+                f"A feature of shape {shape} has its batch on axis {batch_axis}: that is read of sequences (T, N, C) "
+                "alone. Choose a layer that returns the batch first."
+            )
+        return Form(shape[2], (shape[0],), "channels_last", None, 1)
     if len(shape) == 2:
         return Form(shape[1])
     if not 3 <= len(shape) <= 5:
@@ -79,6 +98,8 @@ def form_of(shape: tuple[int, ...], layout: str, image_dims: int) -> Form:
 
 def to_map(feature: Tensor, form: Form) -> Tensor:
     """A feature as ``(N, C, *spatial)``; leading tokens that are not part of the grid are left out."""
+    if form.batch_axis:
+        return feature.movedim(form.batch_axis, 0).movedim(-1, 1)
     if form.layout == "channels_first":
         return feature
     if form.layout == "reshaped":
@@ -99,6 +120,8 @@ def to_map(feature: Tensor, form: Form) -> Tensor:
 
 def from_map(correction: Tensor, form: Form, like: Tensor) -> Tensor:
     """The way back: a correction in the layout of the feature ``like``; extra tokens get zero."""
+    if form.batch_axis:
+        return correction.movedim(1, -1).movedim(0, form.batch_axis)
     if form.layout == "channels_first":
         return correction
     if form.tokens is None:
@@ -138,37 +161,39 @@ def fit(signal: Tensor, spatial: tuple[int, ...]) -> Tensor:
     return signal
 
 
-def spread(strength: float | Tensor, feature: Tensor) -> float | Tensor:
+def spread(strength: float | Tensor, feature: Tensor, dims: int, rows: int = 1) -> float | Tensor:
     """A strength that broadcasts over a ``(N, C, *spatial)`` feature.
 
-    A number stays one. A tensor of one value per sample has shape ``(N,)``; a mask has the spatial
-    dimensions of the sample, with or without ``(N,)`` or ``(N, 1)`` before them, and is resized to
-    the feature (for a vector: its mean).
+    What a tensor means is told by its number of dimensions alone, never by the size of the batch. Of a sample with
+    ``dims`` spatial dimensions: one dimension is a value for each sample, (N,); ``dims`` (two or more) a mask for all
+    samples, (H, W); one or two more a mask for each, (N, H, W) or (N, 1, H, W). A mask is resized to the feature; a
+    vector takes its mean.
+
+    Args:
+        dims: spatial dimensions of the sample.
+        rows: rows of the feature for each sample, where frames are folded into its batch.
     """
     if not isinstance(strength, Tensor):
         return strength
     strength = strength.to(device=feature.device, dtype=feature.dtype)
-    dims, batch = feature.dim() - 2, feature.shape[0]
     if strength.dim() == 0:
         return strength
-    if strength.dim() == 1 or (strength.shape[0] == batch and strength[0].numel() == 1):
-        mask = strength.reshape(-1, *(1,) * (feature.dim() - 1))
-    elif dims == 0:  # a mask says how much of a vector's sample is corrected
-        each = strength.flatten(1).mean(1, keepdim=True)
-        mask = each if strength.shape[0] == batch else each.mean().reshape(1, 1)
+    if strength.dim() == 1:
+        each = strength.reshape(-1, *(1,) * (feature.dim() - 1))
     else:
         extra = strength.dim() - dims
         if extra not in (0, 1, 2) or (extra == 2 and strength.shape[1] != 1):
+            shapes = {0: "(N, 1)", 1: "(N, L) or (N, 1, L)"}.get(dims, "(H, W), (N, H, W) or (N, 1, H, W)")
             raise PairingError(
-                f"A strength of shape {tuple(strength.shape)} fits no feature of shape "
-                f"{tuple(feature.shape)}: pass a number, one value per sample (N,), or a mask "
-                "(H, W), (N, H, W) or (N, 1, H, W) over the sample's spatial dimensions."
+                f"A strength of shape {tuple(strength.shape)} does not fit samples with {dims} spatial dimension(s): "
+                f"pass a number, one value per sample (N,), or a mask {shapes} over the sample's spatial dimensions."
             )
         lead = ((1, 1), (strength.shape[0], 1), tuple(strength.shape[:2]))[extra]
-        mask = fit(strength.reshape(*lead, *strength.shape[extra:]), tuple(feature.shape[2:]))
-    if mask.shape[0] not in (1, feature.shape[0]):
-        raise PairingError(f"A strength for {mask.shape[0]} samples does not fit a batch of {feature.shape[0]}.")
-    return mask
+        each = fit(strength.reshape(*lead, *strength.shape[extra:]), tuple(feature.shape[2:]))
+    samples = feature.shape[0] // rows
+    if each.shape[0] not in (1, samples):
+        raise PairingError(f"A strength for {each.shape[0]} samples does not fit a batch of {samples}.")
+    return each if each.shape[0] == 1 else each.repeat_interleave(rows, 0)
 
 
 def zeros(form: Form, batch: int, scale: tuple[float, ...], like: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .attributes import is_torchs, may_hold_state, names_of, plain_state, tensors_in
+from .naming import is_scripted
 from .trees import same_bits, storage_of, tensors, version_of
 
 Place = tuple[nn.Module, str]
@@ -42,7 +43,7 @@ class Snapshot:
     def __init__(self, modules: Sequence[nn.Module], moving: Sequence[Place] = ()):
         known = dict.fromkeys(moving)
         others = dict.fromkeys(
-            (module, name) for module in modules if not _is_still(module) for name in module._buffers
+            (module, name) for module in modules if not _is_still(module) for name in _buffers(module)
         )
         held = [place for place in {**known, **others} if _holder(place).get(place[1]) is not None]
         self._values = [_Value(place, place in known) for place in held]
@@ -228,14 +229,25 @@ def every_place(modules: Sequence[nn.Module]) -> list[Place]:
     return [
         (module, name)
         for module in modules
-        for held in (module._parameters, module._buffers)
+        for held in (_parameters(module), _buffers(module))
         for name, tensor in held.items()
         if tensor is not None
     ]
 
 
+def _buffers(module: nn.Module) -> dict[str, Any]:
+    """A module's own buffers; of a scripted one those inside it too."""
+    return dict(module.named_buffers()) if is_scripted(module) else module._buffers
+
+
+def _parameters(module: nn.Module) -> dict[str, Any]:
+    return dict(module.named_parameters()) if is_scripted(module) else module._parameters
+
+
 def _holder(place: Place) -> dict[str, Any]:
     module, name = place
+    if is_scripted(module):
+        return {**_parameters(module), **_buffers(module)}
     held: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
     return held
 

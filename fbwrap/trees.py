@@ -134,7 +134,7 @@ def bits_of(tensor: Tensor) -> Tensor:
     if held.layout != torch.strided:
         held = held.to_dense()
     if held.is_quantized:
-        held = held.int_repr()
+        held = held.dequantize()
     return held.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
 
 

@@ -20,7 +20,7 @@ from .errors import UnsupportedError
 from .hosting import others_within, refuse_together
 from .intercept import wrapped
 from .links import Connection
-from .naming import unwrap
+from .naming import modules_of, unwrap
 from .observer import How, Observer
 from .plan import schedule
 from .probe import Trace, device_of
@@ -57,7 +57,7 @@ class Unroller:
     ):
         self._net, self._trace = unwrap(generator), trace
         self._connections, self._first = connections, first
-        self._moving = Moving(list(self._net.modules()), trace.moving)
+        self._moving = Moving(modules_of(self._net), trace.moving)
         everything = tuple(range(len(connections)))
         self._schedules = {(everything, (False,) * len(self._moving.modes())): prefix}
         self.replay = replay
@@ -85,7 +85,7 @@ class Unroller:
                 once = state.after_one_pass()
                 outputs, from_zeros = [output] * (steps + 1), False
             else:
-                feedback = Corrections(self._connections, modules, active, alphas)
+                feedback = Corrections(self._connections, modules, active, alphas, len(self._trace.sample_shape) - 2)
                 wanted = {i: self._connections[i].sources for i in active}
                 from_zeros = self._first == "zeros"
                 with self._passes(generate, active, args, kwargs, state) as passes:

@@ -88,7 +88,8 @@ class FAL(AFL):
         finally:
             self.loop.update_statistics = False
             self.loop.eval()
-            self.loop.facts["fingerprints"]["generator"] = fingerprint(generator)
+            moving = self.loop.facts["fingerprints"]["generator"].get("moving")
+            self.loop.facts["fingerprints"]["generator"] = fingerprint(generator, moving=moving)
 
     def _save(self, folder: Path) -> None:
         if self._train_generator:

@@ -1,18 +1,18 @@
 """Random small networks with every trait that once broke replay, and the loop on them written out by hand.
 
-``check(seed)`` makes a pair from a seed, attaches random links with a random example, and compares several rollouts, on
-other sizes and batches and in both modes, bit for bit with whole passes under torch's own hooks, each pass and each look
-on a fresh deep copy. ``python benchmarks/random_networks.py`` runs thousands, ``tests/test_random_nets.py`` some hundred.
+``check(seed)`` makes a pair from a seed, attaches random links with a random example, and compares several rollouts,
+on other sizes and batches and in both modes, bit for bit with whole passes under torch's own hooks, each pass and each
+look on a fresh deep copy. ``pytest tests/test_random_nets.py --networks 2000 --seed 0`` runs as many as one likes.
 """
 
 import copy
 import random
 
 import torch
-from fbwrap.signals import fit, from_map, to_map
 from torch import Tensor, nn
 
 import fbwrap
+from fbwrap.signals import fit, from_map, to_map
 
 C = 6
 
@@ -52,8 +52,15 @@ class Plain(Layer):
 
 class Norm(Layer):
     def setup(self, rng):
-        self.norm = rng.choice([nn.BatchNorm2d, nn.InstanceNorm2d, lambda c: nn.BatchNorm2d(c, track_running_stats=False),
-                                lambda c: nn.InstanceNorm2d(c, track_running_stats=True), lambda c: nn.GroupNorm(2, c)])(C)
+        self.norm = rng.choice(
+            [
+                nn.BatchNorm2d,
+                nn.InstanceNorm2d,
+                lambda c: nn.BatchNorm2d(c, track_running_stats=False),
+                lambda c: nn.InstanceNorm2d(c, track_running_stats=True),
+                lambda c: nn.GroupNorm(2, c),
+            ]
+        )(C)
 
     def forward(self, x):
         return self.norm(x)
@@ -71,8 +78,17 @@ class Activation(Layer):
 
 class Chain(nn.Sequential):
     def __init__(self, rng):
-        layers = [conv(), nn.BatchNorm2d(C), nn.ReLU(True), nn.Dropout(0.4), nn.Identity(), nn.LeakyReLU(0.1, True),
-                  WritesInput(rng), ReturnsInput(rng), nn.ELU(inplace=True)]
+        layers = [
+            conv(),
+            nn.BatchNorm2d(C),
+            nn.ReLU(True),
+            nn.Dropout(0.4),
+            nn.Identity(),
+            nn.LeakyReLU(0.1, True),
+            WritesInput(rng),
+            ReturnsInput(rng),
+            nn.ELU(inplace=True),
+        ]
         super().__init__(*rng.sample(layers, rng.randint(2, 5)))
 
 
@@ -269,9 +285,11 @@ class Constant(Layer):
         return x + self.conv(self.const.expand(len(x), -1, *x.shape[2:]))
 
 
-KINDS = [Plain, Plain, Norm, Activation, Activation, Chain, Chain, WritesInput, WritesPart, ReturnsInput, ReturnsView, Gaps,
-         Parts, Listed, FillsBuffer, Table, MovesInEval, MovesParameter, Reads, Caches, Stashes, Remembers, Draws, Appends,
-         Constant]  # fmt: skip
+KINDS = [
+    *(Plain, Plain, Norm, Activation, Activation, Chain, Chain, WritesInput, WritesPart, ReturnsInput, ReturnsView),
+    *(Gaps, Parts, Listed, FillsBuffer, Table, MovesInEval, MovesParameter, Reads, Caches, Stashes, Remembers, Draws),
+    *(Appends, Constant),
+]
 
 
 class Net(nn.Module):
@@ -445,10 +463,7 @@ def by_hand(loop, G, D, x, steps, strength):
         return [[to_map(found[s.name], s.form) for s in link.sources] for link in connections]
 
     everything = dict.fromkeys(range(len(connections)))
-    if loop.plan.first == "zeros":
-        outputs = [None, generate(everything)]
-    else:
-        outputs = [generate(None)]
+    outputs = [None, generate(everything)] if loop.plan.first == "zeros" else [generate(None)]
     while len(outputs) <= steps:
         outputs.append(generate(look(outputs[-1])))
     return outputs, first_copy[0]
@@ -484,8 +499,10 @@ def same(a, b):
 
 
 def check(seed, calls=8):
-    """One random pair. Returns the rollouts that were compared, the links, and a fault in words (None if there is none);
-    no rollouts where the pair cannot be attached."""
+    """One random pair. Returns the rollouts that were compared, the links, and a fault in words (None: there is none).
+
+    No rollouts: the pair cannot be attached.
+    """
     rng = random.Random(seed)
     torch.manual_seed(seed)
     G, D = Net(rng, 3, 3, rng.randint(2, 7)), Net(rng, 3, 1, rng.randint(1, 4))

@@ -110,8 +110,8 @@ def test_shapes_that_cannot_be_paired():
         attach([("body.1", "response")], D=Whole())
     with pytest.raises(errors.PairingError, match="needs a discriminator"):
         fbwrap.attach(Residual(), None, [("body.1", "response")], example=X)
-    with pytest.raises(errors.PairingError, match="D shows no layer"):
-        fbwrap.attach(Residual(), None, ["body.1"], example=X)
+    alone = fbwrap.attach(Residual(), None, ["body.1"], example=X)
+    assert [source.name for source in alone.connections[0].sources] == ["image"]
     fbwrap.attach(Residual(), None, [("body.1", "image")], example=X)(X)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "naming", "trees", "dice", "locks", "modes", "attributes", "copies", "state", "intercept",
-    "replay", "flops", "surroundings", "probe", "signals", "modules", "critic", "settings", "links", "pairing",
+    "errors", "naming", "trees", "dice", "locks", "modes", "attributes", "copies", "state", "intercept", "replay",
+    "flops", "surroundings", "probe", "signals", "modules", "critic", "settings", "links", "axes", "pairing", "checks",
     "plan", "corrections", "fingerprint", "observer", "proof", "hosting", "unroll", "rollout", "export", "loop",
     "table", "spec", "weights", "adapter", "plugins", "fetching", "bases", "recognise", "resolve", "attach",
     "example", "headfiles", "head", "card", "inputs", "plots", "hub",

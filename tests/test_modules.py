@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fbwrap.errors import PairingError
 from fbwrap.modules import INITS, KINDS, NORMS, build
 from fbwrap.signals import Form, fit, form_of, from_map, spread, to_map
 
@@ -91,11 +92,40 @@ def test_layouts_there_and_back(shape, layout, dims, spatial):
 
 def test_spread():
     x = torch.randn(2, 3, 4, 6)
-    assert spread(0.5, x) == 0.5
-    assert spread(torch.tensor([1.0, 2.0]), x).shape == (2, 1, 1, 1)
+    assert spread(0.5, x, 2) == 0.5
+    assert spread(torch.tensor([1.0, 2.0]), x, 2).shape == (2, 1, 1, 1)
     for shape in ((8, 12), (2, 8, 12), (2, 1, 8, 12)):
-        assert spread(torch.ones(shape), x).shape[-3:] == (1, 4, 6)
-    assert spread(torch.tensor(2.0), x) == 2
+        assert spread(torch.ones(shape), x, 2).shape[-3:] == (1, 4, 6)
+    assert spread(torch.tensor(2.0), x, 2) == 2
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 5])
+def test_what_a_strength_means_does_not_depend_on_the_batch(batch):
+    vector, map_ = torch.zeros(batch, 8), torch.zeros(batch, 8, 4, 4)
+    mask = torch.zeros(4, 4)
+    mask[0] = 1  # (H, W) of a square picture, as many rows as a batch may have
+    assert spread(mask, vector, 2).flatten().tolist() == [0.25]
+    assert spread(mask, map_, 2).shape == (1, 1, 4, 4)
+    column = torch.tensor([[1.0], [0.0], [0.0], [0.0]])  # (H, 1): a mask too, whatever the batch
+    assert spread(column, vector, 2).flatten().tolist() == [0.25]
+    each = torch.arange(batch).float()
+    for shape in ((batch,), (batch, 1, 1), (batch, 1, 1, 1)):
+        assert spread(each.view(shape), vector, 2).flatten().tolist() == each.tolist()
+        assert torch.equal(spread(each.view(shape), map_, 2).expand(-1, -1, 4, 4)[:, 0, 0, 0], each)
+    masks = each.view(-1, 1, 1).expand(-1, 4, 4)
+    assert spread(masks, vector, 2).flatten().tolist() == each.tolist()
+    line = torch.zeros(batch, 3, 6)
+    assert spread(each, line, 1).shape == (batch, 1, 1), "one dimension is the samples', of a sound too"
+    assert spread(torch.ones(batch, 6), line, 1).shape == (batch, 1, 6)
+    assert spread(each.view(-1, 1), vector, 0).flatten().tolist() == each.tolist()
+    frames = spread(each, torch.zeros(2 * batch, 8), 2, rows=2)
+    assert isinstance(frames, torch.Tensor)
+    assert frames.expand(2 * batch, 1).flatten().tolist() == each.repeat_interleave(2).tolist()
+    for wrong in (torch.ones(2, 3, 4, 4), torch.ones(1, 1, 1, 4, 4)):
+        with pytest.raises(PairingError, match=r"one value per sample \(N,\), or a mask \(H, W\)"):
+            spread(wrong, map_, 2)
+    with pytest.raises(PairingError, match=f"for {batch + 1} samples"):
+        spread(torch.ones(batch + 1), map_, 2)
 
 
 def test_pyramid_joins_signals_at_their_own_size():
