@@ -151,7 +151,7 @@ class Resolver:
         return found
 
     def _image_form(self, layout: str | None) -> Form:
-        if layout is None and len(self._sample) > self._image.dim():
+        if len(self._sample) > self._image.dim():
             return replace(form_of(self._sample, "channels_first", self._dims), layout="reshaped")
         shape = tuple(self._image.shape)
         return form_of(shape, layout or self._made.layout, self._dims, 0 if layout else self._made.batch.axis)
