@@ -10,6 +10,7 @@ light heads on its feature levels learn what is real. ``level.0``, ``level.1``, 
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap.errors import CriticError, SettingError
+from fbwrap.fetching import MOST_BYTES, fetched, told
 from fbwrap.spec import parse_call
 
 _USUAL = {"pretrained": True, "levels": None, "width": 64}
@@ -114,6 +116,8 @@ def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
             "install 'fbwrap[timm]', with a torchvision that is made for this torch."
         ) from error
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
+    if pretrained:
+        options["pretrained_cfg_overlay"] = {"file": str(_weights(name))}
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True, **options)
     except Exception as error:
@@ -121,6 +125,23 @@ def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
             f"timm cannot make {name!r} with features_only (pretrained={pretrained}): {type(error).__name__}: "
             f"{error}. timm.list_models() lists names; pretrained weights are downloaded at first use."
         ) from error
+
+
+def _weights(name: str) -> Path:
+    """A backbone's weights, from the Hub: safetensors alone, of a bounded size.
+
+    Raises:
+        SettingError: timm knows no such weights there. HubError: they cannot be had.
+    """
+    import timm
+
+    found = timm.get_pretrained_cfg(name)
+    repo = getattr(found, "hf_hub_id", None)
+    if not repo:
+        raise SettingError(f"timm knows no weights of {name!r} on the Hub. Pass 'timm:{name}(pretrained=False)'.")
+    with told(repo):
+        path, _ = fetched(repo, "model.safetensors", None, MOST_BYTES)
+    return path
 
 
 def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> TimmCritic:

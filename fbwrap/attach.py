@@ -10,7 +10,7 @@ Example:
     '1'
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,19 +29,18 @@ from .loop import FeedbackLoop
 from .modes import training_mode
 from .modules import Transform, build, spec_of
 from .naming import entry, modules_of, unwrap
-from .plan import Plan, PlannedLink, event, schedule, suffix_flops
-from .probe import Call, Trace, device_of, look
+from .plan import event, schedule
+from .planning import plan_of, unused_layers
+from .probe import Trace, device_of, look
 from .proof import proven
 from .recognise import Recognised, build_critic
 from .replay import Schedule, Site
-from .resolve import Layers, Resolver, is_auto, module_of
-from .signals import Form
+from .resolve import Layers, Resolver, is_auto
 from .state import Snapshot
-from .surroundings import bare, eager, is_compiled, outside_inference_mode, usable
+from .surroundings import bare, eager, outside_inference_mode, usable
 from .trees import tensors
 
 
-@outside_inference_mode()
 def attach(
     generator: Any,
     discriminator: nn.Module | str | None,
@@ -118,6 +117,52 @@ def attach(
         PairingError: shapes that cannot be connected.
         SettingError: an option that makes no sense.
     """
+    return attached(
+        *(generator, discriminator, layers),
+        module=module,
+        example=example,
+        critic_input=critic_input,
+        response=response,
+        steps=steps,
+        strength=strength,
+        first=first,
+        critic_mode=critic_mode,
+        detach_signals=detach_signals,
+        method=method,
+        value_range=value_range,
+        critic_size=critic_size,
+        adapter=adapter,
+        replay=replay,
+    )
+
+
+@outside_inference_mode()
+def attached(
+    generator: Any,
+    discriminator: nn.Module | str | None,
+    layers: Layers,
+    *,
+    example: Any,
+    critic_input: str | CriticInput | None,
+    response: str | Callable[[Any], Tensor] | None,
+    steps: int | None,
+    strength: float | Tensor,
+    first: Literal["base", "zeros"] | None,
+    critic_mode: Literal["eval", "inherit"],
+    detach_signals: bool,
+    method: str | None,
+    critic_size: str | None,
+    adapter: str | Adapter | None,
+    module: Any = None,
+    value_range: tuple[float, float] | None = None,
+    replay: bool = True,
+    expected: Mapping[str, tuple[int, ...]] | None = None,
+) -> FeedbackLoop:
+    """As :func:`attach`.
+
+    Args:
+        expected: shapes of the modules' weights, by name: others are refused before memory is taken for them.
+    """
     generator, base = held(generator)
     if not isinstance(generator, nn.Module):
         raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
@@ -158,6 +203,8 @@ def attach(
     if discriminator is None and any(s.name != "image" for c in connections for s in c.sources):
         raise PairingError("Without a discriminator every link's source must be 'image'.")
     _refuse_two_carried(connections)
+    if expected is not None:
+        _check_shapes(connections, expected)
     modules = [_build(connection, made) for connection in connections]
     if first is None:
         fal = all(issubclass(c.spec.default, Transform) for c in connections)
@@ -165,8 +212,10 @@ def attach(
     sites = [connection.site for connection in connections]
     run = entry(generator, made.method)
     prefix = _prefix(made, sites, run, (args, kwargs)) if replay else Schedule()
-    plan = _plan(made, asked, connections, modules, first, prefix, image.shape[made.batch.axis], known, resolver.notes)
-    unused = _unused(asked, connections)
+    plan = plan_of(
+        made, asked, connections, modules, first, prefix, image.shape[made.batch.axis], known, resolver.notes
+    )
+    unused = unused_layers(asked, connections)
     facts = {
         "critic_input": preset,
         "response": response if isinstance(response, str) else None,
@@ -306,6 +355,21 @@ def _refuse_two_carried(connections: Sequence[Connection]) -> None:
             )
 
 
+def _check_shapes(connections: Sequence[Connection], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse links whose modules have other weights than they should; modules of somebody's own are not asked."""
+    if any(connection.spec.factory is not None for connection in connections):
+        return
+    with torch.device("meta"):
+        made = nn.ModuleList(build(c.spec, c.form, tuple(s.form for s in c.sources)) for c in connections)
+    shapes = {key: tuple(tensor.shape) for key, tensor in made.state_dict().items()}
+    if shapes != dict(expected):
+        differ = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))
+        raise SettingError(
+            f"The weights do not fit the links' modules: {differ[0][:100]} is {expected.get(differ[0], 'missing')}, "
+            f"and should be {shapes.get(differ[0], 'missing')}."
+        )
+
+
 def _build(connection: Connection, made: Trace) -> nn.Module:
     module = build(connection.spec, connection.form, tuple(s.form for s in connection.sources))
     call = made.calls_of(connection.site.module)[connection.site.call]
@@ -313,104 +377,3 @@ def _build(connection: Connection, made: Trace) -> nn.Module:
     info = infos[connection.site.path]
     dtype = torch.float64 if info.dtype == torch.float64 else torch.float32
     return module.to(device=info.device, dtype=dtype)
-
-
-def _plan(
-    made: Trace,
-    asked: Trace | None,
-    connections: Sequence[Connection],
-    modules: Sequence[nn.Module],
-    first: str,
-    prefix: Schedule,
-    batch: int,
-    recognised: Recognised,
-    told: Sequence[str],
-) -> Plan:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    planned = []
-    for connection, module in zip(connections, modules, strict=True):
-        parameter = next(module.parameters(), torch.zeros(0))
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module.eval()
-            forms = (connection.form, *(source.form for source in connection.sources))
-            if getattr(module, "resize_signals", True):
-                forms = tuple(Form(form.channels, connection.form.spatial) for form in forms)
-            maps = [
-                torch.zeros(batch, f.channels, *f.spatial, dtype=parameter.dtype, device=parameter.device)
-                for f in forms
-            ]
-            module(*maps)
-        planned.append(
-            PlannedLink(
-                str(connection.target),
-                connection.form,
-                tuple(source.name for source in connection.sources),
-                tuple(source.form for source in connection.sources),
-                connection.spec.kind,
-                sum(p.numel() for p in module.parameters()),
-                counter.get_total_flops(),
-                connection.carry,
-            )
-        )
-    known = {call.module: call.name for call in made.calls}
-    stop, tapped = _critic_end(asked, connections)
-    notes = [
-        f"{what}: {match}"
-        for what, match in (("G", recognised.found.generator), ("D", recognised.found.discriminator))
-        if match
-    ]
-    notes += dict.fromkeys(told)
-    if made.attributes:
-        notes.append(
-            f"G keeps state in plain attributes ({', '.join(made.attributes[:3])}): nothing is replayed in calls that "
-            "change it, every step starts from the state before the call, and it is left as one call of G leaves it."
-        )
-    if asked and asked.error is not None:
-        notes.append(f"D refuses the sample behind its last tap, so it has no response: {asked.error}")
-    notes += [
-        f"{what} is compiled: within the loop its eager original runs."
-        for what, trace in (("G", made), ("D", asked))
-        if trace and any(map(is_compiled, modules_of(trace.model)))
-    ]
-    return Plan(
-        tuple(planned),
-        first,
-        tuple(known[module] for module, _ in prefix.replay),
-        stop,
-        made.flops,
-        suffix_flops(made, prefix),
-        asked.flops if asked else 0,
-        tapped,
-        sum(p.numel() for p in unwrap(made.model).parameters()),
-        made.random,
-        batch,
-        tuple(notes),
-    )
-
-
-def _last_tap(asked: Trace, connections: Sequence[Connection]) -> Call | None:
-    """The call after which D may stop; None where a link needs all of D, or no layer of it."""
-    sources = [source for c in connections for source in c.sources]
-    if any(source.name == "response" for source in sources):
-        return None
-    calls = [asked.calls_of(module_of(asked, s.ref))[s.ref.call or 0] for s in sources if s.ref]
-    return max(calls, key=lambda call: call.end, default=None)
-
-
-def _critic_end(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
-    """The name of D's last tapped layer and the FLOPs up to it, as :class:`Plan` has them."""
-    if asked is None or all(source.name == "image" for c in connections for source in c.sources):
-        return "", 0
-    last = _last_tap(asked, connections)
-    return (last.name, last.flops_after) if last else (None, asked.flops)
-
-
-def _unused(asked: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
-    """Names of the D layers that only run after D may stop; None when all of D is needed."""
-    stop, _ = _critic_end(asked, connections)
-    if asked is None or stop is None:
-        return None if asked else ()
-    last = _last_tap(asked, connections)
-    before = {call.name for call in asked.calls if call.start < (last.end if last else 0)}
-    return tuple(dict.fromkeys(call.name for call in asked.calls if call.name not in before))

@@ -99,14 +99,18 @@ def call(critic: Callable[..., Any], given: Any) -> Any:
 def sized(critic: Any, attribute: str | None, given: Any) -> Iterator[None]:
     """Within the block, an attribute of D that holds the only height that it takes holds the sample's."""
     before = getattr(critic, attribute, None) if attribute else None
-    if attribute is None or not isinstance(before, int):
+    if attribute is None or type(before) is not int:
         yield
         return
+    own = attribute in vars(critic)
     try:
         setattr(critic, attribute, image_of(given).shape[2])
         yield
     finally:
-        setattr(critic, attribute, before)
+        if own:
+            setattr(critic, attribute, before)
+        else:  # of the class
+            delattr(critic, attribute)
 
 
 def response_of(answer: Any, choice: str | Callable[[Any], Tensor] | None) -> Tensor:

@@ -10,6 +10,17 @@ caller would expect. Every message names the thing, says why, and what to do nex
 """
 
 
+def short(text: object, most: int = 160) -> str:
+    """Somebody else's text in a message: on one line, cut where it is long.
+
+    Example:
+        >>> short("a\\nb" * 100, 10)
+        'a ba ba ba…'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most].rstrip()}…"
+
+
 class FbwrapError(Exception):
     """Base of every error that fbwrap raises."""
 

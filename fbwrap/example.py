@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .errors import HeadError
 
-_MOST_NUMBERS = 1 << 28
+_MOST_NUMBERS = 1 << 21
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -42,7 +42,10 @@ def spec_of_example(value: Any) -> Any:
 def example_of_spec(spec: Any, device: torch.device) -> Any:
     """An example like the one that a spec describes: seeded noise, or zeros for whole numbers."""
     if _numbers(spec) > _MOST_NUMBERS:
-        raise HeadError("The head asks for an example larger than any head's. Pass example=.")
+        raise HeadError(
+            f"The head was made with an example of more than {_MOST_NUMBERS:,} numbers. If that is right, pass one, "
+            "example=."
+        )
     return _made(spec, device)
 
 

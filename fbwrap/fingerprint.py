@@ -51,6 +51,14 @@ def fingerprint(
     }
 
 
+def structure_of(model: nn.Module) -> str:
+    """The hash of the names and shapes alone, also of a network without weights (on the meta device)."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(_folded(unwrap(model)).items()):
+        found.update(f"{name}{tuple(tensor.shape)}".encode())
+    return found.hexdigest()
+
+
 def names_of_places(net: nn.Module, places: Sequence[Place]) -> list[str]:
     """Parameters and buffers of a network as its state dict names them."""
     prefixes: dict[nn.Module, str] = {}

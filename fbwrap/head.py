@@ -12,7 +12,6 @@ model is touched: the format's version, the hash and size of each file, the stru
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,20 +19,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .attach import attach
+from .attach import attached
 from .bases import held
+from .checks import check_loaded
 from .copies import detached_copy
 from .critic import CriticInput
-from .errors import FbwrapError, HeadError
+from .errors import FbwrapError, HeadError, short
 from .example import example_of_spec, spec_of_example
-from .fingerprint import belongs, fingerprint
-from .headfiles import CONFIG, DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION, check_sizes, put, read, write
+from .fingerprint import belongs, fingerprint, structure_of
+from .headconfig import DISCRIMINATOR, DTYPES, FEEDBACK, FORMAT, STORED, VERSION
+from .headfiles import check_sizes, not_finite, read, write_head
 from .links import Link
 from .loop import FeedbackLoop
 from .modules import KINDS
 from .naming import unwrap
+from .plugins import adapters
 from .probe import device_of
 from .recognise import Recognised, build_critic
+from .surroundings import outside_inference_mode
 from .trees import tensors as tensors_of
 
 logger = logging.getLogger("fbwrap")
@@ -78,27 +81,16 @@ def save_pretrained(
     shipped = _discriminator_part(loop, discriminator)
     if shipped:
         files[DISCRIMINATOR] = shipped
-    target = Path(folder)
+    for name, tensors in files.items():
+        if (wrong := not_finite(name, tensors)) is not None:
+            raise HeadError(f"The weight {wrong!r} holds NaN or infinity: training has diverged. No head is written.")
     config = _config(loop, trained_on)
     try:
         json.dumps(config)
     except TypeError as error:
         raise HeadError(f"trained_on must be plain data (text, numbers, lists, dicts): {error}.") from error
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".fbwrap-") as temporary:
-            written = {name: write(Path(temporary) / name, tensors, dtype) for name, tensors in files.items()}
-            config["files"] = written
-            (Path(temporary) / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            put(Path(temporary), target, (*files, CONFIG))
-        if DISCRIMINATOR not in files:
-            (target / DISCRIMINATOR).unlink(missing_ok=True)
-    except OSError as error:
-        raise HeadError(
-            f"The head could not be written to {target}: {error}. Choose a folder that can be written; "
-            "nothing that was there is damaged."
-        ) from error
-    return target
+    write_head(Path(folder), files, config, dtype)
+    return Path(folder)
 
 
 def _discriminator_part(loop: FeedbackLoop, which: str) -> dict[str, Tensor]:
@@ -168,6 +160,7 @@ def _number(strength: float | Tensor) -> float:
 # -- loading ------------------------------------------------------------------------------------------
 
 
+@outside_inference_mode()
 def from_folder(
     folder: str | os.PathLike[str],
     generator: Any,
@@ -178,6 +171,7 @@ def from_folder(
     example: Any = None,
     modules: Mapping[str, Any] | None = None,
     method: str | None = None,
+    critic_size: str | None = None,
     strict: bool = True,
 ) -> FeedbackLoop:
     """Attach a saved head to a generator and discriminator.
@@ -192,6 +186,7 @@ def from_folder(
         example: inputs of G in place of ones like those that the head was made with.
         modules: ``{name: class}`` for feedback modules of one's own.
         method: for a head whose G is a method that no adapter knows: its name.
+        critic_size: likewise, for a D whose attribute of the only height that it takes no adapter knows.
         strict: refuse base networks whose weights differ from those that the head was trained for.
             Networks of another structure are always refused.
 
@@ -205,18 +200,24 @@ def from_folder(
     generator, base = held(generator)
     if not isinstance(generator, nn.Module):
         raise HeadError(f"generator={generator!r} is not a torch.nn.Module.")
+    check_loaded("G", generator)
+    if isinstance(discriminator, nn.Module):
+        check_loaded("D", discriminator)
     config, tensors = read(Path(folder))
     try:
         check_sizes(config, tensors[FEEDBACK])
         loop = _checked_and_attached(
-            config, tensors, generator, discriminator, critic_input, response, example, modules or {}, method, strict
+            *(config, tensors, generator, discriminator, critic_input, response, example, modules or {}, method),
+            critic_size=critic_size,
+            strict=strict,
         )
     except FbwrapError as error:
         if isinstance(error, HeadError):
             raise
-        raise HeadError(f"The head's config does not fit these networks: {type(error).__name__}: {error}") from error
+        why = f"{type(error).__name__}: {short(error, 240)}"
+        raise HeadError(f"The head's config does not fit these networks: {why}") from error
     except Exception as error:  # a config, perhaps a stranger's, can fail in any way
-        why = f"{type(error).__name__}: {str(error)[:300]}"
+        why = f"{type(error).__name__}: {short(error, 240)}"
         raise HeadError(f"The head's config does not fit these networks, or is damaged: {why}") from error
     shipped, critic = tensors.get(DISCRIMINATOR), loop.discriminator
     loop.facts["fingerprints"] = {
@@ -245,6 +246,8 @@ def _checked_and_attached(
     example: Any,
     modules: Mapping[str, Any],
     method: str | None,
+    *,
+    critic_size: str | None,
     strict: bool,
 ) -> FeedbackLoop:
     """A loop with a config's links on networks that it is for, its D made or given the head's weights."""
@@ -253,7 +256,7 @@ def _checked_and_attached(
     if discriminator is not None and config["discriminator"] is not None:
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None and config.get("critic_spec"):
-        discriminator = _built(config["critic_spec"], bare=bool(shipped)).to(device_of(unwrap(generator)))
+        discriminator = _built(config, bare=bool(shipped)).to(device_of(unwrap(generator)))
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None:
         raise HeadError(
@@ -273,8 +276,20 @@ def _checked_and_attached(
             "This head was made with a response function of its author's, which a head cannot store. "
             "Pass the same function: from_pretrained(..., response=...)."
         )
-    how = _method_of(config, generator, method)
-    return _attached(config, generator, critic, critic_input, response, example, modules, how)
+    _check_critic_size(config, critic_size)
+    how, expected = _method_of(config, generator, method), tensors[FEEDBACK]
+    return _attached(config, generator, critic, critic_input, response, example, modules, how, expected)
+
+
+def _check_critic_size(config: Mapping[str, Any], said: str | None) -> None:
+    """Refuse an attribute of D that a stranger's head would set: it is one that an adapter knows, or the user names."""
+    name = config["critic_size"]
+    known = {family.size for adapter in adapters() for family in adapter.critics} | {None, said}
+    if name not in known:
+        raise HeadError(
+            f"This head says that D's attribute {short(name, 60)!r} holds the only height that it takes, and no "
+            "adapter knows such a D. If it does, pass its name to from_pretrained: critic_size=."
+        )
 
 
 def _method_of(config: Mapping[str, Any], generator: nn.Module, method: str | None) -> str:
@@ -289,15 +304,25 @@ def _method_of(config: Mapping[str, Any], generator: nn.Module, method: str | No
     return str(said)
 
 
-def _built(spec: Any, *, bare: bool) -> nn.Module:
-    """A critic that was made by name."""
+def _built(config: Mapping[str, Any], *, bare: bool) -> nn.Module:
+    """A critic that was made by name; its layers are compared with the head's before memory is taken for them."""
+    name, (low, high) = config["critic_spec"]
+    span = (float(low), float(high))
     try:
-        name, (low, high) = spec
-        return build_critic(str(name), (float(low), float(high)), bare=bare)
+        with torch.device("meta"):
+            found = structure_of(build_critic(name, span, bare=True))
+        if found == config["discriminator"]["structure"]:
+            return build_critic(name, span, bare=bare)
     except FbwrapError:
         raise
     except Exception as error:
-        raise HeadError(f"The head's config is damaged: critic_spec={str(spec)[:100]!r}. Get it again.") from error
+        raise HeadError(
+            f"The head's critic {short(name, 60)!r} cannot be made: {short(error)}. Get it again."
+        ) from error
+    raise HeadError(
+        f"The head's config is damaged: the layers of {short(name, 60)!r} are not those of the D that it was trained "
+        "with. Get it again."
+    )
 
 
 def _attached(
@@ -309,17 +334,19 @@ def _attached(
     example: Any,
     modules: Mapping[str, Any],
     method: str,
+    expected: Mapping[str, Tensor],
 ) -> FeedbackLoop:
-    """A fresh loop with a config's links and settings."""
+    """A fresh loop with a config's links and settings; modules of other shapes than ``expected`` are not made."""
     if example is None:
         args, kwargs = example_of_spec(config["example"], device_of(unwrap(generator)))
         if kwargs and args:
             raise HeadError("This head needs example=: its G takes positional and keyword inputs.")
         example = kwargs or args
-    return attach(
+    return attached(
         generator,
         critic,
         [_link(link, modules) for link in config["links"]],
+        expected={key: tuple(tensor.shape) for key, tensor in expected.items()},
         example=example,
         critic_input=critic_input or config["critic_input"],
         response=response or config["response"],
@@ -372,14 +399,14 @@ def _link(config: Any, own: Mapping[str, Any]) -> Link:
         elif module["kind"] in KINDS:
             chosen = module
         else:
-            raise HeadError(f"This head uses an unknown feedback module {module['kind']!r}. Upgrade fbwrap.")
+            raise HeadError(f"This head uses an unknown feedback module {short(module['kind'], 60)!r}. Upgrade fbwrap.")
         layouts = set(config["source_layouts"]) - {"reshaped"}
         return Link(
             config["target"],
             list(config["sources"]),
             module=chosen,
             strength=float(config["strength"]),
-            carry=bool(config["carry"]),
+            carry=config["carry"],
             at=config["at"],
             feature=config["feature"],
             target_layout=config["target_layout"],
@@ -388,11 +415,11 @@ def _link(config: Any, own: Mapping[str, Any]) -> Link:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, FbwrapError):
             raise
-        raise HeadError(f"The head's config is damaged: a link lacks {error}. Get it again.") from error
+        raise HeadError(f"The head's config is damaged: a link lacks {short(error)}. Get it again.") from error
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        raise HeadError(f"The head's {what} do not fit its config: {error}") from error
+        raise HeadError(f"The head's {what} do not fit its config: {short(error, 240)}") from error

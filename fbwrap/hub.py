@@ -26,7 +26,8 @@ from .card import FIELDS, card
 from .errors import HeadError, SettingError
 from .fetching import MOST_BYTES, MOST_CONFIG_BYTES, REPO, again, check_id, fetched, told
 from .head import from_folder, save_pretrained
-from .headfiles import CONFIG, DISCRIMINATOR, GENERATOR, config_of, stored
+from .headconfig import DISCRIMINATOR
+from .headfiles import CONFIG, GENERATOR, config_of, stored
 from .inputs import drawn, span_of, takes_pictures
 from .loop import FeedbackLoop
 

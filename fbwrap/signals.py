@@ -164,13 +164,12 @@ def fit(signal: Tensor, spatial: tuple[int, ...]) -> Tensor:
 def spread(strength: float | Tensor, feature: Tensor, dims: int, rows: int = 1) -> float | Tensor:
     """A strength that broadcasts over a ``(N, C, *spatial)`` feature.
 
-    What a tensor means is told by its number of dimensions alone, never by the size of the batch. Of a sample with
-    ``dims`` spatial dimensions: one dimension is a value for each sample, (N,); ``dims`` (two or more) a mask for all
-    samples, (H, W); one or two more a mask for each, (N, H, W) or (N, 1, H, W). A mask is resized to the feature; a
-    vector takes its mean.
+    What a tensor means is told by its own shape, never by the size of the batch. (N,), (N, 1), (N, 1, 1) … are a value
+    for each sample. Any other is a mask over the sample's spatial dimensions: (H, W) for all samples, (N, H, W) or
+    (N, 1, H, W) for each. A mask is resized to the feature; a vector takes its mean.
 
     Args:
-        dims: spatial dimensions of the sample.
+        dims: spatial dimensions of the sample; of a vector any mask is two-dimensional.
         rows: rows of the feature for each sample, where frames are folded into its batch.
     """
     if not isinstance(strength, Tensor):
@@ -178,12 +177,13 @@ def spread(strength: float | Tensor, feature: Tensor, dims: int, rows: int = 1) 
     strength = strength.to(device=feature.device, dtype=feature.dtype)
     if strength.dim() == 0:
         return strength
-    if strength.dim() == 1:
+    if all(side == 1 for side in strength.shape[1:]):
         each = strength.reshape(-1, *(1,) * (feature.dim() - 1))
     else:
+        dims = dims or 2
         extra = strength.dim() - dims
         if extra not in (0, 1, 2) or (extra == 2 and strength.shape[1] != 1):
-            shapes = {0: "(N, 1)", 1: "(N, L) or (N, 1, L)"}.get(dims, "(H, W), (N, H, W) or (N, 1, H, W)")
+            shapes = "(N, L) or (N, 1, L)" if dims == 1 else "(H, W), (N, H, W) or (N, 1, H, W)"
             raise PairingError(
                 f"A strength of shape {tuple(strength.shape)} does not fit samples with {dims} spatial dimension(s): "
                 f"pass a number, one value per sample (N,), or a mask {shapes} over the sample's spatial dimensions."

@@ -327,25 +327,33 @@ def test_a_shipped_d_holds_layers_that_are_used_without_a_call(tmp_path):
     assert not any(key.startswith("tail") for key in load_file(tmp_path / "discriminator.safetensors"))
 
 
-def test_a_save_that_fails_halfway_leaves_the_old_head(tmp_path, monkeypatch):
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_save_that_fails_halfway_leaves_the_old_head_or_the_new(tmp_path, monkeypatch, at):
     G, D = pair()
     loop = attach(G, D)
-    loop.save_pretrained(tmp_path)
+    loop.save_pretrained(tmp_path, discriminator="all")
     y = loop(X)
     real, calls = os.replace, []
 
     def failing(a, b):
         calls.append(b)
-        if len(calls) == 3:
+        if len(calls) >= at:
             raise OSError("disk gone")
         real(a, b)
 
     stir(loop, seed=8)
+    new = loop(X)
     monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(errors.HeadError, match="disk gone"):
-        loop.save_pretrained(tmp_path)
+    if at == 1:  # the files were not ready: the old head stays
+        with pytest.raises(errors.HeadError, match="disk gone"):
+            loop.save_pretrained(tmp_path, discriminator="all")
+    else:  # they were: the head is the new one, wherever its files lie
+        loop.save_pretrained(tmp_path, discriminator="all")
     monkeypatch.undo()
-    assert torch.equal(fbwrap.from_pretrained(tmp_path, G, D)(X), y)
+    assert torch.equal(fbwrap.from_pretrained(tmp_path, G, D)(X), y if at == 1 else new)
+    loop.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "feedback.safetensors"]
+    assert torch.equal(fbwrap.from_pretrained(tmp_path, G, D)(X), new)
 
 
 @pytest.mark.parametrize(

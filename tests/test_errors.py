@@ -160,7 +160,10 @@ def test_settings_of_a_loop():
         loop.settings(strength=torch.ones(3)),
     ):
         loop(X)
-    with pytest.raises(errors.PairingError, match="does not fit samples with 2 spatial"), loop.settings(strength=torch.ones(2, 3, 16, 16)):
+    with (
+        pytest.raises(errors.PairingError, match="does not fit samples with 2 spatial"),
+        loop.settings(strength=torch.ones(2, 3, 16, 16)),
+    ):
         loop(X)
 
 

@@ -88,6 +88,11 @@ def edit(folder, **changes):
     path.write_text(json.dumps(config))
 
 
+def edit_link(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder, links=[{**link, **changes} for link in config["links"]])
+
+
 DAMAGE = {
     "no folder": (lambda f: f.rename(f.with_name("gone")), "no such folder"),
     "no config": (lambda f: (f / "config.json").unlink(), "holds no config.json"),
@@ -98,10 +103,13 @@ DAMAGE = {
     "newer": (lambda f: edit(f, version=99), "Upgrade fbwrap"),
     "version is text": (lambda f: edit(f, version="1"), "Upgrade fbwrap"),
     "key missing": (lambda f: edit(f, links=None), "'links' is missing"),
-    "wrong kind": (lambda f: edit(f, steps="two"), "'steps' is missing or of the wrong kind"),
-    "link without target": (lambda f: edit(f, links=[{"module": {"kind": "dual"}, "own_module": False}]), "lacks"),
+    "wrong kind": (lambda f: edit(f, steps="two"), "'steps' is 'two', which no head has"),
+    "link without target": (
+        lambda f: edit(f, links=[{"module": {"kind": "dual"}, "own_module": False}]),
+        "'target' of link 0 is missing",
+    ),
     "unknown module": (
-        lambda f: edit(f, links=[{"module": {"kind": "os.system"}, "own_module": False}]),
+        lambda f: edit_link(f, module={"kind": "os.system"}),
         "unknown feedback module 'os.system'",
     ),
     "file elsewhere": (lambda f: edit(f, files={"../../etc/passwd": {}}), "no head has"),

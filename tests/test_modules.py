@@ -106,10 +106,8 @@ def test_what_a_strength_means_does_not_depend_on_the_batch(batch):
     mask[0] = 1  # (H, W) of a square picture, as many rows as a batch may have
     assert spread(mask, vector, 2).flatten().tolist() == [0.25]
     assert spread(mask, map_, 2).shape == (1, 1, 4, 4)
-    column = torch.tensor([[1.0], [0.0], [0.0], [0.0]])  # (H, 1): a mask too, whatever the batch
-    assert spread(column, vector, 2).flatten().tolist() == [0.25]
     each = torch.arange(batch).float()
-    for shape in ((batch,), (batch, 1, 1), (batch, 1, 1, 1)):
+    for shape in ((batch,), (batch, 1), (batch, 1, 1), (batch, 1, 1, 1)):
         assert spread(each.view(shape), vector, 2).flatten().tolist() == each.tolist()
         assert torch.equal(spread(each.view(shape), map_, 2).expand(-1, -1, 4, 4)[:, 0, 0, 0], each)
     masks = each.view(-1, 1, 1).expand(-1, 4, 4)
@@ -121,7 +119,7 @@ def test_what_a_strength_means_does_not_depend_on_the_batch(batch):
     frames = spread(each, torch.zeros(2 * batch, 8), 2, rows=2)
     assert isinstance(frames, torch.Tensor)
     assert frames.expand(2 * batch, 1).flatten().tolist() == each.repeat_interleave(2).tolist()
-    for wrong in (torch.ones(2, 3, 4, 4), torch.ones(1, 1, 1, 4, 4)):
+    for wrong in (torch.ones(2, 3, 4, 4), torch.ones(1, 1, 1, 4, 4), torch.ones(2, 3, 1, 4)):
         with pytest.raises(PairingError, match=r"one value per sample \(N,\), or a mask \(H, W\)"):
             spread(wrong, map_, 2)
     with pytest.raises(PairingError, match=f"for {batch + 1} samples"):

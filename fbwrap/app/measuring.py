@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from fbwrap.errors import SettingError
-from fbwrap.headfiles import FEEDBACK, sha256
+from fbwrap.headconfig import FEEDBACK
+from fbwrap.headfiles import path_of, sha256
 
 from .models import as_trained
 from .terms import (
@@ -101,8 +102,8 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
         found = STUDIES[study](loop, inputs, measure, given)
     folder = Path(head) if Path(head).is_dir() else Path()
     path = found.save(given["out"] or folder / "studies")
-    if (folder / FEEDBACK).is_file():  # so that push knows which head was measured
-        path.with_suffix(".of").write_text(sha256(folder / FEEDBACK) + "\n")
+    if (weights := path_of(folder, FEEDBACK)).is_file():  # so that push knows which head was measured
+        path.with_suffix(".of").write_text(sha256(weights) + "\n")
     return Answer(f"{found}\n\n{path}", {"study": study, "rows": list(found.rows), "csv": str(path)})
 
 

@@ -101,9 +101,10 @@ def push(
 
 def _of_this_head(head: Path) -> list[str]:
     """Studies in the head's folder that were made of the weights that lie there now."""
-    from fbwrap.headfiles import FEEDBACK, sha256
+    from fbwrap.headconfig import FEEDBACK
+    from fbwrap.headfiles import path_of, sha256
 
-    now = sha256(head / FEEDBACK) if (head / FEEDBACK).is_file() else ""
+    now = sha256(path_of(head, FEEDBACK)) if path_of(head, FEEDBACK).is_file() else ""
     found = sorted((head / "studies").glob("*.of"))
     if stale := [path.stem for path in found if path.read_text().strip() != now]:
         logger.warning("%s of %s are of other weights: left out.", ", ".join(stale), head / "studies")
