@@ -27,7 +27,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import HeadError
+from .errors import HeadError, short
 from .fetching import MOST_CONFIG_BYTES
 from .headconfig import DISCRIMINATOR, FEEDBACK, STORED, check_config
 
@@ -71,7 +71,7 @@ def write_head(
             write_config(folder, {**config, "files": files})
     except (OSError, SafetensorError) as error:
         raise HeadError(
-            f"The head could not be written to {target}: {str(error)[:200]}. Make room, or choose a folder that can be "
+            f"The head could not be written to {target}: {short(error)}. Make room, or choose a folder that can be "
             "written; nothing that was there is damaged."
         ) from error
 
@@ -200,18 +200,21 @@ def config_of(folder: Path) -> dict[str, Any]:
     """A head's config, checked."""
     if not folder.is_dir():
         raise HeadError(f"There is no head at {folder}: no such folder. Pass a folder that holds {CONFIG}.")
-    path = path_of(folder, CONFIG)
-    if not path.is_file():
-        raise HeadError(f"{folder} is not a head: it holds no {CONFIG}.")
-    try:
-        if path.stat().st_size > MOST_CONFIG_BYTES:
-            raise HeadError(f"{path} is larger than any head's config ({MOST_CONFIG_BYTES} bytes).")
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise HeadError(f"{path} cannot be read: {why}. The head is damaged; get it again.") from error
-    check_config(config, str(path))
-    return config
+    for _ in range(20):
+        path = path_of(folder, CONFIG)
+        try:
+            if path.stat().st_size > MOST_CONFIG_BYTES:
+                raise HeadError(f"{path} is larger than any head's config ({MOST_CONFIG_BYTES} bytes).")
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if path_of(folder, CONFIG).is_file():
+                continue  # another process has put it in its place
+            break
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise HeadError(f"{path} cannot be read: {short(error)}. The head is damaged; get it again.") from error
+        check_config(config, str(path))
+        return config
+    raise HeadError(f"{folder} is not a head: it holds no {CONFIG}.")
 
 
 def check_sizes(config: Mapping[str, Any], feedback: Mapping[str, Tensor]) -> None:
@@ -236,8 +239,7 @@ def _tensors(folder: Path, name: str, facts: Mapping[str, Any]) -> dict[str, Ten
         if path.stat().st_size == facts["bytes"] and sha256(path) == facts["sha256"]:
             held = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise HeadError(f"{path} cannot be read: {why}. Get the head again.") from error
+        raise HeadError(f"{path} cannot be read: {short(error)}. Get the head again.") from error
     if held is None:
         raise HeadError(
             f"{path} is damaged or belongs to another head: its size or hash is not the one that {CONFIG} names. Get "
