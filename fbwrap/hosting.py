@@ -14,7 +14,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ def standing_in(
     method: str,
     run: Callable[..., Any],
     inside: threading.local,
+    hold: Callable[[], AbstractContextManager[None]],
     loop: int,
     connections: Sequence[Connection],
 ) -> Iterator[ExitStack]:
@@ -57,7 +58,7 @@ def standing_in(
 
     Args:
         inside: during a run it has ``forward``, the original (hooks on G run around it all, once), and ``rank``.
-        loop: the loop's number; connections: its links.
+        hold: the loop's locks; loop: its number; connections: its links.
 
     Yields:
         What ends it early when closed.
@@ -70,11 +71,14 @@ def standing_in(
     def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if is_bare(net) or any(mark.loop == loop or mark.rank <= guest.rank for mark in rolling_on(net)):
             return forward(*args, **kwargs)  # passes of this loop, of one that came before, or of one by itself
-        inside.forward, inside.rank = forward, guest.rank
-        try:
-            return run(*args, **kwargs)
-        finally:
-            inside.forward = inside.rank = None
+        with hold():  # now nobody installs or removes a loop
+            if not any(each is guest for each in _guests.get(net, ())):
+                return getattr(net, method)(*args, **kwargs)  # somebody has removed this one
+            inside.forward, inside.rank = forward, guest.rank
+            try:
+                return run(*args, **kwargs)
+            finally:
+                inside.forward = inside.rank = None
 
     with ExitStack() as stack:
         if generator is not net or any(map(is_compiled, modules_of(net))):
@@ -84,15 +88,17 @@ def standing_in(
             refuse_together(connections, [each for each in there if each.loop != loop])
             again = [each.rank for each in there if each.loop == loop]  # it keeps its place
             guest = Guest(loop, min(again, default=float(next(_order))), connections)
+            entered = wrapped({net: around}, any_thread=True, method=method, rank=guest.rank)
+            entered.__enter__()
             there.append(guest)
-        stack.callback(_leave, net, guest)
-        stack.enter_context(wrapped({net: around}, any_thread=True, method=method, rank=guest.rank))
+        stack.callback(_leave, net, guest, entered)
         yield stack
 
 
-def _leave(net: nn.Module, guest: Guest) -> None:
+def _leave(net: nn.Module, guest: Guest, entered: AbstractContextManager[None]) -> None:
     with locked(net):
         _guests[net] = [each for each in _guests[net] if each is not guest]
+        entered.__exit__(None, None, None)
 
 
 def others_within(net: nn.Module) -> list[Guest]:

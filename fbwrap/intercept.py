@@ -46,7 +46,11 @@ class _Wrapped:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.thread is not None and threading.get_ident() != self.thread:
             return self.original(*args, **kwargs)
-        return self.around(self.original, args, kwargs)
+        return self.around(self.original if self.thread is not None else self.inner, args, kwargs)
+
+    def inner(self, *args: Any, **kwargs: Any) -> Any:
+        """What stands within this wrapper at the time of the call."""
+        return self.original(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if getattr(self.original, "__func__", None) is getattr(type(self.module), self.method):

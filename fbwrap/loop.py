@@ -20,7 +20,7 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -246,7 +246,9 @@ class FeedbackLoop(nn.Module):
         """
         self._check_attached()
         with standing_in(
-            self.generator, self.method, self._as_guest, self._inside, self._settings.number, self.connections
+            *(self.generator, self.method, self._as_guest, self._inside, self._locked),
+            loop=self._settings.number,
+            connections=self.connections,
         ) as stack:
             self._uninstall.append(stack)
             try:
@@ -375,12 +377,16 @@ class FeedbackLoop(nn.Module):
         generator = unwrap(self.generator)
         critic = unwrap(self.discriminator) if self.discriminator is not None else None
         with (
-            locked(generator, critic),
+            self._locked(),
             rolling(generator, self._settings.number, getattr(self._inside, "rank", None) or ALONE),
             training_mode(modules_of(generator) if self._hosted else [], False),
             eager([*modules_of(generator), *(modules_of(critic) if critic is not None else ())]),
         ):
             yield
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """One rollout at a time on the two networks."""
+        return locked(*(unwrap(net) if net is not None else None for net in (self.generator, self.discriminator)))
 
     def __prepare_scriptable__(self) -> Any:
         raise UnsupportedError(

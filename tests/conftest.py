@@ -64,6 +64,16 @@ collect_ignore_glob = ["cookbook/*"]  # scripts that test_cookbook.py runs
 
 def pytest_addoption(parser):
     parser.addoption("--support", action="store_true", help="write docs/support.md from what the tests find")
+    parser.addoption("--networks", type=int, default=300, help="random networks to check (tests/test_random_nets.py)")
+    parser.addoption("--seed", type=int, default=0, help="of the first of them")
+    parser.addoption("--calls", type=int, default=60, help="calls in each thread (tests/test_threads.py)")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    from test_random_nets import ROLLOUTS
+
+    if rollouts := config.stash.get(ROLLOUTS, 0):
+        terminalreporter.write_line(f"{rollouts} rollouts of random networks were equal to whole passes by hand")
 
 
 @pytest.hookimpl(hookwrapper=True)
