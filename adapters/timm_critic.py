@@ -116,7 +116,7 @@ def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
             "install 'fbwrap[timm]', with a torchvision that is made for this torch."
         ) from error
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
-    if pretrained:
+    if pretrained and timm.is_model(name):
         options["pretrained_cfg_overlay"] = {"file": str(_weights(name))}
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True, **options)

@@ -78,9 +78,10 @@ def write_head(
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a config, checked as it will be when it is read."""
-    check_config(config, CONFIG)
+    text = json.dumps(config, indent=2) + "\n"
+    check_config(json.loads(text), CONFIG)
     path = folder / CONFIG
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     _to_disk(path)
 
 
