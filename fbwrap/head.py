@@ -381,7 +381,10 @@ def _with_weights(critic: nn.Module, shipped: Mapping[str, Tensor]) -> nn.Module
     state = mine.state_dict()
     wrong = [k for k, v in shipped.items() if k not in state or state[k].shape != v.shape]
     if wrong:
-        raise HeadError(f"The head's discriminator does not fit the one given: {wrong[:3]}.")
+        raise HeadError(
+            f"The head's discriminator does not fit the one given: {short(wrong[0], 60)!r} is not there, or of another "
+            "shape."
+        )
     mine.load_state_dict(dict(shipped), strict=False)
     return mine
 
