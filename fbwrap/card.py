@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from .example import code_of_example
 from .headfiles import GENERATOR
+from .latents import in_words
 
 FIELDS = ("name", "value", "dataset")
 
@@ -80,6 +81,8 @@ def card(
     for link in config["links"]:
         sources = " + ".join(str(source) for source in link.get("sources", []))
         lines.append(f"- {plain(link['target'])} ← {plain(link['module'].get('kind'))} ← {plain(sources)}")
+    if (latents := config.get("latents")) is not None:
+        lines += ["", f"Latents: `{plain(in_words(latents))}` (how G's inputs are distributed)."]
     lines += ["", f"Steps T = {config.get('steps', 1)}, strength α = {config.get('strength', 1.0)}.", ""]
     if metrics:
         lines += ["| measure | data | without | with |", "| --- | --- | --- | --- |"]
@@ -107,7 +110,7 @@ def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) 
     else:
         lines = [f"# G: your {G} with the weights that this head was trained for" + (f"; D: a {D}" if wanted else "")]
         lines += [f'loop = fbwrap.from_pretrained("{repo_id}", G{", D" if wanted else ""}{asked})']
-    inputs = code_of_example(config.get("example"))
+    inputs = code_of_example(config.get("example"), latents=config.get("latents"))
     if inputs:
         return ["import torch", *lines, f"y = loop({inputs})  # takes and returns what G does"]
     return [*lines, "y = loop(x)  # takes and returns what G does"]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import HeadError
+from .latents import USUAL, Latents, code_of, read_latents
 
-_MOST_NUMBERS = 1 << 21
+_MOST_NUMBERS = 1 << 20
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -77,13 +78,16 @@ def _made(spec: Any, device: torch.device) -> Any:
     return torch.zeros(spec["shape"], dtype=dtype, device=device)
 
 
-def code_of_example(spec: Any, rows: int | None = None, dice: str = "", label: int = 0) -> str | None:
+def code_of_example(
+    spec: Any, rows: int | None = None, dice: str = "", label: int = 0, latents: Latents | None = None
+) -> str | None:
     """Inputs like those of an example, ``[positional, {"mapping": named}]``, as the arguments of a call in Python.
 
     Args:
         rows: samples, in place of the example's.
         dice: a name of a ``torch.Generator`` in the code.
         label: what whole numbers are.
+        latents: how the inputs are distributed; None: normal numbers.
 
     Returns:
         Code that makes seeded noise and calls nothing but torch; None where an input cannot be written so.
@@ -91,11 +95,15 @@ def code_of_example(spec: Any, rows: int | None = None, dice: str = "", label: i
     try:
         positional, named = spec[0], spec[1]["mapping"]
         held = _rows(spec)
-        parts = [_code(item, held, rows, dice, label) for item in positional]
+        described = read_latents(latents) if latents is not None else USUAL
+        each = iter(described.values() if isinstance(described, dict) else described)
+        how = described if isinstance(described, str) else None
+        parts = [_code(item, held, rows, dice, label, how or next(each, USUAL)) for item in positional]
         for key, item in named.items():
             if not key.isidentifier():
                 return None
-            parts.append(f"{key}={_code(item, held, rows, dice, label)}")
+            mine = described.get(key, USUAL) if isinstance(described, dict) else how or next(each, USUAL)
+            parts.append(f"{key}={_code(item, held, rows, dice, label, mine)}")
         return ", ".join(parts) or None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
         return None
@@ -110,11 +118,11 @@ def _rows(spec: Any) -> int:
     return int(spec["shape"][0]) if spec.get("shape") else 0
 
 
-def _code(spec: Any, held: int, rows: int | None, dice: str, label: int) -> str:
+def _code(spec: Any, held: int, rows: int | None, dice: str, label: int, how: str) -> str:
     if isinstance(spec, list):
-        return f"[{', '.join(_code(item, held, rows, dice, label) for item in spec)}]"
+        return f"[{', '.join(_code(item, held, rows, dice, label, how) for item in spec)}]"
     if "mapping" in spec:
-        parts = (f"{key!r}: {_code(item, held, rows, dice, label)}" for key, item in spec["mapping"].items())
+        parts = (f"{key!r}: {_code(item, held, rows, dice, label, how)}" for key, item in spec["mapping"].items())
         return f"{{{', '.join(parts)}}}"
     if "value" in spec and isinstance(spec["value"], str | int | float | bool | None):
         return repr(spec["value"])
@@ -125,5 +133,5 @@ def _code(spec: Any, held: int, rows: int | None, dice: str, label: int) -> str:
         shape[0] = rows
     sizes, kind = ", ".join(map(str, shape)), "" if dtype == "float32" else f", dtype=torch.{dtype}"
     if _DTYPES[dtype].is_floating_point:
-        return f"torch.randn({sizes or '()'}{f', generator={dice}' if dice else ''}{kind})"
+        return code_of(USUAL if how.startswith(("labels", "example")) else how, sizes or "()", kind, dice)
     return f"torch.full(({sizes},), {label}{kind})"

@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import HeadError, HubError, SettingError
+from .errors import HeadError, HubError, SettingError, short
 
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 MOST_BYTES = 4 << 30
@@ -42,12 +43,15 @@ def fetched(
 
     how: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "revision": revision}
     if not local_files_only:
-        _check_size(repo_id, name, revision, token, most)
+        size = _announced(repo_id, name, revision, token, most)
+        if "tqdm_class" in signature(hf_hub_download).parameters:  # older versions look at the size in the end
+            how["tqdm_class"] = _stopping_at(most if size is None else size, f"{name} of {repo_id}")
     try:
         path = again(lambda: hf_hub_download(repo_id, name, local_files_only=local_files_only, **how))
     except Exception as error:
         if not unreached(error):
             raise
+        how.pop("tqdm_class", None)
         path = hf_hub_download(repo_id, name, local_files_only=True, **how)
     held = Path(path)
     if held.stat().st_size > most:
@@ -68,8 +72,26 @@ def check_id(repo_id: str) -> None:
         raise SettingError(f"{repo_id!r} is no name of a repository: write user/name.")
 
 
-def _check_size(repo_id: str, name: str, revision: str | None, token: str | bool | None, most: int) -> None:
-    """Refuse what is larger than it should be, before it is downloaded."""
+def _stopping_at(most: int, what: str) -> type:
+    """A progress bar that ends a download which brings more than was announced."""
+    from huggingface_hub.utils import tqdm
+
+    class Stopping(tqdm):  # type: ignore[type-arg, misc]
+        received = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """Count bytes."""
+            self.received += int(n or 0)
+            if self.received > most:
+                raise HeadError(f"The server sends more of {what} than the {most} bytes that it should have: cut off.")
+            shown: bool | None = super().update(n)
+            return shown
+
+    return Stopping
+
+
+def _announced(repo_id: str, name: str, revision: str | None, token: str | bool | None, most: int) -> int | None:
+    """The size of a file, as the server has it; what is larger than it should be is refused before it is downloaded."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -78,11 +100,12 @@ def _check_size(repo_id: str, name: str, revision: str | None, token: str | bool
     except HfHubHTTPError as error:
         if _status(error) < 500:
             raise
-        return
+        return None
     except Exception:  # noqa: BLE001 -- no network: the cache may have it, and its size is looked at when it is read
-        return
+        return None
     if size is not None and size > most:
         raise HeadError(f"{name} of {repo_id} has {size} bytes, and should have at most {most}: it is not downloaded.")
+    return size
 
 
 def again(ask: Callable[[], Result]) -> Result:
@@ -125,7 +148,7 @@ def told(name: str) -> Iterator[None]:
     except (HubError, HeadError, SettingError):
         raise
     except Exception as error:
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        why = f"{type(error).__name__}: {short(str(error).strip().splitlines()[0] if str(error) else '')}"
         status = _status(error)
         if isinstance(error, hub.RevisionNotFoundError):
             raise HubError(f"{name} has no such revision ({why}). Pass a branch, a tag or a commit of it.") from error
@@ -142,7 +165,7 @@ def told(name: str) -> Iterator[None]:
                 "Check the name (a folder must exist), and log in (hf auth login) or pass token=."
             ) from error
         if (isinstance(error, hub.HfHubHTTPError) and 400 <= status < 500) or isinstance(error, ValueError):
-            raise HubError(f"The Hub refuses what was asked of {name}: {' '.join(str(error).split())}") from error
+            raise HubError(f"The Hub refuses what was asked of {name}: {short(error, 240)}") from error
         if isinstance(error, hub.HfHubHTTPError | OSError) or unreached(error):
             raise HubError(f"The Hub could not be asked about {name}: {why}. Try again later.") from error
         raise

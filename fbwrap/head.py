@@ -144,6 +144,8 @@ def _config(loop: FeedbackLoop, trained_on: Mapping[str, Any] | None) -> dict[st
         "response": facts["response"],
         "own_response": facts["own_response"],
         "example": spec_of_example(facts["example"]),
+        "latents": loop.latents,
+        "generator_mode": facts.get("generator_mode"),
         "generator": facts["fingerprints"]["generator"],
         "discriminator": facts["fingerprints"]["discriminator"],
         "trained_on": dict(trained_on or loop.facts.get("trained_on") or {}),
@@ -228,6 +230,9 @@ def from_folder(
     whole = len(critic.state_dict()) if critic is not None else 0
     loop.facts["critic_in_part"] = shipped is not None and 0 < len(shipped) < whole
     loop.facts["trained_on"] = config["trained_on"]
+    loop.facts["generator_mode"] = config.get("generator_mode")
+    loop.facts["example_is_made"] = example is None
+    loop.latents = config.get("latents")
     loop.facts["critic_spec"] = config.get("critic_spec")
     loop.facts["adapter"] = config.get("adapter")
     loop.facts["base"] = base

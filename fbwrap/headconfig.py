@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from .errors import HeadError
+from .errors import HeadError, SettingError
+from .latents import read_latents
 
 FORMAT = "fbwrap-head"
 VERSION = 1
@@ -128,6 +129,13 @@ def _is_adapter(value: Any) -> bool:
     return set(value) <= said.keys() and all(said[key](each) for key, each in value.items())
 
 
+def _is_latents(value: Any) -> bool:
+    try:
+        return type(value) in (str, list, dict) and len(json.dumps(value)) <= _TEXT and bool(read_latents(value))
+    except SettingError:
+        return False
+
+
 def _is_critic_spec(value: Any) -> bool:
     return type(value) is list and len(value) == 2 and _text(_NAME)(value[0]) and _is_range(value[1])
 
@@ -176,7 +184,7 @@ _HEAD: dict[str, Check] = {
 # written by newer versions; a head without them is one of before
 _LATER: dict[str, Check] = {
     "generator_mode": _or_none(_choice("train", "eval")),
-    "latents": _or_none(lambda value: type(value) in (str, list, dict) and len(json.dumps(value)) <= _TEXT),
+    "latents": _or_none(_is_latents),
 }
 
 

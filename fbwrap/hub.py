@@ -72,12 +72,16 @@ def _finite(value: Any) -> bool:
 
 @torch.no_grad()
 def _pictures(loop: FeedbackLoop, folder: Path) -> list[Path]:
-    """What the head does to four samples of noise; nothing where that cannot be shown."""
-    args, _ = loop.facts["example"]
+    """What the head does to four samples of noise, or to the example's pictures; nothing where that cannot be shown."""
+    inputs, named = loop.facts["example"]
     output = loop.traces[0].sample_shape
-    if takes_pictures(args) or len(output) != 4 or output[1] not in (1, 3) or find_spec("matplotlib") is None:
+    if len(output) != 4 or output[1] not in (1, 3) or find_spec("matplotlib") is None:
         return []
-    inputs, named = drawn(loop, 4, seed=0)
+    if any(takes_pictures((each,)) for each in (*inputs, *named.values())):
+        if loop.facts.get("example_is_made"):
+            return []  # noise, where a picture should be
+    else:
+        inputs, named = drawn(loop, 4, seed=0)
     span = span_of(loop)
     before, after = loop.rollout(*inputs, steps=0, **named).output, loop(*inputs, **named)
     return [
@@ -265,6 +269,8 @@ def load_pretrained(
     folder = Path(repo_or_dir)
     if not folder.exists() and REPO.fullmatch(str(repo_or_dir)):
         folder = pull(str(repo_or_dir), revision=revision, **how)
+    elif revision is not None:
+        raise SettingError(f"revision={revision!r} is for the Hub, and {repo_or_dir} is a folder.")
     name = config_of(folder)["base"]
     if not pinned(name):
         raise HeadError(

@@ -1,4 +1,4 @@
-"""Inputs like those that a head was made with, when nobody writes code: seeded noise in the shape of its example.
+"""Inputs like those that a head was made with, when nobody writes code: seeded numbers in the shape of its example.
 
 Example:
     >>> import torch
@@ -6,15 +6,19 @@ Example:
     (False, True)
 """
 
+import logging
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import SettingError
+from .latents import USUAL, draw
 from .loop import FeedbackLoop
 from .probe import device_of
-from .trees import map_tensors, tensors
+from .trees import map_tensors
+
+logger = logging.getLogger("fbwrap")
 
 SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
 
@@ -33,21 +37,30 @@ def span_of(loop: FeedbackLoop) -> tuple[float, float]:
     return float(known[0]), float(known[1])
 
 
-def drawn(loop: FeedbackLoop, count: int, seed: int, label: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs like the head's example, for ``count`` samples: seeded normal noise; whole numbers are the label."""
+def assumed(loop: FeedbackLoop) -> bool:
+    """Whether nobody has said how the loop's latents are distributed: normal numbers are then an assumption."""
+    return loop.latents is None
+
+
+def drawn(
+    loop: FeedbackLoop, count: int, seed: int, label: int | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs like the head's example, for ``count`` samples, as ``loop.latents`` describes them.
+
+    Args:
+        seed: of the numbers.
+        label: what whole numbers are; None: as described, else 0.
+    """
     example = loop.facts["example"]
-    rows = next((len(tensor) for _, tensor in tensors(example) if tensor.dim()), 1)
-    dice, device = torch.Generator().manual_seed(seed), device_of(loop.generator)
-
-    def fresh(tensor: Tensor) -> Tensor:
-        if not tensor.dim() or len(tensor) != rows:
-            return tensor.to(device)
-        shape = (count, *tensor.shape[1:])
-        if tensor.is_floating_point():
-            return torch.randn(shape, generator=dice).to(device=device, dtype=tensor.dtype)
-        return torch.full(shape, label, dtype=tensor.dtype, device=device)
-
     if any(takes_pictures((value,)) for value in example[1].values()):
         raise SettingError("This head's G takes a picture by keyword: use it in Python, loop(name=picture).")
-    args, kwargs = map_tensors(fresh, example)
-    return args, kwargs
+    if assumed(loop):
+        logger.warning(
+            "Nothing says how this G's latents are distributed: %s numbers are assumed. Say it: --latents, or "
+            "loop.latents = 'uniform:-1:1' before the head is saved.",
+            USUAL,
+        )
+    generator = torch.Generator().manual_seed(seed)
+    args, kwargs = draw(loop.latents, example, count, generator, label, loop.traces[0].batch.axis)
+    device = device_of(loop.generator)
+    return map_tensors(lambda tensor: tensor.to(device), (args, kwargs))

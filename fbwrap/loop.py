@@ -31,6 +31,7 @@ from .critic import CriticInput
 from .errors import DetachedError, HeadError, SettingError, UnsupportedError
 from .export import export
 from .hosting import standing_in, take_over
+from .latents import Latents, read_latents
 from .links import Connection
 from .locks import locked
 from .modes import training_mode
@@ -57,6 +58,7 @@ class FeedbackLoop(nn.Module):
     Attributes:
         feedback: the feedback modules, one per link.
         plan: what is run and what it costs; printable.
+        latents: how G's inputs are distributed, for what draws them (:mod:`fbwrap.latents`); None: nobody said.
         update_statistics: whether a call moves G's batch statistics (and what else G keeps in buffers) as one call of
             G does. False, but while a recipe trains G: no pass of a loop then moves a buffer of G or D.
     """
@@ -97,6 +99,7 @@ class FeedbackLoop(nn.Module):
         strengths = tuple(check_strength(connection.strength) for connection in connections)
         self._settings = Held(Settings(check_strength(strength), strengths, check_steps(steps)))
         self._unroller = Unroller(generator, traces[0], self.connections, first, prefix, replay)
+        self._latents: Latents | None = None
         self.update_statistics = False
         self._detached = False
         self._inside = threading.local()
@@ -156,6 +159,16 @@ class FeedbackLoop(nn.Module):
     @replay.setter
     def replay(self, value: bool) -> None:
         self._unroller.replay = bool(value)
+
+    @property
+    def latents(self) -> Latents | None:
+        """How G's inputs are distributed (:mod:`fbwrap.latents`): ``"uniform:-1:1"``, ``["normal", "labels:0:9"]``;
+        None: nobody has said. A head keeps it; the command line, the page and the card draw so."""
+        return self._latents
+
+    @latents.setter
+    def latents(self, value: Latents | None) -> None:
+        self._latents = None if value is None else read_latents(value)
 
     def __getitem__(self, key: str | int) -> LinkHandle:
         index = self._index(key)

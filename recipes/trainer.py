@@ -49,12 +49,21 @@ class Fit:
         steps: optimizer steps of the player.
         samples: generated samples that the player learned from.
         seconds: wall time.
+        trained: whether this call trained at all: a run that had ended is only read.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
     samples: int = 0
     seconds: float = 0.0
+    trained: bool = True
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k} {v:.3g}" for k, v in (self.history or [{}])[-1].items() if k not in ("step", "seconds"))
+        none = "" if self.trained else ", nothing trained in this call"
+        return (
+            f"Fit({self.steps} steps, {self.samples} samples, {self.seconds:.1f} s{f'; {last}' if last else ''}{none})"
+        )
 
 
 class Trainer:
@@ -135,6 +144,12 @@ class Trainer:
             if state is not None:
                 begin = self._restore(state, fit)
             self._processes.start_tracking("fbwrap", asdict(options))
+            fit.trained = begin < total
+            if not fit.trained:
+                logger.warning(
+                    "The run in %s had ended after %d steps: nothing was trained. Ask for more steps, or start anew "
+                    "(resume=False).", folder, begin,
+                )  # fmt: skip
             bar = stack.enter_context(_bar(begin, total, progress and main))
             started = time.monotonic() - fit.seconds
             for step in range(begin, total):
@@ -316,7 +331,7 @@ def interrupt_between_steps() -> Iterator[threading.Event]:
 
 @contextmanager
 def _bar(begin: int, total: int, progress: bool) -> Iterator[Any]:
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with tqdm(initial=begin, total=total, disable=None if progress else True, unit="step") as bar:
         yield bar

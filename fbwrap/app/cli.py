@@ -16,11 +16,26 @@ from fbwrap.errors import FbwrapError
 from . import measuring, sharing, training
 from .terms import Answer, command
 
-app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """A pretrained GAN's discriminator corrects its generator at test time."""
 
 

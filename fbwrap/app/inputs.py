@@ -18,7 +18,7 @@ from fbwrap.loop import FeedbackLoop
 from fbwrap.probe import device_of
 
 
-def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int) -> Tensor | tuple[Any, ...]:
+def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | None) -> Tensor | tuple[Any, ...]:
     """Inputs of G like the example that the head was made with; a tensor where there is one alone.
 
     Raises:

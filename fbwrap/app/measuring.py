@@ -15,6 +15,7 @@ from fbwrap.errors import SettingError
 from fbwrap.headconfig import FEEDBACK
 from fbwrap.headfiles import path_of, sha256
 
+from .devices import device_of
 from .models import as_trained
 from .terms import (
     Answer,
@@ -24,9 +25,11 @@ from .terms import (
     Generator,
     Head,
     Latent,
+    Latents,
     Range,
     Seed,
     Weights,
+    WrongUsageError,
     command,
     loop_of,
     with_options_of,
@@ -83,13 +86,14 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
     from .study import STUDIES, inputs_of, measure_of, truths_of
 
     if study not in STUDIES:
-        raise SettingError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+        raise WrongUsageError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
     if given.get("at") and study not in ("strength", "switching", "variance"):
         raise SettingError("--at is for the studies strength, switching and variance.")
     if given.get("reference") and study != "switching":
         raise SettingError("--reference is for the study switching: the picture that D looks at there.")
     if given["latent"] and given["pairs"]:
         raise SettingError("Pass --latent SHAPE or --pairs KIND:PATH, not both: what G's inputs are.")
+    given["device"] = device_of(given["device"])
     loop = loop_of(head, given, given["device"])
     targets: Any = None
     inputs: Any
@@ -97,7 +101,7 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
         inputs, targets = inputs_of(given)
         inputs = inputs.to(given["device"])
     else:
-        inputs = inputs_of_head(loop, given["samples"], given["seed"], given["label"] or 0)
+        inputs = inputs_of_head(loop, given["samples"], given["seed"], given["label"])
     with counted(measure_of(given, _readers(given), targets, truths_of(given)), study) as measure:
         found = STUDIES[study](loop, inputs, measure, given)
     folder = Path(head) if Path(head).is_dir() else Path()
@@ -110,7 +114,7 @@ def _measured(study: str, head: str, **given: Any) -> Answer:
 @contextmanager
 def counted(measure: Callable[[Any], Any], name: str) -> Iterator[Callable[[Any], Any]]:
     """The same measure, each call shown as progress."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with tqdm(desc=name, unit=" measured", disable=None, leave=False) as bar:
 
@@ -150,7 +154,8 @@ def study(
     pi: _Pi = False,
     value_range: Range = None,
     steps: _Steps = None,
-    device: Device = "cpu",
+    latents: Latents = None,
+    device: Device = "auto",
     reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None,
     at: Annotated[str | None, typer.Option(help="For strength, switching, variance: values, 0,0.5,1.")] = None,
     size: _Size = 64,
@@ -200,7 +205,7 @@ def ablate(
     depth_weights: _DepthWeights = None,
     lpips: _Lpips = False,
     value_range: Range = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     samples: _Samples = 1000,
     seed: Seed = 0,
 ) -> Answer:
@@ -208,7 +213,7 @@ def ablate(
 
     Example: fbwrap ablate celeba_fal --data photos --real photos --features nets.py:Extractor
     """
-    given = locals()
+    given = {**locals(), "device": device_of(device)}
     from fbwrap.recipes.ablation import ablation
 
     from .study import inputs_of, measure_of, truths_of
@@ -225,6 +230,6 @@ def ablate(
     given["latent"] = "x".join(map(str, config.latent(config))) if config.latent else None
     inputs, targets = inputs_of(given)
     measure = measure_of(given, _readers(given), targets, truths_of(given))
-    found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=device)
+    found = ablation(config, data, folder, inputs, measure, variants or (), seed=seed, device=given["device"])
     path = found.save(folder)
     return Answer(f"{found}\n\n{path}", {"rows": list(found.rows), "csv": str(path)})

@@ -67,7 +67,10 @@ def build(studio: Studio) -> Any:
     folder = Path(studio.head)
     name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else studio.head
     with gr.Blocks(title=f"fbwrap · {name}", analytics_enabled=False) as page:
-        gr.Markdown(f"## {name}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here.")
+        gr.Markdown(
+            f"## {name}\n{len(studio.names)} link(s), feedback from D to G. Everything runs here. "
+            f"{studio.about_latents()}"
+        )
         with gr.Row():
             with gr.Column(scale=1):
                 strength = gr.Slider(*_range(start.strength), start.strength, step=0.05, label="strength α of all",

@@ -39,7 +39,7 @@ def sample(
     *,
     count: int = 16,
     seed: int = 0,
-    label: int = 0,
+    label: int | None = None,
     source: Path | None = None,
     span: tuple[float, float] = plots.SIGNED,
 ) -> Samples:
@@ -50,7 +50,7 @@ def sample(
         source: a picture or a folder of them, if G takes pictures.
         span: what is black and white in G's samples (and inputs).
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     args, _ = loop.facts["example"]
     if source is not None and not takes_pictures(args):

@@ -20,6 +20,7 @@ from .terms import (
     Discriminator,
     Generator,
     Head,
+    Latents,
     Range,
     Seed,
     Weights,
@@ -44,11 +45,12 @@ def sample(
     source: Annotated[Path | None, typer.Option("--input", help="A picture or a folder, if G takes pictures.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1, max=100_000)] = 16,
     seed: Seed = 0,
-    label: Annotated[int, typer.Option(help="The class, if G takes one.")] = 0,
+    label: Annotated[int | None, typer.Option(help="The class, if G takes one; else as --latents says.")] = None,
     strength: Strength = None,
     steps: Steps = None,
     value_range: Range = None,
-    device: Device = "cpu",
+    latents: Latents = None,
+    device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
 ) -> Answer:
     """Make samples with a head: a PNG each (or one file of tensors), and an overview step by step.
@@ -148,7 +150,8 @@ def ui(
     weights: Weights = None,
     critic_weights: CriticWeights = None,
     value_range: Range = None,
-    device: Device = "cpu",
+    latents: Latents = None,
+    device: Device = "auto",
     port: Annotated[int, typer.Option(help="On this machine alone; 0: any that is free.", min=0, max=65535)] = 7860,
 ) -> Answer:
     """Open an interactive page for a head: sliders, reference, mask, response. Ctrl-C ends it.

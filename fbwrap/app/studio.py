@@ -27,7 +27,8 @@ from fbwrap import plots
 from fbwrap.critic import image_of
 from fbwrap.errors import FbwrapError, HeadError, SettingError
 from fbwrap.example import code_of_example, spec_of_example
-from fbwrap.inputs import drawn, span_of, takes_pictures
+from fbwrap.inputs import assumed, drawn, span_of, takes_pictures
+from fbwrap.latents import in_words
 from fbwrap.loop import FeedbackLoop
 from fbwrap.trees import tensors
 
@@ -87,6 +88,14 @@ class Studio:
         self.names = [str(connection.target) for connection in loop.connections]
         self._lock = threading.Lock()
         self._exports = tempfile.TemporaryDirectory(prefix="fbwrap-")
+
+    def about_latents(self) -> str:
+        """How the page draws G's inputs, in words."""
+        if self.takes_pictures:
+            return ""
+        if assumed(self.loop):
+            return "Latents: normal numbers, **an assumption**: the head does not say (fbwrap ui --latents …)."
+        return f"Latents: {in_words(self.loop.latents or '')}."
 
     def start(self) -> Setting:
         """The head's own setting."""
@@ -167,7 +176,8 @@ class Studio:
             lines += ["# x: a picture (1, C, H, W)"]
         else:
             example = spec_of_example(self.loop.facts["example"])
-            inputs = code_of_example(example, max(1, int(setting.samples)), "dice", int(setting.label))
+            many, label = max(1, int(setting.samples)), int(setting.label)
+            inputs = code_of_example(example, many, "dice", label, self.loop.latents)
             lines += [f"dice = torch.Generator().manual_seed({int(setting.seed)})"]
         if inputs is None:
             raise SettingError("An input of this G cannot be written as code: its example holds more than tensors.")

@@ -12,8 +12,9 @@ in one sentence, 130 stopped.
 import inspect as inspection
 import json
 import math
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ import typer
 
 from fbwrap.errors import FbwrapError, SettingError
 
+from .devices import device_of
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -30,6 +33,10 @@ class Answer:
 
     text: str
     data: dict[str, Any]
+
+
+class WrongUsageError(SettingError):
+    """What was asked cannot be: a name that is none, options that exclude each other. Exit code 2."""
 
 
 JSON = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON; errors too.")]
@@ -50,7 +57,14 @@ Weights = Annotated[Path | None, typer.Option(help="G's weights.")]
 CriticWeights = Annotated[Path | None, typer.Option(help="D's weights.")]
 Latent = Annotated[str | None, typer.Option(help="Shape of one latent, if G makes samples of noise: 100x1x1.")]
 Range = Annotated[tuple[float, float] | None, typer.Option(help="Of G's samples; -1 1, for sr: 0 1.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda …")]
+Latents = Annotated[
+    str | None,
+    typer.Option(
+        help="How G's inputs are distributed: normal, uniform:-1:1, truncated:0.5, labels:0:9; several with commas, or "
+        "by name: z=normal,y=labels:0:9. The head's own, if it has one."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
 Seed = Annotated[int, typer.Option(help="Of the latents.")]
 
 
@@ -60,7 +74,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     def add(function: Callable[..., Answer]) -> Callable[..., None]:
         def run(**given: Any) -> None:
             as_json, debug = given.pop("as_json"), given.pop("debug")
-            with in_one_sentence(debug, as_json):
+            with in_one_sentence(debug, as_json, set(signature.parameters)):
                 with redirect_stdout(sys.stderr) if as_json else nullcontext():  # other people's code prints
                     answer = function(**given)
                 typer.echo(json.dumps(_finite(answer.data), default=str) if as_json else answer.text)
@@ -104,11 +118,16 @@ def with_options_of(command: Callable[..., Any], without: set[str]) -> Callable[
 
 
 @contextmanager
-def in_one_sentence(debug: bool = False, as_json: bool = False) -> Iterator[None]:
-    """Failures as one clear sentence and exit code 1; Ctrl-C as 130."""
+def in_one_sentence(debug: bool = False, as_json: bool = False, options: Collection[str] = ()) -> Iterator[None]:
+    """Failures as one clear sentence and exit code 1, wrong usage as 2; Ctrl-C as 130.
+
+    Args:
+        options: of the command: what a message says of an argument in Python is said of the option.
+    """
 
     def failed(sentence: str, code: int) -> typer.Exit:
-        typer.echo(json.dumps({"error": sentence}) if as_json else sentence, err=not as_json)
+        sentence = as_options(sentence, options)
+        typer.echo(json.dumps({"error": sentence.removeprefix("Error: ")}) if as_json else sentence, err=not as_json)
         return typer.Exit(code)
 
     try:
@@ -116,7 +135,7 @@ def in_one_sentence(debug: bool = False, as_json: bool = False) -> Iterator[None
     except (FbwrapError, OSError) as error:
         if debug:
             raise
-        raise failed(f"Error: {error}", 1) from None
+        raise failed(f"Error: {error}", 2 if isinstance(error, WrongUsageError) else 1) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
@@ -127,6 +146,26 @@ def in_one_sentence(debug: bool = False, as_json: bool = False) -> Iterator[None
         raise failed("Stopped. The same command goes on where it was.", 130) from None
 
 
+_VALUE = r"""('[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|[\w.:/-]*\w)?"""
+
+
+def as_options(sentence: str, options: Collection[str]) -> str:
+    """A message with arguments in Python's spelling, in the command line's.
+
+    Example:
+        >>> as_options("Pass example=torch.randn(1, 100, 1, 1), or value_range=(-1, 1).", {"example", "value_range"})
+        'Pass --example 1x100x1x1, or --value-range -1 1.'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        value = (found[2] or "").strip("'\"()[]").replace(", ", " ")
+        return f"--{found[1].replace('_', '-')}{' ' * bool(value)}{value}"
+
+    sentence = re.sub(r"\bexample=torch\.randn\(([\d, ]+)\)", lambda m: f"example={m[1].replace(', ', 'x')}", sentence)
+    names = sorted((re.escape(name) for name in options), key=len, reverse=True)
+    return re.sub(rf"(?<![\w.-])({'|'.join(names)})={_VALUE}", option, sentence) if names else sentence
+
+
 def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
     """A head on the networks that are named; on those that it names itself, without ``--generator``."""
     from fbwrap import from_pretrained, load_pretrained
@@ -134,6 +173,7 @@ def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
 
     from .models import LOADED, load_model
 
+    device = device_of(device)
     for weights, network in (("weights", "generator"), ("critic_weights", "discriminator")):
         if given[weights] is not None and given[network] is None:
             raise SettingError(f"--{weights.replace('_', '-')} wants --{network}: whose weights they are.")
@@ -142,11 +182,15 @@ def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
     named = given["discriminator"]
     by_name = named is not None and named.startswith("timm:")  # the head makes it again
     critic = None if named is None or by_name else load_model(named, given["critic_weights"]).to(device)
+    base = None
     if given["generator"] is None:
-        return load_pretrained(head, critic, device=device)
-    if given["generator"].startswith(LOADED) and given["weights"] is None:
+        loop = load_pretrained(head, critic, device=device)
+    elif given["generator"].startswith(LOADED) and given["weights"] is None:
         generator, base = load_generator(given["generator"])
         loop = from_pretrained(head, generator.to(device), critic)
         loop.facts["base"] = base  # the head says where its generator is from
-        return loop
-    return from_pretrained(head, load_model(given["generator"], given["weights"]).to(device), critic)
+    else:
+        loop = from_pretrained(head, load_model(given["generator"], given["weights"]).to(device), critic)
+    if given.get("latents") is not None:
+        loop.latents = given["latents"]
+    return loop

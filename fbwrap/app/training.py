@@ -4,7 +4,6 @@ Example:
     $ fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,8 @@ import typer
 
 from fbwrap.errors import SettingError
 
-from .terms import Answer, command
+from .devices import device_of
+from .terms import Answer, WrongUsageError, command
 
 app = typer.Typer()
 
@@ -39,7 +39,9 @@ def train(
         bool, typer.Option("--fresh/--resume", help="Start anew, or go on from what is in the folder (the default).")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda …; under torchrun each process takes its own GPU.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda …; under torchrun each process takes its own GPU.")
+    ] = "auto",
     tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
     perceptual: Annotated[
         str | None,
@@ -57,23 +59,18 @@ def train(
     from fbwrap.recipes.experiments import run
 
     config = experiment(name, smoke, settings)
-    folder, device = out or Path("runs") / name, own(device)
+    folder, device = out or Path("runs") / name, device_of(device)
     loss = _perceptual(config, perceptual, perceptual_weights, perceptual_layer or [])
     more: dict[str, Any] = {"trackers": tracker, "device": device, "seed": seed}
     more["perceptual"] = loss.to(device) if loss else None
     _, fit = run(config, data, folder, resume=not fresh, **more)
-    told = {"steps": fit.steps, "seconds": fit.seconds, "head": str(folder / "head")}
+    told = {"steps": fit.steps, "seconds": fit.seconds, "trained": fit.trained, "head": str(folder / "head")}
+    none = "" if fit.trained else "Nothing was trained: the run had ended. "
     return Answer(
-        f"{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside it "
+        f"{none}{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside it "
         f"(--weights {folder / 'head' / 'generator.safetensors'}).",
         told,
     )
-
-
-def own(device: str) -> str:
-    """``cuda`` under torchrun or ``accelerate launch``: the GPU of this process."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: list[str]) -> Any:
@@ -97,7 +94,7 @@ def experiment(name: str, smoke: bool, settings: list[str] | None) -> Any:
 
     if name not in EXPERIMENTS:
         known = "\n".join(f"  {key:<16} {value.about}" for key, value in EXPERIMENTS.items())
-        raise SettingError(f"There is no experiment {name!r}. There are:\n{known}")
+        raise WrongUsageError(f"There is no experiment {name!r}. There are:\n{known}")
     pairs = [item.partition("=") for item in settings or []]
     if wrong := [key for key, sign, _ in pairs if not sign]:
         raise SettingError(f"--set {wrong[0]}: write KEY=VALUE.")

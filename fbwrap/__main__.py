@@ -1,0 +1,5 @@
+"""``python -m fbwrap``: the command line."""
+
+from .app import main
+
+main()
