@@ -47,17 +47,20 @@ ADAPTER = Adapter(
             sources=("discriminators.?.convs.?#1",),
             critic_input="output_twice",
             response="[1][0]",
+            loss="least_squares",
         ),
         CriticFamily(
             "HiFi-GAN, one discriminator",
             layers={"convs.0": "Conv[12]d", "convs.3": "Conv[12]d", "conv_post": "Conv[12]d"},
             sources=("convs.?",),
             response="[0]",
+            loss="least_squares",
         ),
         CriticFamily(
             "WaveGAN",
             layers={"conv1": "Conv1d|DataParallel", "conv5": "Conv1d|DataParallel", "ps1": "", "fc1": ""},
             sources=("ps?",),
+            loss="wasserstein_gp",
         ),
     ),
 )

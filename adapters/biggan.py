@@ -57,6 +57,7 @@ ADAPTER = Adapter(
             "BigGAN (ajbrock)",
             layers={"blocks.0.0.conv1": "Conv2d", "linear": "Linear", "embed": "Embedding"},
             sources=("blocks.*.*",),
+            loss="hinge",
         ),
     ),
 )

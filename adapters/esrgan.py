@@ -56,12 +56,14 @@ ADAPTER = Adapter(
             "VGGStyleDiscriminator",
             layers={"conv0_0": "Conv2d", "bn0_1": "", "conv4_1": "Conv2d", "linear1": "Linear", "lrelu": "LeakyReLU"},
             sources=("lrelu#1", "lrelu#3", "lrelu#5", "lrelu#7", "lrelu#9"),
+            loss="relativistic",
             size="input_size",
         ),
         CriticFamily(
             "Discriminator_VGG_128 (features.N)",
             layers={"features.0": "Conv2d", "features.3": "BatchNorm2d", "classifier.0": "Linear"},
             sources=("features.*",),
+            loss="relativistic",
         ),
     ),
 )

@@ -32,6 +32,7 @@ ADAPTER = Adapter(
             sources=("initial_conv", "?"),
             critic_input=joined(condition_first=False),
             response="[-1]",
+            loss="least_squares",
         ),
         CriticFamily(
             "MultiScalePatchDiscriminator",
@@ -39,6 +40,7 @@ ADAPTER = Adapter(
             sources=("discriminator_?.initial_conv", "discriminator_?.?"),
             critic_input=joined(condition_first=False),
             response="[0][0]",
+            loss="least_squares",
         ),
     ),
 )

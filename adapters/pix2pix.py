@@ -35,6 +35,12 @@ def joined(condition_first: bool) -> Callable[[Network, Network], str]:
     return preset
 
 
+def _loss(critic: Network) -> str | None:
+    """pix2pix's D has batch norm and BCE, CycleGAN's instance norm and least squares: the repository's defaults."""
+    norm = critic.kinds("model.3")[0] if "model.3" in critic.layers else ""
+    return {"BatchNorm2d": "bce", "InstanceNorm2d": "least_squares"}.get(norm)
+
+
 ADAPTER = Adapter(
     name="pix2pix",
     citation="Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017",
@@ -60,6 +66,7 @@ ADAPTER = Adapter(
             types=r"^Conv2d LeakyReLU Conv2d .*Conv2d$",
             lacks=("model.0.*",),
             critic_input=joined(condition_first=True),
+            loss=_loss,
         ),
         CriticFamily(
             "PixelDiscriminator",

@@ -63,6 +63,7 @@ ADAPTER = Adapter(
             sources=("scale?_layer?",),
             critic_input=joined(condition_first=True),
             response="[0][-1]",
+            loss="least_squares",
         ),
         CriticFamily(
             "MultiscaleDiscriminator",
@@ -70,6 +71,7 @@ ADAPTER = Adapter(
             sources=("layer?.*",),
             critic_input=joined(condition_first=True),
             response="[0][-1]",
+            loss="least_squares",
         ),
     ),
 )

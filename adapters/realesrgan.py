@@ -47,6 +47,7 @@ ADAPTER = Adapter(
             layers={"conv0": "Conv2d", "conv4": "Conv2d", "conv9": "Conv2d"},
             shapes={"conv0": (None, None, 3, 3), "conv1": (None, None, 4, 4), "conv9": (1, None, 3, 3)},
             sources=("conv?",),
+            loss="bce",
         ),
     ),
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fbwrap.adapter import Adapter
 from fbwrap.errors import SettingError, WeightsError
-from fbwrap.weights import read_weights
+from fbwrap.weightsfile import read_weights
 
 
 def load(path: str) -> nn.Module:

@@ -47,11 +47,13 @@ ADAPTER = Adapter(
             "StyleGAN2 (rosinality)",
             layers={"convs.0": "", "convs.1.conv1": "", "final_conv": "", "final_linear.0": ""},
             sources=("convs.*",),
+            loss="bce",
         ),
         CriticFamily(
             "StyleGAN2-ADA",
             layers={"b8.conv0": "", "b4.conv": "", "b4.fc": "", "b4.out": ""},
             critic_input="output_and_label",
+            loss="bce",
         ),
     ),
 )

@@ -29,6 +29,7 @@ ADAPTER = Adapter(
             shapes={"main.0": (None, None, 4, 4)},
             types=r"^Conv2d LeakyReLU Conv2d .*Conv2d$",
             critic_input=joined(condition_first=False),
+            loss="hinge",
         ),
     ),
 )

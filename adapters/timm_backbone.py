@@ -16,6 +16,7 @@ ADAPTER = Adapter(
             "frozen backbone with heads",
             layers={"backbone": "", "level.0": "Level", "head.0.0": "Conv2d"},
             sources=("level.*",),
+            loss="bce",
         ),
     ),
     build=build,

@@ -225,6 +225,8 @@ class CriticFamily(Family):
             nearest in size. None: any layer.
         critic_input: a preset's name, or ``f(generator, critic)``, networks that return one.
         response: the path to its response, as in :func:`fbwrap.attach`.
+        loss: the adversarial loss that its paper trained it with, by the recipes' name (``fbwrap.recipes.LOSSES``), or
+            ``f(critic)``; None: papers differ, and the user is asked.
         size: an attribute that holds the only height that it takes, though the layers before ``sources``
             take any: while it is read it holds that of the sample.
     """
@@ -232,6 +234,7 @@ class CriticFamily(Family):
     sources: Sequence[str] | None = None
     critic_input: str | Callable[[Network, Network], str] = "output"
     response: str | None = None
+    loss: str | Callable[[Network], str | None] | None = None
     size: str | None = None
 
 

@@ -125,8 +125,9 @@ class Axes:
         best = min(trials, key=lambda trial: {True: 0, None: 1, False: 2}[trial.answered])
         self._made.batch = best.sample
         for trace, batches in zip((self._made, self._asked), best.batches, strict=True):
-            for (call, path), batch in batches.items() if trace is not None else ():
-                trace.calls[call].batches[path] = batch
+            if trace is not None:
+                for (call, path), batch in batches.items():
+                    trace.calls[call].batches[path] = batch
         if self._asked is not None:
             self._asked.answers.update(best.answers)
 

@@ -74,7 +74,7 @@ def check_id(repo_id: str) -> None:
 
 def _stopping_at(most: int, what: str) -> type:
     """A progress bar that ends a download which brings more than was announced."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class Stopping(tqdm):  # type: ignore[type-arg, misc]
         received = 0

@@ -39,6 +39,8 @@ class _Wrapped:
 
     def __init__(self, module: nn.Module, around: Around, any_thread: bool, method: str, rank: float):
         self.module, self.around, self.method, self.rank = module, around, method, rank
+        self.own: Any = _ABSENT  # what stood at this place, and what it runs
+        self.original: Any = None
         anywhere = any_thread or torch.compiler.is_compiling()
         self.thread = None if anywhere else threading.get_ident()
         self._link()

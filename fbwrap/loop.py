@@ -360,6 +360,7 @@ class FeedbackLoop(nn.Module):
         strength: Strength | Mapping[str | int, Strength] | None = None,
     ) -> tuple[list[Any], bool]:
         alphas = self._alphas(strength)
+        self._tell_mode()
         with self._running(), outside_inference_mode():
             return self._unroller.run(
                 *(self._generate, self.feedback, self._observer, self, (args, kwargs), steps, alphas),
@@ -367,6 +368,16 @@ class FeedbackLoop(nn.Module):
                 keep=keep,
                 update_statistics=self.update_statistics,
             )
+
+    def _tell_mode(self) -> None:
+        """Say once that G is in another mode than the head was trained with."""
+        mode, training = self.facts.get("generator_mode"), unwrap(self.generator).training
+        if mode and training is not (mode == "train") and not self._told_mode and not torch.compiler.is_compiling():
+            self._told_mode = True
+            logger.warning(
+                "G is in %s mode, and this head was trained with G in %s mode: samples differ (batch norm, dropout). "
+                "If that is not meant, add G.%s().", "train" if training else "eval", mode, mode,
+            )  # fmt: skip
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         """One pass of G; of the ``forward`` that :meth:`installed` stands before, where it does."""
@@ -382,7 +393,7 @@ class FeedbackLoop(nn.Module):
         if torch.compiler.is_compiling():
             yield
             return
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
             raise UnsupportedError(
                 "torch.jit.trace cannot follow a loop. loop.export(*inputs) makes one graph of G, D and the head: a "
                 "torch.export program."

@@ -58,7 +58,7 @@ def _enter(module: nn.Module, training: bool) -> bool:
         held = vars(module).get(MODES)
         if held is None:
             try:
-                module.__class__ = _with_own_mode(type(module))
+                module.__class__ = _with_own_mode(type(module))  # type: ignore[arg-type] # classes can be hashed
             except TypeError:  # a class that cannot be inherited, or of another layout
                 return False
             held = vars(module)[MODES] = {}
@@ -101,4 +101,5 @@ def _with_own_mode(kind: type[nn.Module]) -> type[nn.Module]:
         return (made[0], arguments, state, *made[3:])
 
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind)(kind.__name__, (kind,), {**names, "training": property(get, put), "__reduce_ex__": reduce})
+    meta: Any = type(kind)
+    return meta(kind.__name__, (kind,), {**names, "training": property(get, put), "__reduce_ex__": reduce})

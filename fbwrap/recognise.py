@@ -152,6 +152,15 @@ class Recognised:
         return self._asked.response
 
     @property
+    def loss(self) -> str | None:
+        """The loss that D was trained with."""
+        match, loss = self.found.discriminator, self._asked.loss
+        if match is None or self._critic is None or not callable(loss):
+            return loss if isinstance(loss, str) else None
+        net = Network(self._critic)
+        return tried(match.adapter, "loss", lambda: loss(net))
+
+    @property
     def size(self) -> str | None:
         """The attribute of D that holds the only height that it takes."""
         return self._asked.size

@@ -6,12 +6,13 @@ Example:
     >>> loop.save_pretrained("head")                                                    # doctest: +SKIP
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fbwrap.copies import detached_copy
 from fbwrap.critic import image_of
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, short
 from fbwrap.loop import FeedbackLoop
 from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
@@ -27,11 +28,14 @@ from fbwrap.settings import is_zero
 
 from .data import Batches, Pairs
 from .ema import EMA
-from .options import Options
+from .loss_choice import options_of
 from .pictures import is_picture, save_grid
 from .processes import Processes
 from .steps import Auxiliary, Critic, Head, Player, as_inputs, frozen
 from .trainer import Fit, Trainer
+from .watch import Watch
+
+logger = logging.getLogger("fbwrap")
 
 
 class AFL:
@@ -49,10 +53,17 @@ class AFL:
         loop: an attached loop with a discriminator.
         auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``.
         perceptual: with paired data, a distance ``f(output, target)``: :class:`~fbwrap.recipes.losses.Perceptual`.
+        generator_mode: G's mode in training, ``"eval"`` or ``"train"``: the one in which it will be used. The head
+            keeps it, and a loop whose G is in the other mode says so. No statistic of G moves in either.
         trackers: where losses go: anything that accelerate's ``log_with`` takes; None: TensorBoard, where it is
             installed and ``out`` is given; ``"none"``: nowhere.
         options: fields of :class:`Options`, by name.
+
+    Raises:
+        SettingError: a loop that cannot be trained; a loss that must be said (:mod:`fbwrap.recipes.loss_choice`).
     """
+
+    _critic_steps = 2  # for each of the head's, where neither user nor loss says
 
     def __init__(
         self,
@@ -60,6 +71,7 @@ class AFL:
         *,
         auxiliary: Auxiliary | None = None,
         perceptual: nn.Module | None = None,
+        generator_mode: Literal["eval", "train"] = "eval",
         trackers: Any = None,
         **options: Any,
     ):
@@ -75,9 +87,18 @@ class AFL:
                 "This head brought the beginning of its own D, which has no end: it cannot judge. Give a whole D "
                 "first: loop.use_discriminator(D); or save heads that are to be trained on with discriminator='all'."
             )
-        self.loop, self.options = loop, Options.of(options)
+        if generator_mode not in ("train", "eval"):
+            raise SettingError(f"generator_mode={generator_mode!r}: pass 'train' or 'eval'.")
+        self.loop = loop
+        self.options = options_of(options, loop.generator, loop.discriminator, self._critic_steps)
         self._perceptual, self._trackers = perceptual, trackers
-        self._critic = Critic(detached_copy(unwrap(loop.discriminator)), loop.critic_input, loop.response, auxiliary)
+        self._generator_mode: str | None = generator_mode
+        with torch.inference_mode(False):
+            net = detached_copy(unwrap(loop.discriminator))
+        self._critic = Critic(net, loop.critic_input, loop.response, auxiliary)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.loop)} link(s), T = {self.loop.steps}, {self.options.changed()})"
 
     def fit(
         self,
@@ -89,7 +110,8 @@ class AFL:
         resume: bool = False,
         progress: bool = True,
     ) -> Fit:
-        """Train for ``steps`` steps; afterwards the loop holds the averaged weights, in eval mode.
+        """Train for ``steps`` steps; afterwards the loop holds the averaged weights, in eval mode, and the strength
+        at which the head does no harm on held-out data (``Options.held_out``, :mod:`fbwrap.recipes.watch`).
 
         Args:
             real_data: what D is called with for real data: a tensor of samples, a tuple or dict of
@@ -102,20 +124,28 @@ class AFL:
             progress: show a progress bar.
 
         Returns:
-            Losses, steps, samples and time.
+            Losses, steps, samples, time, and how the head compares with the base.
 
         Raises:
-            TrainingError: a loss that is not finite, a checkpoint of another run.
+            SettingError: data that D cannot take, or that is unlike what G makes.
+            TrainingError: a loss that is not finite before the first comparison, a checkpoint of another run.
         """
         loop, options, critic = self.loop, self.options, self._critic
         if all(is_zero((loop.strength, loop[i].strength)) for i in range(len(loop))):
             raise SettingError("The loop's strength is 0: no output depends on the head. Train at strength 1.")
         if options.train_critic and options.critic_ema < 1:
             if options.critic_ema and critic.average is None:
-                critic.average = EMA(critic.net, options.critic_ema)
+                with torch.inference_mode(False):
+                    critic.average = EMA(critic.net, options.critic_ema)
             loop.use_discriminator(critic.average.module if critic.average else critic.net)
         player = self._player()
-        trainer = Trainer(player, critic, options, perceptual=self._perceptual, trackers=self._trackers)
+        trainer = Trainer(
+            *(player, critic, options),
+            perceptual=self._perceptual,
+            trackers=self._trackers,
+            warmup=self._warmup(steps),
+            value_range=_range_of(loop),
+        )
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
         shown = self._shown(_inputs_of(real_data, latents)) if folder else None
@@ -141,15 +171,21 @@ class AFL:
                     "modules": [type(module).__name__ for module in loop.feedback],
                     "perceptual losses": type(self._perceptual).__name__,
                 },
+                watch=self._watch,
             )
             if options.recalibrate and options.ema:
                 self._recalibrate(_inputs_of(real_data, latents))
+            if trainer.watch is not None:
+                with self._showing(None):
+                    fit.held_out = trainer.watch.choose(loop.feedback)
+        loop.facts["generator_mode"] = self._generator_mode
         loop.facts["trained_on"] = {
             "recipe": type(self).__name__,
             "feedback_steps": loop.steps,
             "options": asdict(options),
             "steps": fit.steps,
             "samples": fit.samples,
+            "held_out": {str(share): ratio for share, ratio in fit.held_out.items()},
         }
         if folder and Processes.is_main():
             self._save(folder)
@@ -157,6 +193,24 @@ class AFL:
 
     def _player(self) -> Player:
         return Head(self.loop, self.options.judged)
+
+    def _warmup(self, steps: int) -> int:
+        """Steps of D alone, where nobody says: a published D has often not seen this G's samples in eval mode."""
+        return min(200, steps // 5)
+
+    def _watch(self, trainer: Trainer) -> Watch | None:
+        """What compares the head with its base."""
+        head = trainer.average.module if trainer.average is not None else self.loop.feedback
+        kept = {"head": head, **{f"D {i}": net for i, net in enumerate(self._learning_critics())}}
+
+        def mean(values: dict[str, float]) -> dict[str, float]:
+            return trainer.mean(values)
+
+        return Watch(self.loop, kept, lambda: self._showing(trainer.average), mean)
+
+    def _learning_critics(self) -> list[nn.Module]:
+        average = self._critic.average
+        return [self._critic.net, *([average.module] if average else [])]
 
     def _fixed(self) -> dict[str, nn.Module]:
         """What does not learn: the frozen G, and a D that gives the feedback as it came."""
@@ -169,7 +223,7 @@ class AFL:
     def _learning(self) -> Iterator[None]:
         """G frozen, the head in train mode."""
         generator = unwrap(self.loop.generator)
-        with training_mode(list(generator.modules()), False), frozen(*self._fixed().values()):
+        with training_mode(list(generator.modules()), self._training), frozen(*self._fixed().values()):
             self.loop.train()
             try:
                 yield
@@ -207,21 +261,36 @@ class AFL:
             torch.manual_seed(self.options.seed)
             return Batches(latents, self.options.seed, device).next(16) if _again(latents) else None
 
-    @torch.no_grad()
-    def _grid(self, path: Path, inputs: Any, average: EMA | None) -> None:
-        args, kwargs = as_inputs(inputs)
+    @contextmanager
+    def _showing(self, average: EMA | None) -> Iterator[None]:
+        """Within the block the loop's head is its average, and in eval mode."""
         loop, learning = self.loop, self.loop.feedback
         try:
             if average is not None and isinstance(average.module, nn.ModuleList):
                 loop.feedback = average.module  # type: ignore[assignment]
             loop.eval()
-            with torch.random.fork_rng(), training_mode(list(unwrap(loop.generator).modules()), False):
-                outputs = [image_of(y) for y in loop.rollout(*args, **kwargs).outputs]
+            with torch.random.fork_rng(), training_mode(list(unwrap(loop.generator).modules()), self._training):
+                yield
         finally:
             loop.feedback = learning
             loop.train()
-        if is_picture(outputs[0]):
+
+    @property
+    def _training(self) -> bool:
+        """Whether G is in train mode."""
+        return self._generator_mode == "train"
+
+    @torch.no_grad()
+    def _grid(self, path: Path, inputs: Any, average: EMA | None) -> None:
+        args, kwargs = as_inputs(inputs)
+        with self._showing(average):
+            outputs = [image_of(y) for y in self.loop.rollout(*args, **kwargs).outputs]
+        if not is_picture(outputs[0]):
+            return
+        try:
             save_grid(outputs, path, self.options.value_range)
+        except Exception as error:  # noqa: BLE001 -- whatever a full disk or a broken image library raises
+            logger.warning("%s could not be written (%s): training goes on without it.", path, short(error, 200))
 
 
 def _inputs_of(real_data: Any, latents: Any) -> Any:
@@ -232,6 +301,11 @@ def _inputs_of(real_data: Any, latents: Any) -> Any:
         batches = Batches(real_data.inputs, 0)
         return lambda n: batches.next(n)[0]
     return real_data.inputs
+
+
+def _range_of(loop: FeedbackLoop) -> tuple[float, float] | None:
+    span = (loop.facts.get("adapter") or {}).get("value_range")
+    return (span[0], span[1]) if span else None
 
 
 def _again(latents: Any) -> bool:

@@ -10,7 +10,9 @@ Rows are drawn without replacement, in an order that depends on the seed and the
 has random numbers that depend on them too: a run resumes where it was, with any number of workers.
 """
 
+import copy
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from fbwrap.attach import inputs_of
 from fbwrap.dice import Dice
 from fbwrap.errors import SettingError
+from fbwrap.surroundings import usable
 from fbwrap.trees import map_tensors, tensors
 
 
@@ -38,6 +41,9 @@ class Batches:
         seed: of the order of rows, and of what a dataset's items draw (crops, flips).
         device: where batches go.
         workers: processes that read a dataset's items ahead; 0: this one reads them.
+
+    Raises:
+        SettingError: what is no such source, or an empty one.
     """
 
     def __init__(self, source: Any, seed: int = 0, device: torch.device | str = "cpu", workers: int = 0):
@@ -49,6 +55,13 @@ class Batches:
         self._iterator: Iterator[Any] | None = None
         self._dataset: Any = None
         self._rows = 0
+        self._allowed: Tensor | None = None  # None: all rows
+        if isinstance(source, str | os.PathLike):
+            raise SettingError(
+                f"{str(source)!r} is a path, not data. Read it: fbwrap.recipes.sources.Images(path, size=64) for a "
+                "folder of pictures, SideBySide, PairedFolders, SuperResolution or fbwrap.recipes.voxels.Voxels for "
+                "others."
+            )
         rows = isinstance(source, Tensor | tuple | dict)
         held = [tensor for _, tensor in tensors(source)] if rows else []
         if held:
@@ -88,7 +101,23 @@ class Batches:
             batch = share(self._function(n) if self._function is not None else self._from_iterable())
         self.position += n
         self.batches += 1
-        return map_tensors(lambda tensor: tensor.to(self._device), batch)
+        batch = tuple(batch) if type(batch) is list else batch  # as a DataLoader has it
+        return map_tensors(lambda tensor: usable(tensor).to(self._device), batch)
+
+    def hold_out(self, n: int) -> "Batches | None":
+        """Take n samples away from this stream, before its first batch: a stream of those alone.
+
+        Of a tensor or dataset with fewer than 4n rows, of a function and of an iterable nothing is taken away, and the
+        other stream draws as this one does. None for an iterable that can be read only once.
+        """
+        if not self._rows and self._function is None and iter(self._source) is self._source:
+            return None
+        held = Batches(self._source, self._seed + 7919, self._device)
+        if self._rows >= 4 * n:
+            order = torch.randperm(self._rows, generator=torch.Generator().manual_seed(self._seed))
+            held._allowed, self._allowed = order[:n], order[n:]
+            held._rows, self._rows = n, self._rows - n
+        return held
 
     def state(self) -> list[int]:
         """Where the stream is: samples and batches drawn."""
@@ -133,7 +162,8 @@ class Batches:
             epoch, place = divmod(position + sum(len(part) for part in parts), self._rows)
             if epoch != self._epoch:
                 generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
-                self._epoch, self._order = epoch, torch.randperm(self._rows, generator=generator)
+                order = torch.randperm(self._rows, generator=generator)
+                self._epoch, self._order = epoch, order if self._allowed is None else self._allowed[order]
             parts.append(self._order[place : place + n])
             n -= len(parts[-1])
         return torch.cat(parts)
@@ -203,6 +233,10 @@ class _Endless:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return self._keys
+
+
+def _whole(batch: Any) -> Any:
+    return batch
 
 
 def part_of(batch: Any, index: int, count: int) -> Any:
@@ -277,6 +311,16 @@ class Stream:
         inputs, target = pair
         args, kwargs = inputs_of(tuple(inputs) if isinstance(inputs, list) else inputs)
         return inputs, target, critic_input(target, *args, **kwargs)
+
+    def hold_out(self, n: int) -> "Stream | None":
+        """Take n samples away, as :meth:`Batches.hold_out` does; a stream of those, whole in every process."""
+        real = self._real.hold_out(n)
+        latents = self._latents.hold_out(n) if self._latents is not None else None
+        if real is None or (self._latents is not None and latents is None):
+            return None
+        held = copy.copy(self)
+        held._real, held._latents, held._share = real, latents, _whole
+        return held
 
     def close(self) -> None:
         """End the workers."""

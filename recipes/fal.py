@@ -24,6 +24,8 @@ from fbwrap.naming import unwrap
 
 from .afl import AFL
 from .steps import Head, Player
+from .trainer import Trainer
+from .watch import Watch
 from .weights import save_generator
 
 
@@ -49,10 +51,14 @@ class FAL(AFL):
     ones for each t. ``judged="last", critic_ema=0.995`` mends it (docs/results/voxels.md): the losses are of y_T alone,
     and the feedback is that of an average of D, as what is kept is an average of the head.
 
+    While G learns there is no base to compare with: no held-out comparison, and the strength stays.
+
     Args:
         train_generator: whether G learns.
         loop, options: as in :class:`AFL`.
     """
+
+    _critic_steps = 1
 
     def __init__(self, loop: FeedbackLoop, *, train_generator: bool = True, **options: Any):
         if loop.plan.first != "zeros":
@@ -66,6 +72,14 @@ class FAL(AFL):
             )
         super().__init__(loop, **{"critic_ema": 0.0, **options})
         self._train_generator = train_generator
+        if train_generator:
+            self._generator_mode = None  # it was trained as any G is: for eval mode
+
+    def _warmup(self, steps: int) -> int:
+        return 0
+
+    def _watch(self, trainer: Trainer) -> Watch | None:
+        return None if self._train_generator else super()._watch(trainer)
 
     def _player(self) -> Player:
         return (_Both if self._train_generator else Head)(self.loop, self.options.judged)

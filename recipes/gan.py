@@ -8,6 +8,7 @@ Example:
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -17,7 +18,7 @@ from fbwrap.errors import SettingError
 from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
 
-from .options import Options
+from .loss_choice import options_of
 from .steps import Auxiliary, Critic, frozen
 from .trainer import Fit, Trainer
 
@@ -58,11 +59,14 @@ class GAN:
         **options: Any,
     ):
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
-        self.options = Options.of(options)
+        self.options = options_of(options, self.generator, self.discriminator, critic_steps=1)
         self._critic = Critic(self.discriminator, critic_input_of(critic_input)[1], response, auxiliary)
         if generator_mode not in ("train", "eval"):
             raise SettingError(f"generator_mode={generator_mode!r}: pass 'train' or 'eval'.")
         self._mode, self._perceptual, self._trackers = generator_mode, perceptual, trackers
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.options.changed()})"
 
     def fit(
         self,
@@ -117,10 +121,13 @@ def train_discriminator(
     """
     net = unwrap(generator)
     critic = Critic(unwrap(discriminator), critic_input_of(critic_input)[1], response, auxiliary)
+    asked = options_of(options, net, critic.net, critic_steps=1)
+    if options.get("critic_steps") is None:
+        asked = replace(asked, critic_steps=1)  # a step is D's
     with ExitStack() as stack:
         stack.enter_context(training_mode(list(net.modules()), False))
         stack.enter_context(frozen(net))
-        return Trainer(None, critic, Options.of(options), trackers=trackers).fit(
+        return Trainer(None, critic, asked, trackers=trackers).fit(
             real_data,
             latents,
             steps,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fbwrap.errors import DataError
 
-from .sources import OnError, PairedFolders, Source, by_name, picture, pixels_of, resized, spanned
+from .sources import OnError, PairedFolders, Source, by_name, numbers_of, picture, pixels_of, resized, spanned
 
 
 def cityscapes(
@@ -128,8 +128,9 @@ class NYU(Source):
                 if numbers.dim() != 2:
                     raise ValueError(f"labels are numbers, one channel, and this is {opened.mode}")
                 return (numbers[None] / (self._classes - 1)).clamp(0, 1)
-            image, unit = pixels_of(opened, 1), {"F": 1000, "I": 65535}.get(opened.mode[0])
-            return (image * unit / self._deepest).clamp(0, 1) if name == "depth" and unit else image
+            if name == "depth" and opened.mode[0] in "IF":
+                return (numbers_of(opened) * (1000 if opened.mode == "F" else 1) / self._deepest).clamp(0, 1)
+            return pixels_of(opened, 1)
 
 
 class CIFAR10:

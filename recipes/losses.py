@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbwrap.errors import TrainingError
+from fbwrap.errors import SettingError, TrainingError
 from fbwrap.intercept import Tap, read
 from fbwrap.naming import module_named, resolve
 
@@ -81,6 +81,19 @@ LOSSES: Mapping[str, tuple[CriticLoss, GeneratorLoss]] = {
     "wasserstein_gp": (wasserstein_critic, hinge_generator),
     "relativistic": (relativistic_critic, relativistic_generator),
 }
+
+
+def loss_named(name: str | None) -> tuple[CriticLoss, GeneratorLoss]:
+    """D's loss and the other's.
+
+    Raises:
+        SettingError: no name, or one that is none.
+    """
+    if name is None or name not in LOSSES:
+        raise SettingError(
+            f"loss={name!r}: pass the one that D was trained with, Options(loss=…): {', '.join(LOSSES)}."
+        )
+    return LOSSES[name]
 
 
 def _squared_norm(response: Tensor, inputs: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ with a warning (``on_error="skip"``).
 """
 
 import logging
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ logger = logging.getLogger("fbwrap")
 
 OnError = Literal["stop", "skip"]
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class Source:
@@ -71,18 +72,36 @@ def _named(key: Any) -> str:
 
 
 def files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of some kinds in a folder and below, by name."""
+    """The files of some kinds in a folder and below, by name; hidden ones left out, linked folders once."""
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}.")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    found = sorted(path for path in _walked(root) if path.suffix.lower() in suffixes)
     if not found:
         raise DataError(f"{root} holds no file of the kinds {', '.join(suffixes)}.")
     return found
 
 
+def _walked(root: Path) -> Iterator[Path]:
+    """Every file below a folder. Links to folders are followed, each folder is read once; hidden files and folders, and
+    what macOS leaves in archives, are passed over."""
+    seen: set[str] = set()
+    for here, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (path for name in names if not _is_hidden(name) and (path := Path(here) / name).is_file())
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def picture(path: Path, channels: int = 3) -> Tensor:
-    """A picture as (C, H, W) in [0, 1]; 16-bit ones are scaled by their own range."""
+    """A picture as (C, H, W) in [0, 1]; see :func:`pixels_of`."""
     from PIL import Image
 
     with Image.open(path) as opened:
@@ -90,20 +109,35 @@ def picture(path: Path, channels: int = 3) -> Tensor:
 
 
 def pixels_of(opened: Any, channels: int = 3) -> Tensor:
-    """The same of a PIL image."""
+    """The same of a PIL image: 8-bit pixels by 255, 16-bit ones by 65535, floats as they are if they are in [0, 1].
+
+    Raises:
+        ValueError: floats outside [0, 1], or 32-bit integers: their scale is not known.
+    """
     import numpy as np
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I") or image.mode == "F":
-        pixels = torch.from_numpy(np.asarray(image, dtype="float32"))[None]
-        pixels = pixels / 65535 if image.mode != "F" else pixels
-        return pixels.expand(channels, -1, -1).contiguous()
+        pixels = numbers_of(image)
+        low, high = float(pixels.min()), float(pixels.max())
+        if image.mode == "F" and not (low >= 0 and high <= 1):
+            raise ValueError(f"its pixels are floats from {low:.4g} to {high:.4g}, and floats are read in 0 to 1")
+        if image.mode == "I" and getattr(opened, "format", None) != "PNG":  # Pillow reads 16-bit PNGs so
+            raise ValueError(f"its pixels are 32-bit integers from {low:.0f} to {high:.0f}, of no known scale")
+        return (pixels / (1 if image.mode == "F" else 65535)).expand(channels, -1, -1).contiguous()
     if channels not in _MODES:
         raise DataError(f"channels={channels}: an image has {', '.join(map(str, _MODES))}.")
     array = np.asarray(image.convert(_MODES[channels]))
     tensor = torch.from_numpy(array.copy()).float() / 255
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1).contiguous()
+
+
+def numbers_of(image: Any) -> Tensor:
+    """The values of a PIL image of one channel as they are, (1, H, W)."""
+    import numpy as np
+
+    return torch.from_numpy(np.asarray(image, dtype="float32").copy())[None]
 
 
 def resized(image: Tensor, size: int | tuple[int, int] | None, nearest: bool = False) -> Tensor:
@@ -149,7 +183,7 @@ class Images(Source):
         flip: bool = False,
         on_error: OnError = "stop",
     ):
-        super().__init__(files(folder, _PICTURES), on_error)
+        super().__init__(files(folder, PICTURES), on_error)
         self._size, self._channels, self._range, self._flip = size, channels, value_range, flip
 
     def read(self, key: Path) -> Tensor:
@@ -199,7 +233,7 @@ def by_name(folder: str | Path, match: str | None) -> dict[str, Path]:
     """Files by what names them: their path within the folder without its ending, or what a rule finds in the name;
     files that the rule does not know are left out."""
     named: dict[str, Path] = {}
-    for path in files(folder, _PICTURES):
+    for path in files(folder, PICTURES):
         found = re.search(match, path.name) if match else None
         if match and found is None:
             continue
@@ -230,7 +264,7 @@ class SideBySide(Source):
     ):
         if inputs not in ("left", "right"):
             raise DataError(f"inputs={inputs!r}: pass 'left' or 'right'.")
-        super().__init__(files(folder, _PICTURES), on_error)
+        super().__init__(files(folder, PICTURES), on_error)
         self._size, self._right, self._jitter, self._range = size, inputs == "right", jitter, value_range
 
     def read(self, key: Path) -> tuple[Tensor, Tensor]:
@@ -275,7 +309,7 @@ class SuperResolution(Source):
         if patch is not None and patch % scale:
             raise DataError(f"patch={patch} is no multiple of scale={scale}.")
         whole = Path(folder) / "DIV2K_train_HR"  # beside it lie the validation's, and small ones
-        super().__init__(files(whole if whole.is_dir() else folder, _PICTURES), on_error)
+        super().__init__(files(whole if whole.is_dir() else folder, PICTURES), on_error)
         self._scale, self._patch, self._range, self._flip = scale, patch, value_range, flip
 
     def read(self, key: Path) -> tuple[Tensor, Tensor]:

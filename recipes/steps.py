@@ -27,7 +27,7 @@ from fbwrap.trees import map_tensors, put, tensors
 
 from .data import part_of
 from .ema import EMA
-from .losses import LOSSES, content_loss, gradient_penalty, r1
+from .losses import content_loss, gradient_penalty, loss_named, r1
 from .options import Options
 from .spectral import power_iterations
 
@@ -64,6 +64,7 @@ class Critic:
         auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``: a classification
             loss where labels are at hand, for example.
         average: the average of D that gives the feedback, if any.
+        probability: D answers with a sigmoid, and the loss is on logits: the response is read as the logit.
     """
 
     net: nn.Module
@@ -71,7 +72,8 @@ class Critic:
     response: Any = None
     auxiliary: Auxiliary | None = None
     average: EMA | None = None
-    _sample: Path | None = None
+    probability: bool = False
+    _places: tuple[Path, ...] = ()
 
     def __call__(self, given: Any) -> Tensor:
         """D's response."""
@@ -82,28 +84,32 @@ class Critic:
         return call(self.net, given)
 
     def read(self, answer: Any) -> Tensor:
-        """The response in D's answer."""
-        return response_of(answer, self.response)
+        """The response in D's answer, as a logit."""
+        response = response_of(answer, self.response)
+        return response.float().clamp(1e-7, 1 - 1e-7).logit() if self.probability else response
 
     def on_output(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What D is called with for a generated output."""
         given = self.critic_input(output, *args, **kwargs)
         made = {id(tensor) for _, tensor in tensors(output)}
-        self._sample = next((path for path, tensor in tensors(given) if id(tensor) in made), None)
+        self._places = tuple(path for path, tensor in tensors(given) if id(tensor) in made)
         return given
 
     def sample_in(self, given: Any) -> Tensor:
         """The sample in what D is called with: where the last generated output stood, as it was; else the first
         floating-point tensor."""
         held = dict(tensors(given))
-        if self._sample in held:
-            return held[self._sample]
+        for path in self._places:
+            if path in held:
+                return held[path]
         return next(tensor for tensor in held.values() if tensor.is_floating_point())
 
     def on_sample(self, given: Any, sample: Tensor) -> Tensor:
-        """D's response with another sample in the place of that one (the gradient is taken there)."""
+        """D's response with another sample in the place of that one, in all of its places (D(y, y), say): the gradient
+        is taken there."""
         first = self.sample_in(given)
-        return self(map_tensors(lambda tensor: sample if tensor is first else tensor, given))
+        places = {id(tensor) for path, tensor in tensors(given) if path in self._places} | {id(first)}
+        return self(map_tensors(lambda tensor: sample if id(tensor) in places else tensor, given))
 
 
 class NotFiniteError(TrainingError):
@@ -191,7 +197,7 @@ def critic_step(
     Args:
         step: counts up, for lazy R1: every ``r1_every`` steps, its weight times as large; None: at every step.
     """
-    loss_of, many = LOSSES[options.loss][0], options.accumulate
+    loss_of, many = loss_named(options.loss)[0], options.accumulate
     told: list[Tensor] = []
     penalised = options.loss == "wasserstein_gp"
     if penalised:
@@ -249,7 +255,7 @@ def player_step(
     Returns:
         The loss, and what D is called with for all these outputs, without a graph.
     """
-    loss_of, many = LOSSES[options.loss][1], options.accumulate
+    loss_of, many = loss_named(options.loss)[1], options.accumulate
     told: list[Tensor] = []
     shown: list[list[Any]] = []
 

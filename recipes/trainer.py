@@ -13,8 +13,6 @@ import importlib.util
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -31,11 +29,14 @@ from fbwrap.fingerprint import fingerprint
 from fbwrap.trees import tensors
 
 from . import checkpoint
+from .checks import answers_with_a_sigmoid, check_data
 from .data import Pairs, Stream
 from .ema import EMA
+from .interrupts import interrupt_between_steps
 from .options import Options
 from .processes import Processes
 from .steps import Critic, NotFiniteError, Player, all_of, as_inputs, critic_step, player_step
+from .watch import Watch
 
 logger = logging.getLogger("fbwrap")
 
@@ -49,6 +50,9 @@ class Fit:
         steps: optimizer steps of the player.
         samples: generated samples that the player learned from.
         seconds: wall time.
+        held_out: (AFL) distance to held-out data over the base's, by share of the strength
+            (:mod:`fbwrap.recipes.watch`); empty where nothing was compared.
+        stopped: why the run ended early; empty where it did not.
         trained: whether this call trained at all: a run that had ended is only read.
     """
 
@@ -56,11 +60,14 @@ class Fit:
     steps: int = 0
     samples: int = 0
     seconds: float = 0.0
+    held_out: dict[float, float] = field(default_factory=dict)
+    stopped: str = ""
     trained: bool = True
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k} {v:.3g}" for k, v in (self.history or [{}])[-1].items() if k not in ("step", "seconds"))
         none = "" if self.trained else ", nothing trained in this call"
+        none += f", stopped: {self.stopped}" if self.stopped else ""
         return (
             f"Fit({self.steps} steps, {self.samples} samples, {self.seconds:.1f} s{f'; {last}' if last else ''}{none})"
         )
@@ -74,6 +81,8 @@ class Trainer:
         perceptual: a distance of output and target, with paired data.
         trackers: see :class:`~fbwrap.recipes.processes.Processes`; None: TensorBoard, where it is installed and there
             is a folder; ``"none"``: none.
+        warmup: steps of D alone where the options do not say.
+        value_range: of the samples, where it is known: real data outside it is refused.
     """
 
     def __init__(
@@ -84,9 +93,13 @@ class Trainer:
         *,
         perceptual: nn.Module | None = None,
         trackers: Any = None,
+        warmup: int = 0,
+        value_range: tuple[float, float] | None = None,
     ):
         self.player, self.critic, self.options = player, critic, options
         self._perceptual, self._trackers = perceptual, trackers
+        self.warmup = warmup if options.warmup is None else options.warmup
+        self._value_range, self._ready = value_range, False
 
     def fit(
         self,
@@ -101,10 +114,12 @@ class Trainer:
         preview: Callable[[int, EMA | None], None] | None = None,
         fixed: Mapping[str, nn.Module] | None = None,
         about: Mapping[str, Any] | None = None,
+        watch: Callable[["Trainer"], Watch | None] | None = None,
     ) -> Fit:
         """Train for ``steps`` steps. The recipes' own ``fit`` says what the arguments are.
 
         Args:
+            watch: makes what compares the player with its base, when the averages are there.
             fixed: networks that do not learn, by name: they must be the same when the run is resumed.
             about: what else must be the same, plain data by name: T, the links.
         """
@@ -119,6 +134,8 @@ class Trainer:
         learner = self.player.learner if self.player is not None else None
         fit, path = Fit(), None
         with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
             self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
             stack.callback(self._processes.end)
             main = self._processes.main
@@ -135,14 +152,21 @@ class Trainer:
             dice = Dice(self._device)
             stack.callback(dice.set, dice.get())
             torch.manual_seed(options.seed)
-            total, begin = options.warmup + steps, 0
+            begin = 0
             if folder and main:
                 stack.enter_context(checkpoint.alone_in(folder))
                 if not resume:
                     checkpoint.set_aside(folder)
             state = checkpoint.newest(folder) if folder and resume else None
+            self.watch, self._held = None, None
+            if watch is not None and options.held_out and self.player is not None:
+                self.watch = watch(self)
+                self._held = self._stream.hold_out(self._compared)
             if state is not None:
                 begin = self._restore(state, fit)
+            if self.watch is not None and self._held is not None:
+                self._begin_watch(self.watch, self._held, generate)
+            total = self.warmup + steps
             self._processes.start_tracking("fbwrap", asdict(options))
             fit.trained = begin < total
             if not fit.trained:
@@ -157,6 +181,10 @@ class Trainer:
                 fit.seconds = time.monotonic() - started
                 self._log(fit, step, losses, bar)
                 done, ending = step + 1, self._processes.agreed(stop.is_set(), self._device)
+                if self._compares(done, steps):
+                    fit.stopped = self._diverged(done)
+                if fit.stopped:
+                    break
                 if folder and main and (done % options.save_every == 0 or done == total or ending):
                     path = checkpoint.save(self._state(done, fit), folder, done, options.keep)
                     if preview and done < total and not ending:
@@ -173,6 +201,10 @@ class Trainer:
         self._processes.same(self.critic.net, learner)
         return fit
 
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Each value's mean over the processes."""
+        return self._processes.mean(values, self._device)
+
     def _optimizers(self) -> None:
         options, prepare = self.options, self._processes.prepare
         self.critic_optimizer = prepare(torch.optim.Adam(_learning(self.critic.net), options.critic_lr, options.betas))
@@ -183,10 +215,33 @@ class Trainer:
             self.optimizer = prepare(torch.optim.Adam(learner.parameters(), options.lr, options.betas))
             self.average = EMA(learner, options.ema)
 
+    @property
+    def _compared(self) -> int:
+        """Samples in a comparison: as many as about sixteen steps see, 64 at least."""
+        return min(self.options.held_out, max(64, 16 * self.options.batch))
+
+    def _compares(self, done: int, steps: int) -> bool:
+        """Whether the player is compared with its base now: eight times a run, and not more often than each 100th
+        step. (The end of a run is the recipe's to judge.)"""
+        after, every = done - self.warmup, max(100, -(-steps // 8))
+        return self.watch is not None and 0 < after < steps and after % every == 0
+
+    def _diverged(self, done: int) -> str:
+        if self.watch is None or not self.watch.check(done):
+            return ""
+        reason = "It was worse than the base at every strength, three times running: training has diverged."
+        self.watch.restore_best(reason)
+        return reason
+
     def _whole_step(self, step: int, total: int, generate: Any, fit: Fit) -> dict[str, float]:
         try:
             return self._step(step, total, generate, fit)
         except NotFiniteError as error:
+            reason = f"A loss or gradient is not finite at step {step}: training has diverged."
+            alone = self._processes.count == 1
+            if alone and self.watch is not None and self.watch.restore_best(reason):
+                fit.stopped = reason
+                return {}
             raise TrainingError(
                 f"A loss or gradient is not finite at step {step}: training has diverged. The last checkpoint is "
                 "intact. Lower lr or critic_lr, or raise r1, and start or resume from it."
@@ -194,10 +249,12 @@ class Trainer:
 
     def _step(self, step: int, total: int, generate: Any, fit: Fit) -> dict[str, float]:
         options, losses, processes = self.options, {}, self._processes
-        self._set_rates(max(step - options.warmup, 0) / max(total - options.warmup, 1))
+        self._set_rates(max(step - self.warmup, 0) / max(total - self.warmup, 1))
         inputs, target, real = self._stream.next(options.batch, self.critic.critic_input)
+        if not self._ready:
+            self._get_ready(inputs, real, generate)
         fake = None
-        if self.player is not None and self.optimizer is not None and step >= options.warmup:
+        if self.player is not None and self.optimizer is not None and step >= self.warmup:
             losses["player"], fake = player_step(
                 *(self.player, self.critic, inputs, self.optimizer, options),
                 real=real,
@@ -210,7 +267,7 @@ class Trainer:
             fit.steps += 1
             fit.samples += processes.count * _rows(inputs)
         if options.train_critic:
-            for repeat in range(options.critic_steps):
+            for repeat in range(options.critic_steps or 1):
                 if repeat:
                     inputs, _, real = self._stream.next(options.batch, self.critic.critic_input)
                 if fake is None or repeat:
@@ -224,6 +281,38 @@ class Trainer:
             if self.critic.average is not None:
                 self.critic.average.update(self.critic.net)
         return losses
+
+    def _get_ready(self, inputs: Any, real: Any, generate: Any) -> None:
+        """On a first batch: refuse data that does not fit; see what D answers with."""
+        args, kwargs = as_inputs(inputs)
+        dice = Dice(self._device)
+        before = dice.get()
+        try:
+            with torch.no_grad():
+                made = self.player.outputs(*args, **kwargs)[-1] if self.player else generate(*args, **kwargs)
+                check_data(self.critic, real, self.critic.on_output(made, args, kwargs), self._value_range)
+            self.critic.probability = self.options.loss == "bce" and answers_with_a_sigmoid(self.critic, real)
+        finally:
+            dice.set(before)
+        self._ready = True
+
+    def _begin_watch(self, watch: Watch, held_out: Stream, generate: Any) -> None:
+        """Draw what the player is compared on: held-out real samples and inputs of G."""
+        dice = Dice(self._device)
+        before, real, batches, count = dice.get(), [], [], 0
+        try:
+            torch.manual_seed(self.options.seed + 7919)
+            while count < self._compared:
+                many = min(self.options.batch, self._compared - count)
+                inputs, _, given = held_out.next(many, self.critic.critic_input)
+                if not self._ready:
+                    self._get_ready(inputs, given, generate)
+                batches.append(inputs)
+                real.append(self.critic.sample_in(given))
+                count += len(real[-1])
+            watch.begin(torch.cat(real), batches)
+        finally:
+            dice.set(before)
 
     def _set_rates(self, done: float) -> None:
         options = self.options
@@ -246,6 +335,8 @@ class Trainer:
         state: dict[str, Any] = {
             "step": step,
             "options": asdict(self.options),
+            "warmup": self.warmup,
+            "watch": self.watch.state() if self.watch is not None else None,
             "critic": self.critic.net.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "positions": self._stream.state(),
@@ -296,37 +387,20 @@ class Trainer:
                 self.average.count = state["average_of"]
                 learner.load_state_dict(state["learner"])
             self.critic.net.load_state_dict(state["critic"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
+        if self.options.warmup is None:
+            self.warmup = int(state.get("warmup", 0))
+        if self.watch is not None and state.get("watch"):
+            self.watch.restore(state["watch"])
         self._processes.set_scale(state.get("scale"))
         self._stream.restore(state["positions"])
         Dice(self._device).set(state["random"])
         for name, value in state["fit"].items():
             setattr(fit, name, value)
         return int(state["step"])
-
-
-@contextmanager
-def interrupt_between_steps() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM are heard when a step is whole; a second Ctrl-C at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def heard(number: int, frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -439,7 +439,7 @@ def test_an_interrupt_in_the_midst_of_a_step_is_heard_between_steps(tmp_path):
         G, D = pair()
         torch.manual_seed(3)
         loop = fbwrap.attach(G, D, [("body.1", "1")], example=X)
-        recipe = AFL(loop, batch=2, save_every=50)
+        recipe = AFL(loop, batch=2, save_every=50, loss="bce")
         if interrupt:
             calls = []
 

@@ -61,7 +61,7 @@ def test_one_step_is_near_the_cpus():
     loops[1].load_state_dict(loops[0].state_dict())
     z = torch.randn(24, 6, 1, 1, device="cpu")
     for loop in loops:
-        AFL(loop, batch=8, recalibrate=0, ema=0.0, lr=1e-3).fit(images(), z, 3, progress=False)
+        AFL(loop, batch=8, recalibrate=0, ema=0.0, lr=1e-3, loss="bce").fit(images(), z, 3, progress=False)
     for one, two in zip(loops[0].parameters(), loops[1].parameters(), strict=True):
         torch.testing.assert_close(one, two.cpu(), rtol=1e-2, atol=1e-4)
 
@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     for parts in ((6,), (3, 6)):
         loop = attached()
         for steps in parts:
-            fit = AFL(loop, batch=8, decay="none", recalibrate=2).fit(
+            fit = AFL(loop, batch=8, decay="none", recalibrate=2, loss="bce").fit(
                 images(), latents, steps, out=tmp_path / str(parts), resume=True, progress=False
             )
         assert fit.steps == 6
@@ -85,13 +85,13 @@ def test_fal_and_a_whole_gan_learn():
     loop = fbwrap.attach(G, D, ["body.1"], module="ast", steps=3, example=torch.zeros(2, 3, 8, 8).cuda())
     FAL(loop, loss="hinge", batch=4, r1=0.0).fit(images(), lambda n: torch.randn(n, 3, 8, 8), 3, progress=False)
     G, D = pair()
-    GAN(G, D, batch=4, mixed_precision="bf16").fit(images(), latents, 3, progress=False)
+    GAN(G, D, batch=4, mixed_precision="bf16", loss="bce").fit(images(), latents, 3, progress=False)
     assert torch.isfinite(G(latents(2).cuda())).all()
 
 
 def test_a_head_from_the_gpu_loads_on_the_cpu_and_back(tmp_path):
     loop = attached()
-    AFL(loop, batch=8, lr=1e-2, recalibrate=2).fit(images(), latents, 4, out=tmp_path, progress=False)
+    AFL(loop, batch=8, lr=1e-2, recalibrate=2, loss="bce").fit(images(), latents, 4, out=tmp_path, progress=False)
     z = torch.randn(2, 6, 1, 1, device="cpu")
     made = loop(z.cuda())
     G, D = pair()

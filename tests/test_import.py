@@ -10,8 +10,9 @@ ORDER = [
     "errors", "naming", "trees", "dice", "locks", "modes", "attributes", "copies", "state", "intercept", "replay",
     "flops", "surroundings", "probe", "signals", "modules", "critic", "settings", "latents", "links", "axes",
     "pairing", "checks", "plan", "corrections", "fingerprint", "observer", "proof", "hosting", "unroll", "rollout",
-    "export", "loop", "table", "spec", "weights", "adapter", "plugins", "fetching", "bases", "recognise", "resolve",
-    "planning", "attach", "example", "headconfig", "headfiles", "head", "card", "inputs", "plots", "hub",
+    "export", "loop", "table", "spec", "weightsfile", "weights", "adapter", "plugins", "fetching", "bases",
+    "recognise", "resolve", "planning", "attach", "example", "headconfig", "headfiles", "head", "card", "inputs",
+    "plots", "hub",
 ]  # fmt: skip
 
 

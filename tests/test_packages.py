@@ -184,7 +184,7 @@ def test_only_heads_learn_in_a_recipe(timm):
     G = latent.dcgan_g(size=32).eval()
     loop = fbwrap.attach(G, "timm:resnet10t(pretrained=False, levels=[2, 3])")
     before = copy.deepcopy(loop.discriminator.state_dict())
-    fbwrap.recipes.AFL(loop, batch=4, r1=0.0).fit(
+    fbwrap.recipes.AFL(loop, batch=4, r1=0.0, loss="bce").fit(
         torch.rand(8, 3, 32, 32), lambda n: torch.randn(n, 8, 1, 1), steps=3, progress=False
     )
     changed = {k.split(".")[0] for k, v in loop.discriminator.state_dict().items() if not torch.equal(v, before[k])}

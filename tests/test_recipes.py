@@ -23,6 +23,7 @@ def pair(seed=0):
 
 
 DATA = torch.randn(50, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
+FEW = {"loss": "bce", "critic_steps": 1, "held_out": 0}  # calls for data and latents are counted
 FAST = {"batch": 4, "progress": False}
 
 
@@ -55,7 +56,7 @@ def test_a_frozen_d_stays_the_users_own():
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
     before = state(D)
-    result = fit(AFL(loop, train_critic=False, batch=4), 2)
+    result = fit(AFL(loop, train_critic=False, batch=4, loss="bce"), 2)
     assert loop.discriminator is D
     assert same(before, state(D))
     assert "critic" not in result.history[0]
@@ -84,7 +85,7 @@ def test_a_resumed_run_gives_the_same_numbers(tmp_path):
         torch.manual_seed(5)
         loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
         for steps in parts:
-            recipe = AFL(loop, batch=4, save_every=2, decay="none", warmup=1, **options)
+            recipe = AFL(loop, batch=4, save_every=2, decay="none", warmup=1, **options, **FEW)
             result = fit(recipe, steps, out=out, resume=True)
         return loop, result
 
@@ -100,7 +101,7 @@ def test_a_resumed_run_gives_the_same_numbers(tmp_path):
             raise KeyboardInterrupt
         return latents(n)
 
-    recipe = AFL(loop, batch=4, save_every=2, decay="none", warmup=1)
+    recipe = AFL(loop, batch=4, save_every=2, decay="none", warmup=1, **FEW)
     with pytest.raises(KeyboardInterrupt):
         recipe.fit(DATA, interrupted, 7, out=tmp_path / "b", progress=False)
     assert (tmp_path / "b" / "checkpoint-00000002.pt").exists()
@@ -121,25 +122,25 @@ def test_a_resumed_run_gives_the_same_numbers(tmp_path):
 def test_resume_with_other_options_or_another_model_is_refused(tmp_path):
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
-    fit(AFL(loop, batch=4), 1, out=tmp_path)
+    fit(AFL(loop, batch=4, loss="bce"), 1, out=tmp_path)
     with pytest.raises(TrainingError, match=r"other options: \{'lr'"):
-        fit(AFL(loop, batch=4, lr=9.0), 2, out=tmp_path, resume=True)
+        fit(AFL(loop, batch=4, lr=9.0, loss="bce"), 2, out=tmp_path, resume=True)
     other = fbwrap.attach(G, D, ["main.2"], module="light", example=latents(2))
     with pytest.raises(TrainingError, match=r"another run: links were \['main.5 <- dual <- 1'\], and are"):
-        fit(AFL(other, batch=4), 2, out=tmp_path, resume=True)
+        fit(AFL(other, batch=4, loss="bce"), 2, out=tmp_path, resume=True)
     for path in tmp_path.glob("checkpoint-*.pt"):
         path.write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="not a checkpoint"):
-        fit(AFL(loop, batch=4), 2, out=tmp_path, resume=True)
+        fit(AFL(loop, batch=4, loss="bce"), 2, out=tmp_path, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
-    fit(AFL(loop, batch=4), 2, out=tmp_path)
+    fit(AFL(loop, batch=4, loss="bce"), 2, out=tmp_path)
     before = (tmp_path / "checkpoint-00000002.pt").read_bytes()
     with pytest.raises(TrainingError, match="not finite at step"):
-        AFL(loop, batch=4).fit(DATA * torch.inf, latents, 4, out=tmp_path, resume=True, progress=False)
+        AFL(loop, batch=4, loss="bce").fit(DATA * torch.inf, latents, 4, out=tmp_path, resume=True, progress=False)
     assert (tmp_path / "checkpoint-00000002.pt").read_bytes() == before
     assert not loop.training
     assert G.main[0].weight.requires_grad
@@ -150,21 +151,23 @@ def test_options_and_data_that_make_no_sense():
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
     for wrong in ({"loss": "wgan"}, {"batch": 0}, {"ema": 1.0}, {"critic_mode": "x"}, {"decay": "x"}, {"judged": "x"}):
         with pytest.raises(SettingError, match=next(iter(wrong))):
-            AFL(loop, **wrong)
+            AFL(loop, **{"loss": "bce", **wrong})
     for data, words in ((7, "no source"), ([], "empty"), ((DATA, DATA[:3]), "rows")):
         with pytest.raises(SettingError, match=words):
-            AFL(loop, batch=4).fit(data, latents, 1, progress=False)
+            AFL(loop, batch=4, loss="bce").fit(data, latents, 1, progress=False)
     with loop.settings(steps=0), pytest.raises(SettingError, match="steps=0"):
-        AFL(loop)
+        AFL(loop, loss="bce")
     alone = fbwrap.attach(G, None, [("main.5", "image")], example=latents(2))
     with pytest.raises(SettingError, match="train_discriminator"):
-        AFL(alone)
+        AFL(alone, loss="bce")
 
 
 def test_iterables_of_batches_and_latents():
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
-    result = AFL(loop, batch=4).fit(list(DATA.split(4)[:3]), [latents(4) for _ in range(2)], 5, progress=False)
+    result = AFL(loop, batch=4, loss="bce").fit(
+        list(DATA.split(4)[:3]), [latents(4) for _ in range(2)], 5, progress=False
+    )
     assert result.steps == 5
 
 
@@ -176,14 +179,14 @@ def test_conditional_pairs_learn_with_their_labels():
     real = (torch.randn(20, 1, 16, 16), torch.randint(0, 4, (20,)))
     inputs = lambda n: (torch.randn(n, 6), torch.randint(0, 4, (n,)))
     with loop.settings(steps=2):
-        AFL(loop, batch=6).fit(real, inputs, 3, progress=False)
+        AFL(loop, batch=6, loss="bce").fit(real, inputs, 3, progress=False)
     assert loop(*example).shape == (2, 1, 16, 16)
 
 
 def test_train_discriminator_learns_the_difference_and_leaves_g():
     G, D = pair()[0], patch()
     before = state(G)
-    result = train_discriminator(G, D, DATA, latents, 60, batch=8, critic_lr=1e-2, progress=False)
+    result = train_discriminator(G, D, DATA, latents, 60, batch=8, critic_lr=1e-2, progress=False, loss="bce")
     assert same(before, state(G))
     assert result.history[-1]["critic"] < 0.5 < result.history[0]["critic"]
     with torch.no_grad():
@@ -194,7 +197,7 @@ def test_gan_trains_g_in_place_in_the_mode_asked_for():
     for mode, moves in (("train", True), ("eval", False)):
         G, D = pair()
         kept, weight = G.main[1].running_mean.clone(), G.main[0].weight.clone()
-        fit(GAN(G, D, generator_mode=mode, batch=4), 2)
+        fit(GAN(G, D, generator_mode=mode, batch=4, loss="bce"), 2)
         assert not torch.equal(G.main[0].weight, weight)
         assert torch.equal(G.main[1].running_mean, kept) is not moves
 
@@ -207,7 +210,7 @@ def test_auxiliary_loss_sees_ds_answer_and_the_real_batch():
         seen.append((answer.shape[0], real.shape[0]))
         return answer.square().mean()
 
-    fit(GAN(G, D, batch=4, auxiliary=auxiliary), 2)
+    fit(GAN(G, D, batch=4, auxiliary=auxiliary, loss="bce"), 2)
     assert seen == [(4, 4)] * 2
 
 
@@ -242,7 +245,7 @@ def test_statistics_are_those_of_the_averaged_weights():
     G, D = pair()
     G.eval()
     loop = fbwrap.attach(G, D, [("main.5", "1")], module="basic", example=latents(2))
-    fit(AFL(loop, batch=8, recalibrate=100), 2)
+    fit(AFL(loop, batch=8, recalibrate=100, loss="bce"), 2)
     norm = loop.feedback[0].body[1]
     seen = []
     norm.register_forward_hook(lambda m, a, y: seen.append(a[0]))

@@ -45,8 +45,8 @@ def fit(recipe, steps=2, real=None, given=latents, **options):
 
 # -- what it leaves alone -------------------------------------------------------------------------------
 def test_random_numbers_of_torch_python_and_numpy_go_on(tmp_path):
-    fit(AFL(attached(), batch=4), out=tmp_path)
-    recipe = AFL(attached(), batch=4)
+    fit(AFL(attached(), batch=4, loss="bce"), out=tmp_path)
+    recipe = AFL(attached(), batch=4, loss="bce")
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -57,23 +57,23 @@ def test_random_numbers_of_torch_python_and_numpy_go_on(tmp_path):
 
 
 def test_a_checkpoint_of_an_older_version_is_said(tmp_path):
-    fit(AFL(attached(), batch=4), out=tmp_path)
+    fit(AFL(attached(), batch=4, loss="bce"), out=tmp_path)
     path = C.found(tmp_path)[-1]
     held = torch.load(path, weights_only=True)
     del held["same"]
     torch.save(held, path)
     with pytest.raises(TrainingError, match="of an older fbwrap"):
-        fit(AFL(attached(), batch=4), 3, out=tmp_path, resume=True)
+        fit(AFL(attached(), batch=4, loss="bce"), 3, out=tmp_path, resume=True)
 
 
 def test_a_checkpoint_of_a_machine_with_other_random_numbers_resumes(tmp_path):
-    fit(AFL(attached(), batch=4), out=tmp_path)
+    fit(AFL(attached(), batch=4, loss="bce"), out=tmp_path)
     path = C.found(tmp_path)[-1]
     held = torch.load(path, weights_only=True)
     held["random"]["cuda"] = torch.zeros(16, dtype=torch.uint8)
     del held["random"]["numpy"]
     torch.save(held, path)
-    assert fit(AFL(attached(), batch=4), 3, out=tmp_path, resume=True).steps == 3
+    assert fit(AFL(attached(), batch=4, loss="bce"), 3, out=tmp_path, resume=True).steps == 3
 
 
 def test_accelerates_state_is_the_users_again():
@@ -89,15 +89,15 @@ def test_accelerates_state_is_the_users_again():
         theirs.gradient_state._set_sync_gradients(False)  # as within their accumulate()
         loop = attached()
         fresh = copy.deepcopy(loop.state_dict())
-        fit(AFL(loop, batch=4, recalibrate=0))
+        fit(AFL(loop, batch=4, recalibrate=0, loss="bce"))
         assert any(not torch.equal(value, fresh[name]) for name, value in loop.state_dict().items())
         assert theirs.mixed_precision == "bf16"
         assert not theirs.gradient_state.sync_gradients
         with pytest.raises(TrainingError):  # a run that fails gives it back too
-            fit(AFL(attached(), batch=4, lr=1e30, critic_lr=1e30), 20)
+            fit(AFL(attached(), batch=4, lr=1e30, critic_lr=1e30, loss="bce"), 20)
         assert theirs.mixed_precision == "bf16"
         with pytest.raises(ValueError, match="nonsense"):
-            fit(AFL(attached(), batch=4, trackers="nonsense"))
+            fit(AFL(attached(), batch=4, trackers="nonsense", loss="bce"))
         assert theirs.mixed_precision == "bf16"
     finally:
         for each, held in zip(states, before, strict=True):
@@ -107,18 +107,18 @@ def test_accelerates_state_is_the_users_again():
 
 def test_a_refused_resume_changes_nothing(tmp_path):
     G, D = pair()
-    fit(GAN(G, D, batch=4), out=tmp_path)
+    fit(GAN(G, D, batch=4, loss="bce"), out=tmp_path)
     other, D = nn.Sequential(Deconv()), patch()
     before = state(other, D)
     with pytest.raises(TrainingError, match=r"another model.*of another shape, or missing"):
-        fit(GAN(other, D, batch=4), 3, out=tmp_path, resume=True)
+        fit(GAN(other, D, batch=4, loss="bce"), 3, out=tmp_path, resume=True)
     assert same(before, state(other, D))
 
 
 def test_the_published_d_gets_no_gradient():
     loop = attached(detach_signals=False)
     D = loop.discriminator
-    fit(AFL(loop, batch=4, critic_ema=1.0, recalibrate=0))
+    fit(AFL(loop, batch=4, critic_ema=1.0, recalibrate=0, loss="bce"))
     assert all(parameter.grad is None and parameter.requires_grad for parameter in D.parameters())
 
 
@@ -127,23 +127,23 @@ def test_the_published_d_gets_no_gradient():
 def test_a_run_is_not_resumed_with_another_d_that_gives_the_feedback(how, tmp_path):
     G, D = pair()
     torch.manual_seed(1)
-    fit(AFL(fbwrap.attach(G, D, ["main.5"], example=latents(2)), batch=4, **how), out=tmp_path)
+    fit(AFL(fbwrap.attach(G, D, ["main.5"], example=latents(2)), batch=4, **how, loss="bce"), out=tmp_path)
     torch.manual_seed(1)
     loop = fbwrap.attach(G, pair(7)[1], ["main.5"], example=latents(2))
     with pytest.raises(TrainingError, match="another run: D's weights were"):
-        fit(AFL(loop, batch=4, **how), 3, out=tmp_path, resume=True)
+        fit(AFL(loop, batch=4, **how, loss="bce"), 3, out=tmp_path, resume=True)
 
 
 def test_a_d_is_not_taught_on_against_another_g(tmp_path):
     (G, D), (other, _) = pair(), pair(7)
     how = {"batch": 4, "progress": False, "out": tmp_path}
-    train_discriminator(G, D, images(), latents, 2, **how)
+    train_discriminator(G, D, images(), latents, 2, **how, loss="bce")
     with pytest.raises(TrainingError, match="another run: G's weights were"):
-        train_discriminator(other, D, images(), latents, 3, resume=True, **how)
+        train_discriminator(other, D, images(), latents, 3, resume=True, **how, loss="bce")
 
 
 def test_a_run_that_had_ended_hears_ctrl_c_too(tmp_path, monkeypatch):
-    fit(AFL(attached(), batch=4), out=tmp_path)
+    fit(AFL(attached(), batch=4, loss="bce"), out=tmp_path)
     newest = C.newest
 
     def slow(folder):
@@ -152,7 +152,7 @@ def test_a_run_that_had_ended_hears_ctrl_c_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(C, "newest", slow)
     with pytest.raises(KeyboardInterrupt):
-        fit(AFL(attached(), batch=4), out=tmp_path, resume=True)
+        fit(AFL(attached(), batch=4, loss="bce"), out=tmp_path, resume=True)
 
 
 def test_the_checkpoint_just_written_is_kept_beside_damaged_newer_ones(tmp_path):
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_is_interrupted_leaves_no_part(tmp_path, monkeypatch):
 
 def test_our_own_checkpoints_are_read_as_weights_the_average_first(tmp_path):
     G, D = pair()
-    fit(GAN(G, D, batch=4, lr=1e-2), 3, out=tmp_path)
+    fit(GAN(G, D, batch=4, lr=1e-2, loss="bce"), 3, out=tmp_path)
     held = torch.load(C.found(tmp_path)[-1], weights_only=True)
     fresh = pair(5)[0]
     assert fbwrap.load_weights(fresh, C.found(tmp_path)[-1]).keys == ("average",)
@@ -189,7 +189,9 @@ def test_our_own_checkpoints_are_read_as_weights_the_average_first(tmp_path):
 def test_samples_are_those_that_were_made():
     loop = attached()
     batches = [(torch.randn(4, 6, 1, 1), images(4)) for _ in range(3)]
-    assert fit(AFL(loop, batch=64, recalibrate=0, reconstruction=1.0), 3, Pairs(batches), None).samples == 12
+    assert (
+        fit(AFL(loop, batch=64, recalibrate=0, reconstruction=1.0, loss="bce"), 3, Pairs(batches), None).samples == 12
+    )
 
 
 def test_statistics_come_from_all_of_a_paired_dataset():
@@ -206,7 +208,7 @@ def test_statistics_come_from_all_of_a_paired_dataset():
     for data in (Pairs(z, y), Pairs(Rows())):
         torch.manual_seed(2)
         loop = attached(module={"kind": "basic", "norm": "batch"})
-        fit(AFL(loop, batch=8, recalibrate=50, reconstruction=1.0), 2, data, None)
+        fit(AFL(loop, batch=8, recalibrate=50, reconstruction=1.0, loss="bce"), 2, data, None)
         found.append(next(m for m in loop.feedback.modules() if isinstance(m, nn.BatchNorm2d)).running_var.clone())
     torch.testing.assert_close(*found, rtol=0.02, atol=1e-4)
 
@@ -214,10 +216,10 @@ def test_statistics_come_from_all_of_a_paired_dataset():
 def test_r1_is_lazy_where_steps_are_counted_and_plain_where_they_are_not():
     torch.manual_seed(0)
     D, real, fake = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
-    found = {}
+    found, options = {}, Options(loss="bce", r1=2.0)
     for step in (None, 0, 1, 8):
         net = copy.deepcopy(D)
-        critic_step(Critic(net, lambda y: y), real, fake, torch.optim.SGD(net.parameters(), 1.0), Options(r1=2.0), step)
+        critic_step(Critic(net, lambda y: y), real, fake, torch.optim.SGD(net.parameters(), 1.0), options, step)
         found[step] = D[1].weight.detach() - net[1].weight.detach()
     plain = found[1]
     penalty = 2.0 * D[1].weight.detach()  # of r1 / 2 |w|²
@@ -320,7 +322,7 @@ def test_a_run_with_workers_is_the_run_without(tmp_path):
     for name, workers in (("none", (0, 0)), ("two", (2, 1))):
         for steps, many in ((2, workers[0]), (4, workers[1])):
             loop = attached()
-            fit(AFL(loop, batch=4, workers=many), steps, Pictures(), out=tmp_path / name, resume=True)
+            fit(AFL(loop, batch=4, workers=many, loss="bce"), steps, Pictures(), out=tmp_path / name, resume=True)
         found.append(loop.state_dict())
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
@@ -362,38 +364,38 @@ def test_options_of_a_wrong_kind(wrong, says):
 def test_numpys_numbers_are_plain_ones_and_resume(tmp_path):
     options = Options(lr=np.float64(1e-3), batch=np.int64(4), betas=[0.5, np.float32(0.5)])
     assert [type(each) for each in (options.lr, options.batch, *options.betas)] == [float, int, float, float]
-    fit(AFL(attached(), lr=np.float64(1e-3), batch=4), out=tmp_path)
-    assert fit(AFL(attached(), lr=1e-3, batch=4), 3, out=tmp_path, resume=True).steps == 3
+    fit(AFL(attached(), lr=np.float64(1e-3), batch=4, loss="bce"), out=tmp_path)
+    assert fit(AFL(attached(), lr=1e-3, batch=4, loss="bce"), 3, out=tmp_path, resume=True).steps == 3
 
 
 def test_losses_without_targets_and_precisions_without_a_gpu():
     for how in ({"reconstruction": 1.0}, {"perceptual": nn.Identity()}):
         with pytest.raises(SettingError, match=r"wants targets: pass Pairs"):
-            fit(AFL(attached(), batch=4, **how))
+            fit(AFL(attached(), batch=4, **how, loss="bce"))
     with pytest.raises(SettingError, match="fp16' wants a GPU"):
-        fit(AFL(attached(), batch=4, mixed_precision="fp16"))
+        fit(AFL(attached(), batch=4, mixed_precision="fp16", loss="bce"))
 
 
 def test_loops_that_cannot_learn(tmp_path):
     loop = attached()
     loop.strength = 0.0
     with pytest.raises(SettingError, match="strength is 0"):
-        fit(AFL(loop, batch=4))
+        fit(AFL(loop, batch=4, loss="bce"))
     loop.strength = 1.0
-    fit(AFL(loop, batch=4))
+    fit(AFL(loop, batch=4, loss="bce"))
     loop.save_pretrained(tmp_path, discriminator="auto")
     again = fbwrap.from_pretrained(tmp_path, *pair())
     with pytest.raises(SettingError, match=r"it cannot judge.*use_discriminator"):
-        AFL(again)
+        AFL(again, loss="bce")
     again.use_discriminator(pair()[1])
-    AFL(again)
+    AFL(again, loss="bce")
     with pytest.raises(SettingError, match="generator_mode='Train'"):
-        GAN(*pair(), generator_mode="Train")
+        GAN(*pair(), generator_mode="Train", loss="bce")
     G = Residual().requires_grad_(False)
     loop = fbwrap.attach(G, patch(), ["body.1"], module="ast", example=torch.zeros(2, 3, 8, 8))
     with pytest.raises(SettingError, match="None of G's parameters may learn"):
-        FAL(loop)
-    FAL(loop, train_generator=False)
+        FAL(loop, loss="bce")
+    FAL(loop, train_generator=False, loss="bce")
 
 
 @pytest.mark.parametrize(

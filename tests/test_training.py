@@ -109,7 +109,7 @@ def test_feedback_of_the_published_d_while_a_copy_judges(tmp_path):
     D = patch()
     before = state(D)
     loop = fbwrap.attach(Deconv(), D, [("main.3", "3")], example=torch.zeros(2, 6, 1, 1))
-    recipe = AFL(loop, batch=4, critic_ema=1.0)
+    recipe = AFL(loop, batch=4, critic_ema=1.0, loss="bce")
     recipe.fit(images(), latents, 3, out=tmp_path, progress=False)
     assert loop.discriminator is D
     assert same(before, state(D))
@@ -154,11 +154,11 @@ def test_fal_trains_g_d_and_the_head_together(tmp_path):
 def test_fal_keeps_a_pretrained_g_when_asked():
     loop = fal_loop()
     before = state(loop.generator)
-    FAL(loop, train_generator=False, batch=4).fit(Pairs(images(20, 8), images(20)), steps=2, progress=False)
+    FAL(loop, train_generator=False, batch=4, loss="bce").fit(Pairs(images(20, 8), images(20)), steps=2, progress=False)
     assert same(before, state(loop.generator))
     base = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
     with pytest.raises(SettingError, match="FAL starts from zeros"):
-        FAL(base)
+        FAL(base, loss="bce")
 
 
 def test_fals_loss_is_the_mean_over_its_steps():
@@ -226,15 +226,17 @@ def test_pairs_reach_g_d_and_the_target_together():
     perceptual = nn.Module()
     perceptual.forward = lambda output, target: (targets.append(target.mean((1, 2, 3))), output.mean() * 0)[1]
     seen.clear()
-    AFL(loop, perceptual=perceptual, batch=4, r1=0.0).fit(Pairs(x, y), steps=2, progress=False)
+    AFL(loop, perceptual=perceptual, batch=4, r1=0.0, loss="bce", critic_steps=1, held_out=0).fit(
+        Pairs(x, y), steps=2, progress=False
+    )
     real = [(o, c) for o, c in seen if torch.allclose(o, 10 * c)]
     assert len(real) == 2
     assert all(torch.equal(t, o) for t, (o, _) in zip(targets, real, strict=True))
-    result = AFL(loop, batch=4).fit(Pairs([(x[:4], y[:4]), (x[4:8], y[4:8])]), steps=3, progress=False)
+    result = AFL(loop, batch=4, loss="bce").fit(Pairs([(x[:4], y[:4]), (x[4:8], y[4:8])]), steps=3, progress=False)
     assert result.steps == 3
     for wrong in ((Pairs(x, y), latents), (y, None)):
         with pytest.raises(SettingError, match="Pairs"):
-            AFL(loop, batch=4).fit(*wrong, steps=1, progress=False)
+            AFL(loop, batch=4, loss="bce").fit(*wrong, steps=1, progress=False)
 
 
 def test_a_step_in_a_loop_of_ones_own():
@@ -245,7 +247,7 @@ def test_a_step_in_a_loop_of_ones_own():
     optimizers = torch.optim.Adam(loop.parameters(), 1e-3), torch.optim.Adam(D.parameters(), 1e-3)
     head, d = copy.deepcopy(loop.state_dict()), copy.deepcopy(D.state_dict())
     for step in range(2):
-        losses = afl_step(loop, critic, latents(4), images(4), *optimizers, Options(), step)
+        losses = afl_step(loop, critic, latents(4), images(4), *optimizers, Options(loss="bce"), step)
     assert set(losses) == {"player", "critic"}
     assert any(not torch.equal(v, head[k]) for k, v in loop.state_dict().items())
     assert any(not torch.equal(v, d[k]) for k, v in D.state_dict().items())
@@ -256,7 +258,7 @@ def test_a_step_in_a_loop_of_ones_own():
 # -- nothing is lost ----------------------------------------------------------------------------------
 def test_the_newest_few_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, decay="none").fit(
+    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, decay="none", loss="bce").fit(
         images(), latents, steps, out=tmp_path, progress=False, **more
     )
     fit(4)
@@ -268,7 +270,7 @@ def test_the_newest_few_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tm
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    recipe = lambda: AFL(loop, batch=4, save_every=2, decay="none")
+    recipe = lambda: AFL(loop, batch=4, save_every=2, decay="none", loss="bce")
     recipe().fit(images(), latents, 2, out=tmp_path, progress=False)
     kept = {p.name: p.read_bytes() for p in C.found(tmp_path)}
 
@@ -296,7 +298,7 @@ def latents(n):
     return torch.randn(n, 6, 1, 1)
 torch.manual_seed(1)
 loop = fbwrap.attach(G, D, ["main.5"], example=torch.randn(2, 6, 1, 1))
-recipe = fbwrap.recipes.AFL(loop, batch=4, save_every=3, recalibrate=2)
+recipe = fbwrap.recipes.AFL(loop, loss="bce", batch=4, save_every=3, recalibrate=2)
 fit = recipe.fit(data, latents, 30, out={out!r}, resume=True, progress=False)
 torch.save([loop.state_dict(), loop.discriminator.state_dict(), fit.steps], {out!r} + "/end.pt")
 """
@@ -342,7 +344,7 @@ torch.manual_seed(0)
 G, D = Deconv(), patch()
 data = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
 loop = fbwrap.attach(G, D, ["main.5"], module={{"kind": "dual", "norm": "none"}}, example=torch.randn(2, 6, 1, 1))
-recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, {more})
+recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, warmup=0, held_out=0, **{{"critic_steps": 1, **dict({more})}})
 def latents(n):
     latents.drawn += 1
     if latents.drawn == 7 and os.environ.get("RANK") == os.environ.get("STOP", "nobody"):
@@ -430,13 +432,13 @@ def test_mixed_precision_learns_in_full_precision_weights(precision):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
     seen = []
     loop.discriminator[0].register_forward_hook(lambda m, a, y: seen.append(y.dtype))
-    fit = AFL(loop, batch=4, mixed_precision=precision, critic_ema=0.0, train_critic=False).fit(
+    fit = AFL(loop, batch=4, mixed_precision=precision, critic_ema=0.0, train_critic=False, loss="bce").fit(
         images(), latents, 3, progress=False
     )
     assert torch.bfloat16 in seen
     assert all(p.dtype == torch.float32 for p in loop.parameters())
     assert all(torch.isfinite(torch.tensor(row["player"])) for row in fit.history)
-    after = AFL(loop, batch=4).fit(images(), latents, 1, progress=False)
+    after = AFL(loop, batch=4, loss="bce").fit(images(), latents, 1, progress=False)
     assert after.steps == 1, "another precision in the same process"
 
 
@@ -462,13 +464,13 @@ def test_losses_go_to_any_tracker(tmp_path):
 
     mine = Mine()
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    AFL(loop, batch=4, trackers=mine).fit(images(), latents, 2, progress=False)
+    AFL(loop, batch=4, trackers=mine, loss="bce").fit(images(), latents, 2, progress=False)
     assert mine.seen == [(0, {"player", "critic"}), (1, {"player", "critic"})]
-    assert mine.config["lr"] == 5e-4
+    assert mine.config["lr"] == 1e-4
     pytest.importorskip("tensorboard")
-    AFL(loop, batch=4).fit(images(), latents, 2, out=tmp_path / "usual", progress=False)
+    AFL(loop, batch=4, loss="bce").fit(images(), latents, 2, out=tmp_path / "usual", progress=False)
     assert list((tmp_path / "usual").rglob("events.out.tfevents.*"))
-    AFL(loop, batch=4, trackers="none").fit(images(), latents, 2, out=tmp_path / "none", progress=False)
+    AFL(loop, batch=4, trackers="none", loss="bce").fit(images(), latents, 2, out=tmp_path / "none", progress=False)
     assert not list((tmp_path / "none").rglob("events.out.tfevents.*"))
 
 
@@ -478,7 +480,7 @@ def test_d_sees_the_outputs_of_every_step(critic_steps):
     loop = fal_loop()
     seen = []
     critic_input = loop.critic_input
-    recipe = FAL(loop, batch=1, critic_steps=critic_steps, r1=0.0, lr=0.0, critic_lr=0.0, ema=0.0)
+    recipe = FAL(loop, batch=1, critic_steps=critic_steps, r1=0.0, lr=0.0, critic_lr=0.0, ema=0.0, loss="bce")
     recipe._critic.net.register_forward_pre_hook(lambda m, args: seen.append(args[0].detach().clone()))
     x = images(1, 8)
     recipe.fit(Pairs(x, images(1)), steps=1, progress=False)
@@ -493,7 +495,7 @@ def test_d_sees_the_outputs_of_every_step(critic_steps):
 
 def test_a_fresh_run_neither_resumes_nor_prunes_an_earlier_one(tmp_path):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, **more.pop("o", {})).fit(
+    fit = lambda steps, **more: AFL(loop, batch=4, save_every=1, keep=2, **more.pop("o", {}), loss="bce").fit(
         images(), latents, steps, out=tmp_path, progress=False, **more
     )
     fit(5)
@@ -505,16 +507,16 @@ def test_a_fresh_run_neither_resumes_nor_prunes_an_earlier_one(tmp_path):
 
 def test_a_head_is_not_resumed_on_another_g(tmp_path):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    AFL(loop, batch=4).fit(images(), latents, 2, out=tmp_path, progress=False)
+    AFL(loop, batch=4, loss="bce").fit(images(), latents, 2, out=tmp_path, progress=False)
     torch.manual_seed(9)
     other = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
     with pytest.raises(TrainingError, match="another run: G's weights were"):
-        AFL(other, batch=4).fit(images(), latents, 4, out=tmp_path, resume=True, progress=False)
+        AFL(other, batch=4, loss="bce").fit(images(), latents, 4, out=tmp_path, resume=True, progress=False)
 
 
 def test_a_penalty_that_is_not_finite_moves_nothing():
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    recipe = AFL(loop, batch=4, auxiliary=lambda answer, real: answer.mean() * torch.nan)
+    recipe = AFL(loop, batch=4, auxiliary=lambda answer, real: answer.mean() * torch.nan, loss="bce")
     before = copy.deepcopy(recipe._critic.net.state_dict())
     with pytest.raises(TrainingError, match="not finite at step 0"):
         recipe.fit(images(), latents, 3, progress=False)
@@ -532,7 +534,7 @@ def test_previews_change_nothing_in_fal(tmp_path):
     for every in (1, 100):
         torch.manual_seed(0)
         loop = fbwrap.attach(Normed(), patch(), ["0"], module="ast", steps=2, example=torch.zeros(2, 3, 8, 8))
-        FAL(loop, batch=4, save_every=every).fit(
+        FAL(loop, batch=4, save_every=every, loss="bce").fit(
             Pairs(images(8, 8), images(8)), steps=4, out=tmp_path / str(every), progress=False
         )
         states.append({**loop.generator.state_dict(), **loop.state_dict()})
@@ -548,7 +550,7 @@ def test_fal_on_a_dataset_resumes_to_the_same_numbers(tmp_path):
     for name, parts in (("whole", [6]), ("parts", [3, 6])):
         for steps in parts:
             loop = fal_loop(2)
-            FAL(loop, batch=3, save_every=3, decay="none").fit(
+            FAL(loop, batch=3, save_every=3, decay="none", loss="bce").fit(
                 Pairs(data), steps=steps, out=tmp_path / name, resume=True, progress=False
             )
         states.append({**loop.generator.state_dict(), **loop.state_dict()})
@@ -561,7 +563,7 @@ def test_spectral_norm_goes_on_where_d_is_in_eval_mode(sn):
     torch.manual_seed(0)
     D = nn.Sequential(sn(nn.Conv2d(3, 8, 4, 2, 1)), nn.LeakyReLU(0.2), sn(nn.Conv2d(8, 1, 8)))
     loop = fbwrap.attach(Deconv(), D.eval(), [("main.5", "1")], example=latents(2))
-    recipe = AFL(loop, batch=4, critic_lr=1e-2, decay="none")
+    recipe = AFL(loop, batch=4, critic_lr=1e-2, decay="none", loss="bce")
     recipe.fit(images(), latents, 60, progress=False)
     for layer in (recipe._critic.net[0], recipe._critic.net[2]):
         sigma = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
@@ -589,7 +591,7 @@ def test_an_average_keeps_unit_vectors_and_takes_tied_weights_once(sn):
 def test_a_d_that_may_not_learn_is_said():
     loop = fbwrap.attach(Deconv(), patch().requires_grad_(False), ["main.5"], example=latents(2))
     with pytest.raises(SettingError, match="requires_grad is False"):
-        AFL(loop, batch=4).fit(images(), latents, 1, progress=False)
+        AFL(loop, batch=4, loss="bce").fit(images(), latents, 1, progress=False)
 
 
 # -- rates, locks, scales -----------------------------------------------------------------------------
@@ -599,7 +601,7 @@ def test_a_d_that_may_not_learn_is_said():
 )
 def test_rates_fall_to_the_share_asked_for(decay, wanted):
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    recipe = AFL(loop, lr=1e-3, critic_lr=2e-3, decay=decay, decay_to=0.2)
+    recipe = AFL(loop, lr=1e-3, critic_lr=2e-3, decay=decay, decay_to=0.2, loss="bce")
     from fbwrap.recipes.steps import Head
     from fbwrap.recipes.trainer import Trainer
 
@@ -622,14 +624,14 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
         if n == 4:
             loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
             with pytest.raises(TrainingError, match="Another run is training in"):
-                AFL(loop, batch=2).fit(images(), latents, 1, out=tmp_path, progress=False)
+                AFL(loop, batch=2, loss="bce").fit(images(), latents, 1, out=tmp_path, progress=False)
             refused.append(True)
         return latents(n)
 
     loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-    AFL(loop, batch=4, recalibrate=0).fit(images(), meanwhile, 2, out=tmp_path, progress=False)
+    AFL(loop, batch=4, recalibrate=0, loss="bce").fit(images(), meanwhile, 2, out=tmp_path, progress=False)
     assert refused
-    again = AFL(loop, batch=4, recalibrate=0)
+    again = AFL(loop, batch=4, recalibrate=0, loss="bce")
     assert again.fit(images(), latents, 2, out=tmp_path, resume=False, progress=False).steps == 2, "free afterwards"
 
 
@@ -640,11 +642,13 @@ def test_a_folder_that_cannot_be_is_said_and_so_are_other_steps_of_feedback(tmp_
 
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot write to"):
-        AFL(loop(), batch=4).fit(images(), latents, 1, out=tmp_path / "file", progress=False)
-    AFL(loop(2), batch=4, recalibrate=0).fit(images(), latents, 1, out=tmp_path / "run", progress=False)
+        AFL(loop(), batch=4, loss="bce").fit(images(), latents, 1, out=tmp_path / "file", progress=False)
+    AFL(loop(2), batch=4, recalibrate=0, loss="bce").fit(images(), latents, 1, out=tmp_path / "run", progress=False)
     with pytest.raises(TrainingError, match="steps of feedback were 2, and are 1"):
-        AFL(loop(), batch=4, recalibrate=0).fit(images(), latents, 1, out=tmp_path / "run", resume=True, progress=False)
-    more = AFL(loop(2), batch=4, accumulate=2, recalibrate=0)
+        AFL(loop(), batch=4, recalibrate=0, loss="bce").fit(
+            images(), latents, 1, out=tmp_path / "run", resume=True, progress=False
+        )
+    more = AFL(loop(2), batch=4, accumulate=2, recalibrate=0, loss="bce")
     assert more.fit(images(), latents, 1, out=tmp_path / "run", resume=True, progress=False).steps == 1, "less memory"
 
 
@@ -658,5 +662,7 @@ def test_the_scale_of_half_precision_is_in_the_checkpoint(tmp_path, monkeypatch)
     for steps in (2, 3):
         torch.manual_seed(0)
         loop = fbwrap.attach(Deconv(), patch(), ["main.5"], example=latents(2))
-        AFL(loop, batch=4, decay="none").fit(images(), latents, steps, out=tmp_path, resume=True, progress=False)
+        AFL(loop, batch=4, decay="none", loss="bce").fit(
+            images(), latents, steps, out=tmp_path, resume=True, progress=False
+        )
     assert scales == [{"scale": 512.0}]

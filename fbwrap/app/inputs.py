@@ -37,10 +37,13 @@ def pictures_of(where: Path) -> Iterator[Path]:
     """A picture, or those of a folder."""
     if not where.exists():
         raise SettingError(f"--input {where}: there is no such file or folder.")
-    kinds = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-    found = sorted(p for p in where.iterdir() if p.suffix.lower() in kinds) if where.is_dir() else [where]
+    from fbwrap.recipes.sources import PICTURES
+
+    listed = where.iterdir() if where.is_dir() else [where]
+    found = sorted(path for path in listed if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    found = found if where.is_dir() else [where]
     if not found:
-        raise SettingError(f"--input {where}: the folder holds no picture ({', '.join(kinds)}).")
+        raise SettingError(f"--input {where}: the folder holds no picture ({', '.join(PICTURES)}).")
     yield from found
 
 

@@ -67,8 +67,8 @@ def train(
     told = {"steps": fit.steps, "seconds": fit.seconds, "trained": fit.trained, "head": str(folder / "head")}
     none = "" if fit.trained else "Nothing was trained: the run had ended. "
     return Answer(
-        f"{none}{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside it "
-        f"(--weights {folder / 'head' / 'generator.safetensors'}).",
+        f"{none}{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside "
+        f"it (--weights {folder / 'head' / 'generator.safetensors'}).",
         told,
     )
 

@@ -1,0 +1,75 @@
+"""Which loss a D was trained with, where the user does not say.
+
+Example:
+    >>> import torch
+    >>> chosen_loss(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 1), torch.nn.Sigmoid()))
+    'bce'
+
+A head that is trained against D with another loss makes samples worse: a Wasserstein critic's answers are no logits. So
+there is no default. The adapter that knows D names its paper's loss; a D that ends in a sigmoid was trained with binary
+cross-entropy; anyone else is asked.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from fbwrap.errors import SettingError
+from fbwrap.naming import unwrap
+from fbwrap.recognise import Recognised
+
+from .options import LOSS_NAMES, Options
+
+_VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Select", "Slice", "Expand", "Transpose", "Permute",
+          "ToCopy", "Clone")  # fmt: skip
+_MEMBERS = {
+    "bce": "DCGAN, StyleGAN2",
+    "hinge": "SN-GAN, BigGAN",
+    "least_squares": "LSGAN, CycleGAN",
+    "wasserstein_gp": "WGAN-GP",
+    "relativistic": "ESRGAN",
+}
+
+
+def options_of(given: Mapping[str, Any], G: nn.Module, D: nn.Module, critic_steps: int) -> Options:
+    """The options of a recipe, with the loss and D's steps settled.
+
+    Args:
+        given: as the user named them.
+        critic_steps: D's steps where neither the user nor the loss says.
+
+    Raises:
+        SettingError: an option that does not exist; a loss that must be said.
+    """
+    options = Options.of(given)
+    loss = options.loss or chosen_loss(G, D)
+    usual = 5 if loss == "wasserstein_gp" else critic_steps
+    return Options.of({**given, "loss": loss, "critic_steps": options.critic_steps or usual})
+
+
+def chosen_loss(G: nn.Module, D: nn.Module) -> str:
+    """The loss that D was trained with.
+
+    Raises:
+        SettingError: nothing tells.
+    """
+    known = Recognised(unwrap(G), unwrap(D), "auto").loss
+    if known in LOSS_NAMES:
+        return known
+    layers = [each for each in unwrap(D).modules() if not list(each.children())]
+    if layers and isinstance(layers[-1], nn.Sigmoid):
+        return "bce"
+    listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSS_NAMES)
+    raise SettingError(
+        f"Which loss was D trained with? Nothing in the network tells, and with another one the head makes samples "
+        f"worse: pass loss= one of {listed}."
+    )
+
+
+def ends_in_sigmoid(response: Tensor) -> bool:
+    """Whether a response, which has a gradient, is a sigmoid's answer, perhaps in another shape."""
+    node = response.grad_fn
+    while node is not None and any(node.name().startswith(view) for view in _VIEWS) and node.next_functions:
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith("SigmoidBackward")
