@@ -45,7 +45,7 @@ BASES: dict[str, dict[str, Any]] = {
     "wgangp": {"norm": "none", "loss": "wasserstein_gp", "betas": (0.0, 0.9), "critic_steps": 3, "steps": 8_000},
 }
 PHASE_2: dict[str, Any] = {"batch": 64, "r1": 0.0, "critic_lr": 2e-4, "critic_mode": "train", "ema": 0.999,
-                           "save_every": 2000}  # fmt: skip
+                           "save_every": 2000, "warmup": 0, "held_out": 0}  # fmt: skip
 LINKS = {
     "one": [("main.1", "main.1")],
     "all": [(f"main.{i}", f"main.{2 - i}") for i in range(3)],

@@ -36,7 +36,9 @@ from torch import Tensor, nn
 import fbwrap
 
 Z, SAMPLES = 64, 10_000
-COMMON = {"batch": 64, "r1": 1.0, "critic_lr": 2e-4, "betas": (0.5, 0.999), "mixed_precision": "bf16"}
+AS_MEASURED = {"warmup": 0, "critic_steps": 1, "held_out": 0}  # the defaults of AFL were these then
+COMMON = {"loss": "bce", "batch": 64, "r1": 1.0, "critic_lr": 2e-4, "betas": (0.5, 0.999), "mixed_precision": "bf16",
+          **AS_MEASURED}  # fmt: skip
 BASE = {**COMMON, "lr": 2e-4, "ema": 0.999}
 PHASE_2 = {**COMMON, "critic_lr": 4e-4}
 RATES = {"head": 3e-4, "G trained on": 1e-3}
@@ -44,7 +46,7 @@ WARMUP = 1000
 LINK = ("main.2", ["main.0", "main.1", "main.2"])
 SNGAN = {
     "loss": "hinge", "batch": 64, "r1": 0.0, "critic_lr": 2e-4, "betas": (0.0, 0.9), "critic_mode": "train",
-    "ema": 0.999, "mixed_precision": "bf16",
+    "ema": 0.999, "mixed_precision": "bf16", **AS_MEASURED,
 }  # fmt: skip
 SNGAN_RATES = {"head": 1e-4, "G trained on": 2e-4}  # a head at 2e-4 leaves the base behind, for the worse
 SNGAN_FEEDBACK = 0.9999  # of D's average that gives the feedback: over about a tenth of the steps

@@ -39,7 +39,7 @@ import fbwrap
 
 OPTIONS: dict[str, Any] = {
     "loss": "relativistic", "adversarial": 3e-2, "reconstruction": 1.0, "r1": 0.3, "critic_mode": "train", "batch": 8,
-    "critic_lr": 1e-4, "value_range": (0.0, 1.0),
+    "critic_lr": 1e-4, "value_range": (0.0, 1.0), "warmup": 0, "critic_steps": 1, "held_out": 0,
 }  # fmt: skip
 # what each block's module is, and what of D it sees; D's second stage has the low resolution's size
 HEADS: dict[str, tuple[dict[str, Any], Any]] = {

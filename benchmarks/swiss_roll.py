@@ -33,7 +33,7 @@ import fbwrap
 
 COMMON: dict[str, Any] = {
     "loss": "wasserstein_gp", "gradient_penalty": 0.1, "critic_steps": 5, "r1": 0.0, "betas": (0.5, 0.9), "batch": 256,
-    "critic_mode": "train", "save_every": 2000,
+    "critic_mode": "train", "save_every": 2000, "warmup": 0, "held_out": 0,
 }  # fmt: skip
 BASE = {**COMMON, "lr": 1e-4, "critic_lr": 1e-4, "decay": "none", "ema": 0.995}
 PHASE_2 = {**COMMON, "lr": 4e-4, "critic_lr": 4e-4, "decay": "cosine", "ema": 0.999}

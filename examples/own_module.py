@@ -47,7 +47,7 @@ def main() -> None:
 
     loop = fbwrap.attach(G, copy.deepcopy(D), [("up1", "conv2")], module=Gate, example=latents(2))
     loop.generator.requires_grad_(False)
-    critic, options = Critic(loop.discriminator, loop.critic_input), Options(r1_every=1)
+    critic, options = Critic(loop.discriminator, loop.critic_input), Options(loss="bce", r1_every=1)
     head_optimizer = torch.optim.Adam(loop.parameters(), 1e-3, betas=options.betas)
     critic_optimizer = torch.optim.Adam(loop.discriminator.parameters(), 4e-4, betas=options.betas)
     loop.train()

@@ -40,7 +40,8 @@ HEADS = {
     "light": ({"kind": "light"}, 2, 1e-3),
 }
 TRAINED_ON = {"lr": 1e-3, "generator_mode": "eval"}
-COMMON = {"batch": 32, "critic_lr": 4e-4, "r1": 1.0, "auxiliary": naming_loss}
+COMMON = {"loss": "bce", "batch": 32, "critic_lr": 4e-4, "r1": 1.0, "auxiliary": naming_loss, "warmup": 0,
+          "critic_steps": 1, "held_out": 0}  # fmt: skip
 WARMUP, SAMPLES = 600, 10_000
 FOLDER = Path("runs/mnist")
 ARMS = ("trained_on", "pyramid", "dual", "basic", "light", "noise", "wrong", "constant")

@@ -31,7 +31,8 @@ def main() -> None:
     before = G(z).detach()
 
     loop = fbwrap.attach(G, D, [("up1", "conv2"), ("up2", "conv1")], example=latents(2))
-    fit = fbwrap.recipes.AFL(loop, r1_every=1).fit(images, latents, options.steps, out="runs/digits", progress=False)
+    recipe = fbwrap.recipes.AFL(loop, loss="bce", lr=5e-4, critic_lr=4e-4, r1_every=1)
+    fit = recipe.fit(images, latents, options.steps, out="runs/digits", progress=False)
     print(f"{fit.steps} steps in {fit.seconds:.0f} s; the head is in runs/digits/head")
 
     assert torch.equal(G(z), before), "G is what it was"

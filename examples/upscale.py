@@ -53,7 +53,8 @@ def main() -> None:
 
     links = [("body.0", "main.1"), ("body.1", "main.1")]  # D's second stage has the low resolution's size
     loop = fbwrap.attach(G.eval(), D, links, module={"kind": "dual", "norm": "group"}, example=torch.rand(1, 3, 16, 16))
-    options = {"loss": "relativistic", "adversarial": 1e-2, "reconstruction": 1.0, "batch": 4, "critic_mode": "train"}
+    options = {"loss": "relativistic", "adversarial": 1e-2, "reconstruction": 1.0, "batch": 4, "critic_mode": "train",
+               "lr": 5e-4, "critic_lr": 4e-4}  # fmt: skip
     low, high = patches(photos, 64)
     AFL(loop, **options, value_range=(0.0, 1.0)).fit(fbwrap.recipes.Pairs(low, high), steps=steps // 2, progress=False)
 

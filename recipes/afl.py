@@ -80,6 +80,12 @@ class AFL:
                 f"{type(self).__name__} trains against a discriminator, and this loop has none. Attach with one "
                 "(fbwrap.recipes.train_discriminator makes one for a published G)."
             )
+        for name, net in (("G", loop.generator), ("D", loop.discriminator)):
+            if any(parameter.is_inference() for parameter in unwrap(net).parameters()):
+                raise SettingError(
+                    f"{name}'s weights were made within torch.inference_mode, and no gradient passes through them. "
+                    "Make it outside of that block; what it is called in does not matter."
+                )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         if loop.facts.get("critic_in_part"):

@@ -40,6 +40,7 @@ from .weights import save_generator
 
 logger = logging.getLogger("fbwrap")
 Parts = tuple[nn.Module, nn.Module]
+AS_PUBLISHED = {"warmup": 0, "critic_steps": 1, "held_out": 0}  # of the papers' runs, where an experiment says no other
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Experiment:
         example: ``f(config)`` gives G's inputs for one sample; and, where data is not paired, its latents' shape.
         layers, module, feedback_steps: as ``layers``, ``module`` and ``steps`` of :func:`fbwrap.attach`.
         critic_input: as there.
-        strength: α that the head is saved with; in training it is 1.
+        strength: α that the head is saved with; in training it is 1. (With ``head.held_out`` it is chosen.)
         size, z, width, blocks: of the networks.
         base_steps, steps: optimizer steps of both phases.
         reading: further arguments of the data's source: ``data.on_error=skip``, of voxels ``data.packed=True``.
@@ -178,11 +179,12 @@ def run(
         critic_input=config.critic_input,
         steps=config.feedback_steps,
     )
-    recipe = {"AFL": AFL, "FAL": FAL}[config.recipe](loop, **{**shared, **config.head})
+    recipe = {"AFL": AFL, "FAL": FAL}[config.recipe](loop, **{**shared, **AS_PUBLISHED, **config.head})
     if perceptual is None and recipe.options.loss == "relativistic":
         logger.warning("ESRGAN has a perceptual loss, and none was given: this is not the paper's experiment.")
     fit = recipe.fit(real, latents, config.steps, out=out, **common)
-    loop.strength = config.strength
+    if not recipe.options.held_out:
+        loop.strength = config.strength
     if Processes.is_main():
         save_generator(G, Path(out) / "head")
         loop.facts["trained_on"]["generator"] = GENERATOR

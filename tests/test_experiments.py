@@ -84,7 +84,6 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
     with pytest.raises(SettingError, match="There is no setting 'nonsense'"):
         config.changed({"nonsense": 1})
     for words, sentence in (
-        (["nothing"], "There are:"),
         (["cifar10_dcgan", "--smoke"], "needs data"),
         (["cifar10_dcgan", "--data", "nowhere"], "There is no folder nowhere"),
         (["swiss_roll", "--set", "steps"], "write KEY=VALUE"),
@@ -94,6 +93,9 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
         assert done.exit_code == 1
         assert done.output.startswith("Error: ")
         assert sentence in done.output
+    done = invoke("nothing")
+    assert done.exit_code == 2, "wrong usage"
+    assert "There are:" in done.output
 
 
 @pytest.mark.parametrize(("phase", "step"), [("base", 4), ("head", 4)])
@@ -178,7 +180,7 @@ def test_recipes_arguments_and_defaults_are_settings_too_and_d_is_always_kept(tm
     from dataclasses import replace
 
     config = EXPERIMENTS["swiss_roll"].small().changed({"base.generator_mode": "eval", "head.critic_ema": "1"})
-    config = replace(config, head={key: value for key, value in config.head.items() if key != "loss"})
+    config = replace(config, head={key: value for key, value in config.head.items() if key != "lr"})
     run(config, None, tmp_path, progress=False)
     G, D, _ = networks_of(config)
     fbwrap.load_weights(G, tmp_path / "head" / "generator.safetensors")
@@ -191,11 +193,20 @@ def test_recipes_arguments_and_defaults_are_settings_too_and_d_is_always_kept(tm
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch):
-    from fbwrap.app.training import own
+    from fbwrap.app.devices import device_of
 
-    assert [own(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    assert device_of("auto") in ("cpu", "mps", "cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(
+            SettingError, match=r"--device cuda: there is no such device here \(.*\)\. Pass auto, or cpu"
+        ):
+            device_of("cuda")
+    monkeypatch.setattr("torch.empty", lambda *args, device: None)
+    assert [device_of(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert device_of("auto") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert [own(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda:3", "cuda:1"]
+    assert [device_of(device) for device in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda:3", "cpu", "cuda:3", "cuda:1"]
 
 
 # -- ablations ----------------------------------------------------------------------------------------

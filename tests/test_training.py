@@ -344,7 +344,8 @@ torch.manual_seed(0)
 G, D = Deconv(), patch()
 data = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(0)).tanh()
 loop = fbwrap.attach(G, D, ["main.5"], module={{"kind": "dual", "norm": "none"}}, example=torch.randn(2, 6, 1, 1))
-recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, warmup=0, held_out=0, **{{"critic_steps": 1, **dict({more})}})
+few = dict(warmup=0, held_out=0, critic_steps=1)
+recipe = fbwrap.recipes.AFL(loop, batch=8, lr=1e-3, r1_every=2, **{{**few, **dict({more})}})
 def latents(n):
     latents.drawn += 1
     if latents.drawn == 7 and os.environ.get("RANK") == os.environ.get("STOP", "nobody"):

@@ -35,6 +35,7 @@ logger = logging.getLogger("fbwrap")
 LINKS = [("up1", "conv2"), ("up2", "conv1")]
 STRENGTHS, STEPS = (0.25, 0.5, 1.0), (1, 2, 3)
 OPTIONS: dict[str, Any] = {
+    "loss": "bce",
     "critic_lr": 4e-4,
     "r1": 1.0,
     "batch": 64,
@@ -100,7 +101,9 @@ def quickstart(
     _say(progress, "4/5  the feedback head, G frozen (AFL phase 2)")
     torch.manual_seed(seed)
     loop = fbwrap.attach(G, D, LINKS, example=latents(2))
-    trained = AFL(loop, lr=5e-4, **common).fit(real, latents, steps, out=out / "head_run", **run)
+    trained = AFL(loop, lr=5e-4, warmup=0, critic_steps=1, held_out=0, **common).fit(
+        real, latents, steps, out=out / "head_run", **run
+    )
     _say(progress, "5/5  measuring, saving, loading again")
     rows = _measure(G, G2, loop, space, real, seed)
     loop.strength, loop.steps = 1.0, 1
