@@ -77,7 +77,8 @@ def save_pretrained(
         )
     if dtype not in (None, *STORED):
         raise HeadError(f"dtype={dtype!r}: pass {' or '.join(map(repr, STORED))}, or None.")
-    files: dict[str, dict[str, Tensor]] = {FEEDBACK: loop.feedback.state_dict()}
+    kept = {name: value for name, value in loop.feedback.state_dict().items() if isinstance(value, Tensor)}
+    files: dict[str, dict[str, Tensor]] = {FEEDBACK: kept}  # a layer's extra state may be any object: it is not kept
     shipped = _discriminator_part(loop, discriminator)
     if shipped:
         files[DISCRIMINATOR] = shipped
@@ -428,6 +429,7 @@ def _link(config: Any, own: Mapping[str, Any]) -> Link:
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
-        module.load_state_dict(dict(state), strict=True)
+        own = {key: value for key, value in module.state_dict().items() if not isinstance(value, Tensor)}
+        module.load_state_dict({**own, **state}, strict=True)
     except RuntimeError as error:
         raise HeadError(f"The head's {what} do not fit its config: {short(error, 240)}") from error

@@ -233,7 +233,7 @@ class FeedbackLoop(nn.Module):
         Args:
             steps, strength: for this call only.
             reference: what D looks at in place of the generated sample, at every step (AFL's feedback
-                switching, Eq. 7: y = G(x, α·E(reference))). Of the shape of G's output.
+                switching, Eq. 7: y = G(x, α·E(reference))). Of the shape of G's output; one row serves all samples.
         """
         outputs, from_zeros = self._roll(
             args, kwargs, self.steps if steps is None else check_steps(steps), reference, keep=True, strength=strength

@@ -161,7 +161,7 @@ def fit(signal: Tensor, spatial: tuple[int, ...]) -> Tensor:
     return signal
 
 
-def spread(strength: float | Tensor, feature: Tensor, dims: int, rows: int = 1) -> float | Tensor:
+def spread(strength: float | Tensor, feature: Tensor, dims: int = 2, rows: int = 1) -> float | Tensor:
     """A strength that broadcasts over a ``(N, C, *spatial)`` feature.
 
     What a tensor means is told by its own shape, never by the size of the batch. (N,), (N, 1), (N, 1, 1) … are a value

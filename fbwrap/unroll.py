@@ -29,7 +29,7 @@ from .replay import Replay, Schedule
 from .settings import Strength, is_zero
 from .state import Moving, Snapshot
 from .surroundings import ALONE, rolling_on, usable
-from .trees import copy_tensors, map_tensors
+from .trees import copy_tensors, map_tensors, tensors
 
 Generate = Callable[..., Any]
 
@@ -77,6 +77,7 @@ class Unroller:
     ) -> tuple[list[Any], bool]:
         """The outputs y_0 … y_T (without ``keep`` None in place of all but y_T), and whether y_0 is zeros."""
         args, kwargs, reference = usable((*inputs, reference))
+        reference = _one_each(reference, args, kwargs, self._trace.batch.axis)
         state = self._moving.note()
         active = tuple(i for i, alpha in enumerate(alphas) if not is_zero(alpha))
         try:
@@ -181,6 +182,18 @@ def _own(output: Any, state: Snapshot, passes: Replay | None = None) -> Any:
         return output
     held = state.shares_memory(output) or (passes is not None and passes.shares_memory(output))
     return _copy(output) if held else output
+
+
+def _one_each(reference: Any, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> Any:
+    """A reference of one row, as many times as G's inputs have rows."""
+    rows = max((t.shape[axis] for _, t in tensors((args, kwargs)) if t.dim() > axis), default=1)
+
+    def repeated(tensor: Tensor) -> Tensor:
+        if rows == 1 or tensor.dim() <= axis or tensor.shape[axis] != 1:
+            return tensor
+        return tensor.expand(*(rows if i == axis else -1 for i in range(tensor.dim())))
+
+    return map_tensors(repeated, reference) if reference is not None else None
 
 
 def _copy(tree: Any) -> Any:

@@ -12,16 +12,40 @@ Example:
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from fbwrap.errors import TrainingError
 
 logger = logging.getLogger("fbwrap")
+
+
+def is_extra(name: str) -> bool:
+    """Whether a name in a state_dict is a layer's extra state (``get_extra_state``): any object, seldom a tensor."""
+    return name.rpartition(".")[2] == "_extra_state"
+
+
+def state_of(net: nn.Module) -> dict[str, Any]:
+    """A network's state without extra state that is no plain data: reading that could run code."""
+    return {name: value for name, value in net.state_dict().items() if not is_extra(name) or _is_plain(value)}
+
+
+def load_state(net: nn.Module, held: Mapping[str, Any]) -> None:
+    """Load what :func:`state_of` gave; extra state that it left out stays as it is."""
+    net.load_state_dict({**{name: each for name, each in net.state_dict().items() if is_extra(name)}, **held})
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(each) for pair in value.items() for each in pair)
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str, bytes, Tensor)
 
 
 def found(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ Example:
     (True, 1.0)
 
 It compares two sets made from the same latents: how far is each from real samples, and what is the ratio? The distances
-are Fréchet's, in two spaces, and the ratio is the mean over them. One space is the principal components of the samples
+are Fréchet's, in two spaces, and the larger ratio counts. One space is the principal components of the samples
 themselves: whole shapes. The other is the means and deviations of a fixed random convolution network's maps: textures
 and edges. Such a ratio is far coarser than one in a trained network's features, and good for one question: does the
 head do harm? (docs/results/defaults.md has how well it agrees with a trained network.)
@@ -51,12 +51,12 @@ class PlainSpace:
         ]
 
     def ratio(self, samples: Tensor, base: Tensor) -> float:
-        """The distance of ``samples`` over that of ``base``, mean over the spaces: below 1 they are nearer. Infinite
-        where a sample is not finite."""
+        """The distance of ``samples`` over that of ``base``, the larger of the two spaces': below 1 they are nearer in
+        both. Infinite where a sample is not finite."""
         if not torch.isfinite(samples).all():
             return math.inf
         pairs = list(zip(self.parts(samples), self.parts(base), strict=True))
-        return sum(after / max(before, 1e-12) for after, before in pairs) / len(pairs)
+        return max(after / max(before, 1e-12) for after, before in pairs)
 
 
 @torch.no_grad()

@@ -118,7 +118,8 @@ class Processes(Passes):
         if self.count > 1:
             for net in networks:
                 for tensor in net.state_dict().values() if net is not None else ():
-                    dist.broadcast(tensor, 0)
+                    if isinstance(tensor, Tensor):
+                        dist.broadcast(tensor, 0)
 
     def random(self, n: int, device: torch.device) -> Tensor:
         """n of the global batch's uniform random numbers: those of this process's samples."""

@@ -11,6 +11,7 @@ Example:
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,8 +172,12 @@ def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: in
     """What ``generate(*inputs)`` gives (one output or several), of all inputs, on the CPU."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     rows = _rows(given)
-    size = -(-rows // -(-rows // batch))  # batches of one size, but for the last
-    parts = [[image_of(y).cpu() for y in generate(*_part(given, rows, begin, size))] for begin in range(0, rows, size)]
+    many = -(-rows // batch)  # batches, of sizes that differ by one at most: none of a single sample at the end
+    edges = [rows * i // many for i in range(many + 1)]
+    parts = [
+        [image_of(y).cpu() for y in generate(*_part(given, rows, begin, end - begin))]
+        for begin, end in itertools.pairwise(edges)
+    ]
     return [torch.cat(step) for step in zip(*parts, strict=True)]
 
 

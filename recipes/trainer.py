@@ -229,7 +229,7 @@ class Trainer:
     def _diverged(self, done: int) -> str:
         if self.watch is None or not self.watch.check(done):
             return ""
-        reason = "It was worse than the base at every strength, three times running: training has diverged."
+        reason = "It was worse than the base, three times running: training has diverged."
         self.watch.restore_best(reason)
         return reason
 
@@ -337,7 +337,7 @@ class Trainer:
             "options": asdict(self.options),
             "warmup": self.warmup,
             "watch": self.watch.state() if self.watch is not None else None,
-            "critic": self.critic.net.state_dict(),
+            "critic": checkpoint.state_of(self.critic.net),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "positions": self._stream.state(),
             "random": Dice(self._device).get(),
@@ -346,12 +346,12 @@ class Trainer:
             "fit": vars(fit),
         }
         if self.critic.average is not None:
-            state["critic_average"] = self.critic.average.module.state_dict()
+            state["critic_average"] = checkpoint.state_of(self.critic.average.module)
             state["critic_average_of"] = self.critic.average.count
         if self.player is not None and self.optimizer is not None and self.average is not None:
-            state["learner"] = self.player.learner.state_dict()
+            state["learner"] = checkpoint.state_of(self.player.learner)
             state["optimizer"] = self.optimizer.state_dict()
-            state["average"], state["average_of"] = self.average.module.state_dict(), self.average.count
+            state["average"], state["average_of"] = checkpoint.state_of(self.average.module), self.average.count
         return state
 
     def _restore(self, state: dict[str, Any], fit: Fit) -> int:
@@ -379,14 +379,14 @@ class Trainer:
                     _fits(net, state[held])  # before anything is changed
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
             if self.critic.average is not None:
-                self.critic.average.module.load_state_dict(state["critic_average"])
+                checkpoint.load_state(self.critic.average.module, state["critic_average"])
                 self.critic.average.count = state["critic_average_of"]
             if learner is not None and self.optimizer is not None and self.average is not None:
                 self.optimizer.load_state_dict(state["optimizer"])
-                self.average.module.load_state_dict(state["average"])
+                checkpoint.load_state(self.average.module, state["average"])
                 self.average.count = state["average_of"]
-                learner.load_state_dict(state["learner"])
-            self.critic.net.load_state_dict(state["critic"])
+                checkpoint.load_state(learner, state["learner"])
+            checkpoint.load_state(self.critic.net, state["critic"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
@@ -426,8 +426,10 @@ def _plain(value: Any) -> Any:
 
 
 def _fits(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    held = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    own, held = (
+        {name: tuple(each.shape) for name, each in whole.items() if isinstance(each, Tensor)}
+        for whole in (net.state_dict(), state)
+    )
     if own != held:
         differ = sorted(name for name in own.keys() | held.keys() if own.get(name) != held.get(name))
         raise ValueError(f"{', '.join(differ[:3])} {'are' if len(differ) > 1 else 'is'} of another shape, or missing")

@@ -9,10 +9,11 @@ Example:
 ones, as a ratio to the base's distance, for the same latents (:class:`~fbwrap.recipes.plain_space.PlainSpace`). It
 needs no label and no pretrained network. What follows from it:
 
-* A head that is worse than the base at every strength, three times running, has diverged. The run stops.
+* A head that is worse than the base at every strength, or more than twice as far at the full one, is of no use at any:
+  such a distance is too coarse to trust what remains at a tenth. Found so three times running, the run stops.
 * The head that is kept is the last one, or the best one seen where the last is worse than that.
-* Its strength is the one at which it trained where that is as good as any; else the best of the shares; 0 where none is
-  as good as the base.
+* Its strength is the one at which it trained where that is as good as any; else the best of the shares; 0 where none
+  is as good as the base.
 
 Real samples are rows of the data that training does not see, where the data has rows enough (a tensor or a dataset with
 four times ``held_out`` of them). Of a function, an iterable or fewer rows they are drawn as those of training are.
@@ -20,6 +21,7 @@ four times ``held_out`` of them). Of a function, an iterable or fewer rows they 
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -31,12 +33,14 @@ from fbwrap.critic import image_of
 from fbwrap.dice import Dice
 from fbwrap.loop import FeedbackLoop
 
+from .checkpoint import load_state, state_of
 from .plain_space import PlainSpace
 from .steps import as_inputs
 
 logger = logging.getLogger("fbwrap")
 SHARES = (0.1, 0.25, 0.5, 1.0)
 _SAME = 0.01  # of the base's distance: differences below it say nothing
+_FAR = 2.0  # times the base's distance
 _PATIENCE = 3
 _FEWEST = 16  # samples
 
@@ -79,9 +83,9 @@ class Watch:
         if self._space is None:
             return False
         with self._showing():
-            ratio = min(self._ratios(self._space).values())
+            ratio = _score(self._ratios(self._space))
         if self.best is None or ratio < self.best["ratio"]:
-            state = {name: {k: _kept(v) for k, v in net.state_dict().items()} for name, net in self._kept.items()}
+            state = {name: {k: _kept(v) for k, v in state_of(net).items()} for name, net in self._kept.items()}
             self.best = {"ratio": ratio, "step": step, "state": state}
         self.worse = 0 if ratio <= 1 + _SAME else self.worse + 1
         return self.worse >= _PATIENCE
@@ -91,7 +95,7 @@ class Watch:
         if self.best is None:
             return False
         for name, net in self._kept.items():
-            net.load_state_dict(self.best["state"][name])
+            load_state(net, self.best["state"][name])
         logger.warning(
             "%s The head is what it was after step %d; its distance to held-out data was %.2f of the base's then.",
             reason, self.best["step"], self.best["ratio"],
@@ -107,18 +111,18 @@ class Watch:
         if self._space is None:
             return {}
         ratios = self._ratios(self._space)
-        if self.best is not None and min(ratios.values()) > self.best["ratio"] + 2 * _SAME:
+        if self.best is not None and _score(ratios) > self.best["ratio"] + 2 * _SAME:
             self.restore_best("The end of the run is not its best.")
-            head.load_state_dict(self.best["state"]["head"])
+            load_state(head, self.best["state"]["head"])
             ratios = self._ratios(self._space)
         best = min(ratios, key=lambda share: ratios[share])
         share = 1.0 if ratios[1.0] <= ratios[best] + _SAME else best
-        if not ratios[share] <= 1 + _SAME:
+        if not _score(ratios) <= 1 + _SAME:
             share = 0.0
         self.loop.strength = self.trained_at * share
         if share < 1:
             told = ", ".join(f"{at:g}: {ratio:.3f}" for at, ratio in ratios.items())
-            why = "no gain: it is worse than the base at every strength" if not share else "best so"
+            why = "best so" if share else "no gain: it is worse than the base"
             logger.warning(
                 "The head's strength is now %g times what it was trained at (%s). Distance to held-out data over the "
                 "base's, by strength: %s.", share, why, told,
@@ -150,6 +154,11 @@ class Watch:
         finally:
             dice.set(before)
         return torch.cat(made)
+
+
+def _score(ratios: Mapping[float, float]) -> float:
+    """The ratio at the best strength; infinite where the full one is far off."""
+    return min(ratios.values()) if ratios[1.0] <= _FAR else math.inf
 
 
 def _kept(value: Any) -> Any:
