@@ -10,6 +10,7 @@ Example:
     '1'
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from .adapter import Adapter
 from .axes import Axes
 from .bases import held
 from .checks import check_loaded
-from .critic import CriticInput, call, critic_input_of, image_of, sized
+from .critic import CriticInput, call, critic_input_of, image_of, response_of, sized
 from .errors import CriticError, ExampleError, FbwrapError, PairingError, SettingError
 from .fingerprint import fingerprint, names_of_places
 from .links import Connection
@@ -28,7 +29,7 @@ from .locks import locked
 from .loop import FeedbackLoop
 from .modes import training_mode
 from .modules import Transform, build, spec_of
-from .naming import entry, modules_of, unwrap
+from .naming import entry, modules_of, unwrap, without_forward
 from .plan import event, schedule
 from .planning import plan_of, unused_layers
 from .probe import Trace, device_of, look
@@ -39,6 +40,8 @@ from .resolve import Layers, Resolver, is_auto
 from .state import Snapshot
 from .surroundings import bare, eager, outside_inference_mode, usable
 from .trees import tensors
+
+logger = logging.getLogger("fbwrap")
 
 
 def attach(
@@ -216,10 +219,14 @@ def attached(
         made, asked, connections, modules, first, prefix, image.shape[made.batch.axis], known, resolver.notes
     )
     unused = unused_layers(asked, connections)
+    unclear = _unclear_response(asked, response)
+    if unclear:
+        logger.warning("%s Feedback works without; training and rollout.responses do not.", unclear)
     facts = {
         "critic_input": preset,
         "response": response if isinstance(response, str) else None,
         "own_response": callable(response),
+        "unclear_response": unclear,
         "example": (args, kwargs),
         "fingerprints": {
             "generator": fingerprint(generator, moving=names_of_places(made.model, made.moving)),
@@ -309,6 +316,8 @@ def _look_at_generator(
         shapes = [tuple(tensor.shape) for _, tensor in tensors((args, kwargs))]
         whose = "the adapter's example" if adapted else "the example"
         how = "" if method == "forward" else f" in its method {method!r} (method='forward' if G is to be called)"
+        if lacks := without_forward(net, method):
+            raise ExampleError(f"{lacks} fbwrap.attach(..., method=NAME).") from error
         raise ExampleError(
             f"The generator refuses {whose}{how} (tensors of shape {shapes}): {type(error).__name__}: "
             f"{error}. Pass in example= what G is called with, on G's device."
@@ -316,6 +325,17 @@ def _look_at_generator(
     if not torch.isfinite(image_of(trace.output)).all():
         raise ExampleError("The generator returns NaN or infinity for the example. Check its weights.")
     return trace
+
+
+def _unclear_response(asked: Trace | None, response: str | Callable[[Any], Tensor] | None) -> str | None:
+    """Why it is not clear which of D's outputs is its response, if so."""
+    if asked is None or asked.error is not None:
+        return None
+    try:
+        response_of(asked.output, response)
+    except CriticError as error:
+        return str(error)
+    return None
 
 
 def _look_at_critic(

@@ -6,6 +6,7 @@ Example:
     ('---', True, True)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from .example import code_of_example
 from .headfiles import GENERATOR
 from .latents import in_words
 
+_ADDRESS = re.compile(r"(?:\w+:/|www\.|mailto:)(?=\S)", re.IGNORECASE)
 FIELDS = ("name", "value", "dataset")
 
 
@@ -91,8 +93,17 @@ def card(
         lines.append("")
     lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
     if trained := config.get("trained_on"):
-        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in ("options", "generator")]
+        apart = ("options", "generator", "held_out")
+        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
         lines += [f"Trained: {', '.join(told)}.", ""]
+        held_out = trained.get("held_out")
+        if isinstance(held_out, Mapping) and all(isinstance(each, float) for each in held_out.values()) and held_out:
+            ratios = ", ".join(f"{plain(share)}: {ratio:.3f}" for share, ratio in held_out.items())
+            lines += [
+                "Distance to held-out data over that without feedback, in untrained features, by share of the strength "
+                f"in training: {ratios}.",
+                "",
+            ]
         if trained.get("generator") == GENERATOR:
             lines += [f"G's weights, which the head is for: `{GENERATOR}` (`fbwrap.load_weights(G, file)`).", ""]
     if isinstance(cited := adapter.get("citations"), list) and cited:
@@ -117,8 +128,11 @@ def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) 
 
 
 def plain(text: Any) -> str:
-    """Text from a config or from elsewhere as words on one line: no fence, no table, no HTML, no link of its own."""
-    return " ".join(str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).replace("](", "] (").split())[:200]
+    """Text from a config or from elsewhere as words on one line: no fence, no table, no HTML, no link of its own, also
+    none that a site makes of a bare address (``https://…``, ``www.…``, ``name@place``)."""
+    words = str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).replace("](", "] (")
+    words = _ADDRESS.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", words).replace("@", " at ")
+    return " ".join(words.split())[:200]
 
 
 def _class(facts: Any) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .errors import FbwrapError, UnsupportedError, short
 from .naming import unwrap
 
 
@@ -34,5 +35,18 @@ def export(
     example: tuple[Any, ...],
     named: dict[str, Any],
 ) -> torch.export.ExportedProgram:
-    """A ``torch.export`` program of ``run(*example, **named)``."""
-    return torch.export.export(_Whole(run, head, generator, critic), example, named or None)
+    """A ``torch.export`` program of ``run(*example, **named)``.
+
+    Raises:
+        UnsupportedError: torch.export cannot follow G or D.
+    """
+    try:
+        return torch.export.export(_Whole(run, head, generator, critic), example, named or None)
+    except FbwrapError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(
+            f"torch.export cannot make one graph of this loop: {type(error).__name__}: {short(error, 160)}. A layer "
+            "that moves its tensors through .data or attributes, or branches on values, is the usual cause. Run the "
+            "loop eagerly, or mend that layer (torch.nn.utils.parametrizations.spectral_norm, say)."
+        ) from error

@@ -76,6 +76,17 @@ def entry(model: nn.Module, method: str) -> Callable[..., Any]:
     return net if method == "forward" else getattr(net, method)
 
 
+def without_forward(net: nn.Module, method: str) -> str | None:
+    """A sentence on a network that has no ``forward``, with the methods that it may generate with; None where it has
+    one, or another method was asked for."""
+    unwrapped = type(unwrap(net))
+    if method != "forward" or unwrapped.forward is not nn.Module.forward or "forward" in vars(unwrap(net)):
+        return None
+    own = [name for name, value in vars(unwrapped).items() if callable(value) and not name.startswith("_")]
+    which = f", one of {', '.join(own[:6])}" if own else ""
+    return f"{unwrapped.__name__} has no forward. Say the method that generates{which}:"
+
+
 def names(model: nn.Module) -> dict[str, nn.Module]:
     """Every name of every submodule: shared modules under each of their names, the root left out.
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from .errors import ExampleError
-from .naming import names
+from .errors import ExampleError, FbwrapError
+from .naming import names, unwrap, without_forward
 from .probe import Trace, look
 
 
@@ -50,13 +50,14 @@ class LayerTable:
         return "\n".join(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape}".rstrip() for name, kind, shape in lines)
 
 
-def layers(model: nn.Module, *example: Any, **named: Any) -> LayerTable:
+def layers(model: nn.Module, *example: Any, method: str = "forward", **named: Any) -> LayerTable:
     """Every layer of ``model`` with its name, type and output shape.
 
     Args:
         model: any module; wrappers (DDP, torch.compile) are looked through.
         example: inputs of one forward pass, run in eval mode without a trace; with none, only names
             and types are listed.
+        method: what is run, if not ``forward``: a VAE's ``"decode"``.
 
     Returns:
         The layers in the order of their names in the model; a layer that is not called has no shape,
@@ -68,8 +69,12 @@ def layers(model: nn.Module, *example: Any, **named: Any) -> LayerTable:
     if not (example or named):
         return table_of(model, None)
     try:
-        return table_of(model, look(model, example, named))
+        return table_of(model, look(model, example, named, method=method))
+    except FbwrapError:
+        raise
     except Exception as error:
+        if lacks := without_forward(unwrap(model), method):
+            raise ExampleError(f"{lacks} fbwrap.layers(..., method=NAME).") from error
         raise ExampleError(f"{type(model).__name__} refuses the example: {type(error).__name__}: {error}") from error
 
 

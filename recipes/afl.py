@@ -88,6 +88,8 @@ class AFL:
                 )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
+        if unclear := loop.facts.get("unclear_response"):
+            raise SettingError(f"{unclear} (at attach)")
         if loop.facts.get("critic_in_part"):
             raise SettingError(
                 "This head brought the beginning of its own D, which has no end: it cannot judge. Give a whole D "

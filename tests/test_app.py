@@ -718,3 +718,31 @@ def test_numbers_of_other_weights_do_not_go_into_a_card(head, tmp_path, caplog):
     (folder / "feedback.safetensors").write_bytes(b"others")
     assert _of_this_head(folder) == []
     assert "of other weights" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["shutil:rmtree('kept')", "nets.py:rmtree('kept')", "nets.py:shutil.rmtree('kept')", "os:rmdir('kept')",
+     "subprocess:run('rmdir kept')", "builtins:exec('1')", "torch.hub:load('a/b', 'c')", "torch:load('nets.py')",
+     "pathlib:Path.rmdir('kept')", "nets.py:Holder()", "nets.py:removing('kept')",
+     "huggingface_hub:snapshot_download('a/b')"],
+)  # fmt: skip
+def test_what_makes_no_network_is_not_called(spec, tmp_path, monkeypatch):
+    from fbwrap.app.models import load_model
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "nets.py").write_text(
+        "import functools, shutil\nfrom shutil import rmtree\nfrom torch import nn\n"
+        "class Net(nn.Module):\n    @classmethod\n    def from_pretrained(cls): return cls()\n"
+        "class Holder:\n    def __init__(self): shutil.rmtree('kept')\n"
+        "def make(n=1): return nn.Linear(1, n)\npart = functools.partial(nn.Linear, 1)\ninstance = nn.Linear(1, 1)\n"
+        "removing = functools.partial(rmtree)\n"
+    )
+    with pytest.raises(
+        fbwrap.errors.SettingError, match=r"is not called: .* neither a class of networks nor a function of your own"
+    ):
+        load_model(spec)
+    assert (tmp_path / "kept").is_dir()
+    for fine in ("Net()", "Net.from_pretrained()", "make(2)", "part(3)", "instance"):
+        assert isinstance(load_model(f"nets.py:{fine}"), torch.nn.Module)

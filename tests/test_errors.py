@@ -197,3 +197,69 @@ def test_every_error_is_an_fbwrap_error_and_a_standard_one():
         if isinstance(error, type) and error is not fbwrap.FbwrapError:
             assert issubclass(error, fbwrap.FbwrapError), name
             assert len(error.__mro__) > 4, name
+
+
+def test_a_g_without_forward_and_the_method_that_it_has():
+    class Sampler(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+
+        def sample(self, z):
+            return self.b(self.a(z).relu())
+
+    x, D = torch.randn(2, 3, 8, 8), patch()
+    for ask in (lambda: fbwrap.attach(Sampler(), D, example=x), lambda: fbwrap.layers(Sampler(), x)):
+        with pytest.raises(errors.ExampleError, match=r"Sampler has no forward.*one of sample: .*method=NAME"):
+            ask()
+    assert "(2, 8, 8, 8)" in str(fbwrap.layers(Sampler(), x, method="sample"))
+    G = Sampler()
+    assert torch.equal(fbwrap.attach(G, D, [("a", "1")], example=x, method="sample")(x), G.sample(x))
+
+
+def test_a_response_that_is_not_clear_is_said_at_attach(caplog):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = patch()
+
+        def forward(self, image):
+            return self.net(image), image.mean((1, 2, 3))
+
+    G = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1))
+    x = torch.randn(2, 3, 16, 16)
+    loop = fbwrap.attach(G, Two(), [("0", "net.0")], example=x)
+    assert "D returns 2 tensors ([0], [1])" in caplog.text
+    assert torch.equal(loop(x), G(x))
+    with pytest.raises(errors.SettingError, match=r"Pass response="):
+        fbwrap.recipes.AFL(loop, loss="bce")
+    caplog.clear()
+    loop.detach()
+    fbwrap.recipes.AFL(fbwrap.attach(G, Two(), [("0", "net.0")], example=x, response="[0]"), loss="bce")
+    assert not caplog.text
+
+
+def test_what_torch_export_cannot_follow_is_one_sentence():
+    class OwnNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.u = nn.Parameter(torch.randn(4), requires_grad=False)
+            self.raw = nn.Parameter(self.conv.weight.data)
+            del self.conv._parameters["weight"]
+
+        def forward(self, image):
+            w = self.raw.flatten(1)
+            v = torch.nn.functional.normalize(w.data.t() @ self.u.data, dim=0)
+            self.u.data = torch.nn.functional.normalize(w.data @ v, dim=0)
+            self.conv.weight = self.raw / self.u.dot(w.mv(v))
+            return self.conv(image)
+
+    G = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1))
+    D = nn.Sequential(OwnNorm(), nn.ReLU(), nn.Conv2d(4, 1, 8))
+    x = torch.randn(2, 3, 8, 8)
+    loop = fbwrap.attach(G, D, [("0", "1")], example=x)
+    with pytest.raises(errors.UnsupportedError, match=r"torch\.export cannot make one graph") as caught:
+        loop.export(x)
+    assert len(str(caught.value)) < 500
+    assert torch.equal(loop(x), G(x))

@@ -573,3 +573,24 @@ def test_a_full_disk_is_not_the_hubs_fault(hub, nets, tmp_path, monkeypatch):
     monkeypatch.setattr("fbwrap.headfiles.shutil.copyfile", lambda *a: (_ for _ in ()).throw(OSError(28, "No space")))
     with pytest.raises(HeadError, match="cannot be copied"):
         fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("see https://evil.example/x", "see https: //evil.example/x"),
+        ("WWW.evil.example", "WWW .evil.example"),
+        ("somebody@evil.example", "somebody at evil.example"),
+        ("mailto:x", "mailto :x"),
+        ("[here](ftp://evil.example)", "[here] (ftp: //evil.example)"),
+        ("CIFAR-10, 3:1", "CIFAR-10, 3:1"),
+    ],
+)
+def test_a_strangers_words_in_a_card_are_no_links(text, words):
+    from fbwrap.card import card, plain
+
+    assert plain(text) == words
+    config = {"links": [], "trained_on": {"data": text, "held_out": {"1.0": 0.5}}, "generator": {"class": "G"}}
+    told = card(config, "me/head")
+    assert words in told
+    assert "by share of the strength in training: 1.0: 0.500." in told

@@ -4,26 +4,31 @@ Example:
     >>> type(load_model("torch.nn:Linear(2, 3)")).__name__
     'Linear'
 
-Only what the user names is imported; arguments are literals.
+Only what the user names is imported; arguments are literals. What is called is a class of networks (or a class method
+of one), or a function of the user's own code or of a package of networks: ``shutil:rmtree('…')`` does not run.
 """
 
+import functools
 import importlib
 import importlib.util
 import os
 import re
 import sys
+import sysconfig
+import types
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from fbwrap.bases import load_generator
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, short
 from fbwrap.plots import unit
 from fbwrap.spec import parse_call
 from fbwrap.weights import load_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation
+PACKAGES = ("torchvision", "timm", "monai", "diffusers", "basicsr", "fbwrap")  # whose functions make networks
 LOADED = ("spandrel:", "diffusers:")  # what is read from a file, or from the Hub
 _SPEC = re.compile(r"(?P<where>(?:[A-Za-z]:[\\/])?[^:]+):(?P<call>.*)", re.DOTALL)  # C:\nets.py:G too
 
@@ -50,6 +55,7 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
                 known = [key for key, value in vars(found).items() if isinstance(value, type)]
                 raise SettingError(f"{where} has no {part!r}. Its classes: {', '.join(known[:12]) or 'none'}.")
             found = getattr(found, part)
+        _check_makes_networks(spec, found)
         try:
             model = found(*positional, **named) if callable(found) and not isinstance(found, nn.Module) else found
         except Exception as error:
@@ -59,6 +65,34 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
+
+
+def _check_makes_networks(spec: str, found: Any) -> None:
+    """Refuse to call what is neither a class of networks nor a function that may be there to make one."""
+    while isinstance(found, functools.partial):
+        found = found.func
+    owner = getattr(found, "__self__", None)  # of a class method, such as from_pretrained
+    if any(isinstance(each, type) and issubclass(each, nn.Module) for each in (found, owner)):
+        return
+    if isinstance(found, nn.Module) or not callable(found):
+        return
+    module = getattr(found, "__module__", None) or ""
+    package = module.partition(".")[0]
+    if isinstance(found, types.FunctionType) and (package in PACKAGES or _is_own(found.__code__.co_filename)):
+        return
+    raise SettingError(
+        f"{short(spec, 120)!r} is not called: {type(found).__name__} of {module or 'no module'} is neither a class of "
+        "networks nor a function of your own code. Write a function that returns the network into a file of yours, and "
+        "name that: nets.py:make()."
+    )
+
+
+def _is_own(file: str) -> bool:
+    """Whether a source file is neither Python's nor that of an installed package."""
+    places = {Path(path).resolve() for path in sysconfig.get_paths().values() if path}
+    places -= {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}  # a project may lie within
+    path = Path(file).resolve()
+    return path.is_file() and "site-packages" not in path.parts and not any(place in path.parents for place in places)
 
 
 class AsTrained(nn.Module):
