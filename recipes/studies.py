@@ -173,7 +173,7 @@ def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: in
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     rows = _rows(given)
     many = -(-rows // batch)  # batches, of sizes that differ by one at most: none of a single sample at the end
-    edges = [rows * i // many for i in range(many + 1)]
+    edges = [-(-rows * i // many) for i in range(many + 1)]
     parts = [
         [image_of(y).cpu() for y in generate(*_part(given, rows, begin, end - begin))]
         for begin, end in itertools.pairwise(edges)
