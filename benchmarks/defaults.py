@@ -1,0 +1,134 @@
+"""What the defaults do to published pairs: layers="auto", AFL(loop, loss=...).fit(images, latents), nothing else said.
+
+    python benchmarks/defaults.py --data DATA --weights WEIGHTS [--pairs wgangp_mnist] [--steps 120 600] [--seeds 0]
+
+Each pair is trained on its training images and measured once on test images that nothing else has seen: the Fréchet
+distance of 10 000 samples in the features of a classifier (of faces, which have no data here: in random features, to
+other samples of the same G). Printed beside it is what the recipe itself found, without labels and without a trained
+network, on held-out training images: the ratio to the base, and the strength that it stored.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fbwrap.recipes import AFL
+from fbwrap.recipes.metrics import features, frechet_distance
+from fbwrap.recipes.plain_space import PlainSpace
+from results import Results
+from torch import Tensor
+
+import fbwrap
+
+STRENGTHS = (0.1, 0.25, 0.5, 1.0)
+
+
+def mnist(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
+    with np.load(folder / "mnist.npz") as z:
+        x, y, test = (torch.from_numpy(z[name]) for name in ("x_train", "y_train", "x_test"))
+    return x[:, None].float() / 127.5 - 1, y.long(), test[:, None].float() / 127.5 - 1
+
+
+def published() -> Any:
+    """The pretrained pairs' networks, examples/networks.py."""
+    path = Path(__file__).parent.parent / "examples" / "networks.py"
+    spec = importlib.util.spec_from_file_location("published_networks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Case:
+    """A pair, its data, and the Fréchet distance to its test images."""
+
+    def __init__(self, name: str, data: Path, weights: Path, out: Path):
+        known = published()
+        self.loss, self.how, self.space = "bce", {}, None
+        if name == "wgangp_mnist":
+            self.G, self.D, self.loss = known.WganMnistG(), known.WganMnistD(), "wasserstein_gp"
+            self.real, _, test = mnist(data)
+            self.latents: Callable[[int], Any] = lambda n: torch.randn(n, 64, 1, 1)
+        elif name == "cvaegan_mnist":
+            self.G, self.D, self.how = known.CvaeGanG(), known.CvaeGanD(), {"critic_input": "output_and_label"}
+            x, y, test = mnist(data)
+            self.real, self.latents = (x, y), lambda n: (torch.randn(n, 64), torch.randint(0, 10, (n,)))
+        elif name == "dcgan_faces32":
+            self.G, self.D = known.FacesG(), known.FacesD()
+            self.latents = lambda n: torch.rand(n, 100, 1, 1) * 2 - 1
+        else:
+            import images as fashion
+
+            kind = name.removeprefix("fashion_")
+            real, labels = fashion.images(data / "fashion_mnist.npz", "train")
+            test, _ = fashion.images(data / "fashion_mnist.npz", "test")
+            self.G, self.D = fashion.trained_base(real, 0, 6000, out / name, kind)
+            self.real, self.latents, self.loss = real, fashion.latents, {"sngan": "hinge", "dcgan": "bce"}[kind]
+            self.space = fashion.classifier(real, labels, out / "fashion.safetensors").features.eval()
+        if not name.startswith("fashion"):
+            for net, end in ((self.G, "G"), (self.D, "D")):
+                known.load(net, weights / f"{name}_{end}.safetensors")
+                net.eval()
+        if name == "dcgan_faces32":  # its data is not here: its own samples stand in, a base that cannot be bettered
+            self.real, test = self.samples(self.G, 20_000, 1), self.samples(self.G, 10_000, 2)
+            self.space = PlainSpace(test[:4000])._spaces[1]
+        elif self.space is None:
+            self.space = known.load(known.LeNet(), weights / "lenet_mnist.safetensors").eval()
+        self._test = features(self.space, test)
+
+    @torch.no_grad()
+    def samples(self, generate: Callable[..., Any], many: int, seed: int) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            batches = [self.latents(250) for _ in range(many // 250)]
+        return torch.cat([generate(*z) if isinstance(z, tuple) else generate(z) for z in batches])
+
+    def distance(self, generate: Callable[..., Any]) -> float:
+        return frechet_distance(features(self.space, self.samples(generate, 10_000, 12345)), self._test)
+
+    def row(self, steps: int, seed: int, old: bool) -> dict[str, Any]:
+        """Trained by the defaults, or by those before: BCE whatever D is, twice the rates and more, no comparison."""
+        torch.manual_seed(seed)
+        with fbwrap.attach(self.G, self.D, "auto", example=self.latents(2), **self.how) as loop:
+            before = {"loss": "bce", "lr": 5e-4, "critic_lr": 4e-4, "warmup": 0, "critic_steps": 1, "held_out": 0}
+            options = before if old else {"loss": self.loss}
+            fit = AFL(loop, **options, seed=seed).fit(self.real, self.latents, steps, progress=False)
+            stored = loop.strength
+            at = {f"α = {a:g}": self.distance(lambda *z: loop.rollout(*z, strength=a).output) for a in STRENGTHS}
+            after = self.distance(loop)
+        ratios = {f"held out {share:g}": ratio for share, ratio in fit.held_out.items()}
+        return {"frechet": after, "strength": stored, **at, **ratios, "training": fit.seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--pairs", nargs="+", default=["wgangp_mnist", "cvaegan_mnist", "dcgan_faces32",
+                                                       "fashion_dcgan", "fashion_sngan"])  # fmt: skip
+    parser.add_argument("--steps", type=int, nargs="+", default=[120, 600])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--before", action="store_true", help="the defaults before, too")
+    parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results, order = Results(options.out), []
+    for name in options.pairs:
+        case = Case(name, options.data, options.weights, options.out)
+        base = results.once(f"{name}, base", 0, lambda: {"frechet": case.distance(case.G)})
+        order.append(f"{name}, base")
+        for steps in options.steps:
+            for old in (True, False) if options.before else (False,):
+                row = f"{name}, {steps} steps{', defaults before' * old}"
+                order.append(row)
+                for seed in options.seeds:
+                    found = results.once(row, seed, lambda: case.row(steps, seed, old))
+                    print(f"  {found['frechet'] / base['frechet']:.3f} of the base at strength {found['strength']:g}")
+    print(results.table(["frechet", "strength", *(f"α = {a:g}" for a in STRENGTHS)], order))
+
+
+if __name__ == "__main__":
+    main()
