@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test lint types browser
+.PHONY: quickstart test lint types browser published
 
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
+# what is published is built, installed and tested beside the tests of the checkout
 test: lint types browser $(VENV)/.integration
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/published.py constraints.txt > $(VENV)/published.log 2>&1 & job=$$!; \
+	$(BIN)/python -m pytest; tests=$$?; \
+	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
+
+published: $(VENV)/.done
+	$(BIN)/python tests/published.py constraints.txt
 
 lint: $(VENV)/.done
 	$(BIN)/ruff check .

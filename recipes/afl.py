@@ -60,7 +60,7 @@ class AFL:
         options: fields of :class:`Options`, by name.
 
     Raises:
-        SettingError: a loop that cannot be trained; a loss that must be said (:mod:`fbwrap.recipes.loss_choice`).
+        SettingError: a loop that cannot be trained; an option that does not exist.
     """
 
     _critic_steps = 2  # for each of the head's, where neither user nor loss says
@@ -135,7 +135,8 @@ class AFL:
             Losses, steps, samples, time, and how the head compares with the base.
 
         Raises:
-            SettingError: data that D cannot take, or that is unlike what G makes.
+            SettingError: data that D cannot take, or that is unlike what G makes; a loss that must be said
+                (:mod:`fbwrap.recipes.loss_choice`).
             TrainingError: a loss that is not finite before the first comparison, a checkpoint of another run.
         """
         loop, options, critic = self.loop, self.options, self._critic

@@ -135,3 +135,19 @@ def newest(folder: Path) -> dict[str, Any] | None:
         raise TrainingError(f"{paths[-1]} is not a checkpoint that can be read, nor is one before it. Remove them to "
                             "start anew.")  # fmt: skip
     return None
+
+
+def comparable(value: Any) -> Any:
+    """A value with lists for tuples, as it may be compared with one that was read."""
+    return [comparable(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def check_fits(net: nn.Module, state: Mapping[str, Any]) -> None:
+    """Refuse a state whose tensors have other names or shapes than the network's, before anything is changed."""
+    own, held = (
+        {name: tuple(each.shape) for name, each in whole.items() if isinstance(each, Tensor)}
+        for whole in (net.state_dict(), state)
+    )
+    if own != held:
+        differ = sorted(name for name in own.keys() | held.keys() if own.get(name) != held.get(name))
+        raise ValueError(f"{', '.join(differ[:3])} {'are' if len(differ) > 1 else 'is'} of another shape, or missing")

@@ -108,12 +108,12 @@ class Batches:
         """Take n samples away from this stream, before its first batch: a stream of those alone.
 
         Of a tensor or dataset with fewer than 4n rows, of a function and of an iterable nothing is taken away, and the
-        other stream draws as this one does. None for an iterable that can be read only once.
+        other stream draws as this one does; so it does with n = 0. None for an iterable that can be read only once.
         """
         if not self._rows and self._function is None and iter(self._source) is self._source:
             return None
         held = Batches(self._source, self._seed + 7919, self._device)
-        if self._rows >= 4 * n:
+        if n and self._rows >= 4 * n:
             order = torch.randperm(self._rows, generator=torch.Generator().manual_seed(self._seed))
             held._allowed, self._allowed = order[:n], order[n:]
             held._rows, self._rows = n, self._rows - n

@@ -7,7 +7,7 @@ Example:
 
 A head that is trained against D with another loss makes samples worse: a Wasserstein critic's answers are no logits. So
 there is no default. The adapter that knows D names its paper's loss; a D that ends in a sigmoid was trained with binary
-cross-entropy; anyone else is asked.
+cross-entropy; for any other the user is asked, before the first step.
 """
 
 from collections.abc import Mapping
@@ -33,14 +33,14 @@ _MEMBERS = {
 
 
 def options_of(given: Mapping[str, Any], G: nn.Module, D: nn.Module, critic_steps: int) -> Options:
-    """The options of a recipe, with the loss and D's steps settled.
+    """The options of a recipe, with D's steps settled, and the loss where anything tells it.
 
     Args:
         given: as the user named them.
         critic_steps: D's steps where neither the user nor the loss says.
 
     Raises:
-        SettingError: an option that does not exist; a loss that must be said.
+        SettingError: an option that does not exist.
     """
     options = Options.of(given)
     loss = options.loss or chosen_loss(G, D)
@@ -48,18 +48,25 @@ def options_of(given: Mapping[str, Any], G: nn.Module, D: nn.Module, critic_step
     return Options.of({**given, "loss": loss, "critic_steps": options.critic_steps or usual})
 
 
-def chosen_loss(G: nn.Module, D: nn.Module) -> str:
-    """The loss that D was trained with.
-
-    Raises:
-        SettingError: nothing tells.
-    """
+def chosen_loss(G: nn.Module, D: nn.Module) -> str | None:
+    """The loss that D was trained with; None where nothing tells."""
     known = Recognised(unwrap(G), unwrap(D), "auto").loss
     if known in LOSS_NAMES:
         return known
     layers = [each for each in unwrap(D).modules() if not list(each.children())]
     if layers and isinstance(layers[-1], nn.Sigmoid):
         return "bce"
+    return None
+
+
+def check_loss(loss: str | None) -> None:
+    """Ask for a loss that nothing tells.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if loss is not None:
+        return
     listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSS_NAMES)
     raise SettingError(
         f"Which loss was D trained with? Nothing in the network tells, and with another one the head makes samples "

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fbwrap.dice import Dice
 from fbwrap.errors import SettingError, TrainingError
 from fbwrap.fingerprint import fingerprint
+from fbwrap.modes import training_mode
 from fbwrap.trees import tensors
 
 from . import checkpoint
@@ -33,6 +34,7 @@ from .checks import answers_with_a_sigmoid, check_data
 from .data import Pairs, Stream
 from .ema import EMA
 from .interrupts import interrupt_between_steps
+from .loss_choice import check_loss
 from .options import Options
 from .processes import Processes
 from .steps import Critic, NotFiniteError, Player, all_of, as_inputs, critic_step, player_step
@@ -155,8 +157,9 @@ class Trainer:
             begin = 0
             if folder and main:
                 stack.enter_context(checkpoint.alone_in(folder))
-                if not resume:
-                    checkpoint.set_aside(folder)
+            self._look_at_data(generate)
+            if folder and main and not resume:
+                checkpoint.set_aside(folder)
             state = checkpoint.newest(folder) if folder and resume else None
             self.watch, self._held = None, None
             if watch is not None and options.held_out and self.player is not None:
@@ -165,7 +168,7 @@ class Trainer:
             if state is not None:
                 begin = self._restore(state, fit)
             if self.watch is not None and self._held is not None:
-                self._begin_watch(self.watch, self._held, generate)
+                self._begin_watch(self.watch, self._held)
             total = self.warmup + steps
             self._processes.start_tracking("fbwrap", asdict(options))
             fit.trained = begin < total
@@ -251,7 +254,7 @@ class Trainer:
         options, losses, processes = self.options, {}, self._processes
         self._set_rates(max(step - self.warmup, 0) / max(total - self.warmup, 1))
         inputs, target, real = self._stream.next(options.batch, self.critic.critic_input)
-        if not self._ready:
+        if not self._ready:  # data that can be read only once
             self._get_ready(inputs, real, generate)
         fake = None
         if self.player is not None and self.optimizer is not None and step >= self.warmup:
@@ -282,21 +285,36 @@ class Trainer:
                 self.critic.average.update(self.critic.net)
         return losses
 
+    def _look_at_data(self, generate: Any) -> None:
+        """Before anything is moved or written, where the data can be read twice."""
+        another = self._stream.hold_out(0)
+        if another is not None:
+            dice = Dice(self._device)
+            before = dice.get()
+            try:
+                inputs, _, real = another.next(self.options.batch, self.critic.critic_input)
+                self._get_ready(inputs, real, generate)
+            finally:
+                dice.set(before)
+
     def _get_ready(self, inputs: Any, real: Any, generate: Any) -> None:
         """On a first batch: refuse data that does not fit; see what D answers with."""
         args, kwargs = as_inputs(inputs)
         dice = Dice(self._device)
         before = dice.get()
+        learns = [generate] if self.player is None else [self.player.learner]
+        modules = [module for net in learns if isinstance(net, nn.Module) for module in net.modules()]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), training_mode(modules, False):  # G's statistics do not move
                 made = self.player.outputs(*args, **kwargs)[-1] if self.player else generate(*args, **kwargs)
                 check_data(self.critic, real, self.critic.on_output(made, args, kwargs), self._value_range)
+            check_loss(self.options.loss)
             self.critic.probability = self.options.loss == "bce" and answers_with_a_sigmoid(self.critic, real)
         finally:
             dice.set(before)
         self._ready = True
 
-    def _begin_watch(self, watch: Watch, held_out: Stream, generate: Any) -> None:
+    def _begin_watch(self, watch: Watch, held_out: Stream) -> None:
         """Draw what the player is compared on: held-out real samples and inputs of G."""
         dice = Dice(self._device)
         before, real, batches, count = dice.get(), [], [], 0
@@ -305,8 +323,6 @@ class Trainer:
             while count < self._compared:
                 many = min(self.options.batch, self._compared - count)
                 inputs, _, given = held_out.next(many, self.critic.critic_input)
-                if not self._ready:
-                    self._get_ready(inputs, given, generate)
                 batches.append(inputs)
                 real.append(self.critic.sample_in(given))
                 count += len(real[-1])
@@ -356,7 +372,9 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any], fit: Fit) -> int:
         was, now = {**asdict(Options()), **state["options"]}, asdict(self.options)  # an option that is new was at rest
-        differ = {k: (was.get(k), v) for k, v in now.items() if _plain(was.get(k)) != _plain(v)}
+        differ = {
+            k: (was.get(k), v) for k, v in now.items() if checkpoint.comparable(was.get(k)) != checkpoint.comparable(v)
+        }
         for free in ("save_every", "keep", "accumulate", "workers"):
             differ.pop(free, None)
         if differ:
@@ -367,7 +385,7 @@ class Trainer:
         if not isinstance(state.get("same"), dict):
             raise TrainingError("The checkpoint is of an older fbwrap. Choose another out=, or resume=False.")
         for name, value in self._same.items():
-            if _plain(before := state["same"].get(name)) != _plain(value):
+            if checkpoint.comparable(before := state["same"].get(name)) != checkpoint.comparable(value):
                 raise TrainingError(
                     f"The checkpoint is of another run: {name} were {str(before)[:80]}, and are {str(value)[:80]}. "
                     "Resume with the same, or choose another out=, or resume=False."
@@ -376,7 +394,7 @@ class Trainer:
         try:
             for net, held in ((self.critic.net, "critic"), (learner, "learner")):
                 if net is not None:
-                    _fits(net, state[held])  # before anything is changed
+                    checkpoint.check_fits(net, state[held])  # before anything is changed
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
             if self.critic.average is not None:
                 checkpoint.load_state(self.critic.average.module, state["critic_average"])
@@ -419,20 +437,6 @@ def _learning(net: nn.Module) -> list[nn.Parameter]:
             "None of D's parameters may learn (requires_grad is False). Let them: D is a copy, yours does not change."
         )
     return found
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
-
-
-def _fits(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own, held = (
-        {name: tuple(each.shape) for name, each in whole.items() if isinstance(each, Tensor)}
-        for whole in (net.state_dict(), state)
-    )
-    if own != held:
-        differ = sorted(name for name in own.keys() | held.keys() if own.get(name) != held.get(name))
-        raise ValueError(f"{', '.join(differ[:3])} {'are' if len(differ) > 1 else 'is'} of another shape, or missing")
 
 
 def _rows(inputs: Any) -> int:

@@ -34,8 +34,8 @@ def attached(D=None, **how):
 def test_a_loss_that_nobody_knows_is_asked_for():
     loop = attached()
     for recipe in (
-        lambda: AFL(loop),
-        lambda: GAN(Deconv(), patch()),
+        lambda: AFL(loop, batch=4).fit(images(), latents, 1, progress=False),
+        lambda: GAN(Deconv(), patch(), batch=4).fit(images(), latents, 1, progress=False),
         lambda: train_discriminator(Deconv(), patch(), images(), latents, 1),
     ):
         with pytest.raises(SettingError, match=r"Which loss was D trained with\?.*'bce'.*'wasserstein_gp' \(WGAN-GP\)"):
