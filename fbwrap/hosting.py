@@ -98,7 +98,7 @@ def standing_in(
 def _leave(net: nn.Module, guest: Guest, entered: AbstractContextManager[None]) -> None:
     with locked(net):
         if net in _guests:  # a network that nobody holds any more takes its guests with it
-        _guests[net] = [each for each in _guests[net] if each is not guest]
+            _guests[net] = [each for each in _guests[net] if each is not guest]
         entered.__exit__(None, None, None)
 
 
