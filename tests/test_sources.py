@@ -244,3 +244,29 @@ def test_pictures_of_torchvisions_and_hugging_faces_datasets():
     features = hub.Features({"image": hub.Image(), "label": hub.Value("int64")})
     rows = hub.Dataset.from_dict({"image": pil, "label": [0, 1, 2, 3]}, features=features)
     check(S.Pictures(rows, "image", size=8), pil[0])
+
+
+def test_hidden_files_are_passed_over_and_linked_folders_followed_once(tmp_path):
+    for folder in ("p", "p/.ipynb_checkpoints", "p/__MACOSX", "q"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / f"{folder[-1]}.png")
+    (tmp_path / "p" / "._p.png").write_bytes(b"\0\5\x16\7")
+    assert len(S.Images(tmp_path / "p", 8)) == 1
+    (tmp_path / "q" / "linked").symlink_to(tmp_path / "p", target_is_directory=True)
+    (tmp_path / "q" / "again").symlink_to(tmp_path / "p", target_is_directory=True)
+    (tmp_path / "p" / "round").symlink_to(tmp_path / "q", target_is_directory=True)
+    assert len(S.Images(tmp_path / "q", 8)) == 2, "q's own and p's, once"
+
+
+def test_floats_and_integers_are_scaled_by_a_rule_or_refused_by_name(tmp_path):
+    values = np.random.default_rng(0).uniform(0, 1, (16, 16)).astype("float32")
+    for folder in ("unit", "far", "whole"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(values).save(tmp_path / "unit" / "a.tif")
+    Image.fromarray(values * 255).save(tmp_path / "far" / "a.tif")
+    Image.fromarray((values * 255).astype("int32")).save(tmp_path / "whole" / "a.tif")
+    read = S.Images(tmp_path / "unit", 16)[0]
+    torch.testing.assert_close(read[0], torch.from_numpy(values) * 2 - 1, rtol=0, atol=1e-5)
+    for folder, says in (("far", r"floats from .* to .*, and floats are read in 0 to 1"), ("whole", "32-bit integers")):
+        with pytest.raises(DataError, match=rf"a\.tif.*{says}"):
+            S.Images(tmp_path / folder, 16)[0]

@@ -128,3 +128,150 @@ def test_no_missing_weight_hides_behind_a_counter(tmp_path):
     torch.save(whole, tmp_path / "w.pth")
     fbwrap.load_weights(model, tmp_path / "w.pth")
     assert not model[0].weight.any()
+
+
+# -- which of several ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "average", ["params_ema", "netG_ema", "generator_smooth", "G_running", "shadow", "avg_G", "Gema"]
+)
+def test_averages_come_first_whatever_they_are_called(trained, tmp_path, average):
+    torch.save({"generator": state(net()), average: state(trained)}, tmp_path / "w.pth")
+    fresh = net()
+    assert fbwrap.load_weights(fresh, tmp_path / "w.pth").keys == (average,)
+    assert equal(fresh, trained)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda a, b: {"netG_A": a(), "netG_B": b()},
+        lambda a, b: {**a("G."), **b("GE.")},
+        lambda a, b: {"GAN": {**a("G."), **b("GE.")}},
+        lambda a, b: {"ema_1": a(), "ema_2": b()},
+    ],
+)
+def test_of_two_that_differ_neither_is_taken_by_chance(trained, tmp_path, wrap):
+    other = net()
+    torch.save(wrap(lambda p="": state(trained, p), lambda p="": state(other, p)), tmp_path / "w.pth")
+    fresh = net()
+    before = state(fresh)
+    with pytest.raises(WeightsError, match=r"several weights that fit, and they differ: .*key=, or FILE#KEY") as caught:
+        fbwrap.load_weights(fresh, tmp_path / "w.pth")
+    assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
+    key = str(caught.value).split("such as '")[1].split("'")[0]
+    fbwrap.load_weights(fresh, tmp_path / "w.pth", key=key)
+    assert equal(fresh, trained) or equal(fresh, other)
+    again = net()
+    fbwrap.load_weights(again, f"{tmp_path / 'w.pth'}#{key}")
+    assert equal(again, fresh)
+    with pytest.raises(WeightsError, match="holds no weights under 'nothing'"):
+        fbwrap.load_weights(fresh, tmp_path / "w.pth", key="nothing")
+
+
+def test_two_that_are_alike_are_one(trained, tmp_path):
+    torch.save({"a": state(trained), "b": state(trained)}, tmp_path / "w.pth")
+    fresh = net()
+    fbwrap.load_weights(fresh, tmp_path / "w.pth")
+    assert equal(fresh, trained)
+
+
+def test_words_that_hold_the_letters_are_no_averages(trained, tmp_path):
+    torch.save({"generator": state(net()), "schema": state(trained)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="several weights that fit"):
+        fbwrap.load_weights(net(), tmp_path / "w.pth")
+
+
+# -- whatever torch's own strict loading accepts ------------------------------------------------------
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"scale": 2.0}
+
+    def set_extra_state(self, value):
+        self.scale = value["scale"]
+
+
+def test_extra_state_and_wrappers_anywhere_in_a_name(tmp_path):
+    one, two = nn.Sequential(Extra(2, 3), nn.Linear(3, 1)), nn.Sequential(Extra(2, 3), nn.Linear(3, 1))
+    torch.save(one.state_dict(), tmp_path / "w.pth")
+    fbwrap.load_weights(two, tmp_path / "w.pth")
+    assert two[0].scale == 2.0
+    inner = {name.replace("1.", "1._orig_mod."): v for name, v in one.state_dict().items()}
+    torch.save(inner, tmp_path / "inner.pth")
+    three = nn.Sequential(Extra(2, 3), nn.Linear(3, 1))
+    fbwrap.load_weights(three, tmp_path / "inner.pth")
+    assert torch.equal(three[1].weight, one[1].weight)
+    compiled = nn.Sequential(Extra(2, 3), torch.compile(nn.Linear(3, 1)))
+    fbwrap.load_weights(compiled, tmp_path / "w.pth")
+    assert torch.equal(compiled[1]._orig_mod.weight, one[1].weight)
+
+
+def test_weight_norm_of_either_kind(tmp_path):
+    old = torch.nn.utils.weight_norm(nn.Linear(2, 3))
+    new = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    x = torch.randn(4, 2)
+    torch.save(old.state_dict(), tmp_path / "old.pth")
+    torch.save(new.state_dict(), tmp_path / "new.pth")
+    wanted = old(x), new(x)
+    fresh = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    fbwrap.load_weights(fresh, tmp_path / "old.pth")
+    torch.testing.assert_close(fresh(x), wanted[0])
+    fresh = torch.nn.utils.weight_norm(nn.Linear(2, 3))
+    fbwrap.load_weights(fresh, tmp_path / "new.pth")
+    torch.testing.assert_close(fresh(x), wanted[1])
+
+
+def test_absent_buffers_want_a_word(trained, tmp_path):
+    held = {name: value for name, value in state(trained).items() if "running" not in name}
+    torch.save(held, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"Only buffers are absent: strict=False loads the rest"):
+        fbwrap.load_weights(net(), tmp_path / "w.pth")
+    fresh = net()
+    fbwrap.load_weights(fresh, tmp_path / "w.pth", strict=False)
+    assert torch.equal(fresh[0].weight, trained[0].weight)
+
+
+def test_a_model_without_memory(trained, tmp_path):
+    torch.save(state(trained), tmp_path / "w.pth")
+    with torch.device("meta"):
+        empty = net()
+    with pytest.raises(WeightsError, match=r"is on the meta device.*to_empty"):
+        fbwrap.load_weights(empty, tmp_path / "w.pth")
+
+
+# -- what a file is, is told by its beginning ---------------------------------------------------------
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "web page, not weights"),
+        (b"\x1f\x8b\x08\x00rest", "compressed.*gunzip"),
+        (b"", "is empty"),
+        (b'{"a": 1}', "JSON, not weights, nor an index"),
+        (b'{"weight_map": {"a": "../b.safetensors"}}', "outside its folder"),
+        (b'{"weight_map": {"a": "b.safetensors"}}', "which is not beside it"),
+        (b"some other bytes", "cannot be read as weights.*safetensors and what torch"),
+    ],
+)
+def test_what_is_no_weights_is_said(tmp_path, content, says):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=says) as caught:
+        fbwrap.load_weights(net(), tmp_path / "w.pth")
+    assert len(str(caught.value)) < 400
+
+
+def test_safetensors_under_any_name_and_in_parts(trained, tmp_path):
+    import json
+
+    held = state(trained)
+    save_file(held, tmp_path / "w.ckpt")
+    fresh = net()
+    fbwrap.load_weights(fresh, tmp_path / "w.ckpt")
+    assert equal(fresh, trained)
+    names = sorted(held)
+    save_file({name: held[name] for name in names[:3]}, tmp_path / "1.safetensors")
+    save_file({name: held[name] for name in names[3:]}, tmp_path / "2.safetensors")
+    where = {name: "1.safetensors" if name in names[:3] else "2.safetensors" for name in names}
+    (tmp_path / "w.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    fresh = net()
+    fbwrap.load_weights(fresh, tmp_path / "w.index.json")
+    assert equal(fresh, trained)
