@@ -7,6 +7,7 @@ Example:
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +41,20 @@ def span_of(loop: FeedbackLoop) -> tuple[float, float]:
 def assumed(loop: FeedbackLoop) -> bool:
     """Whether nobody has said how the loop's latents are distributed: normal numbers are then an assumption."""
     return loop.latents is None
+
+
+def source_of(loop: FeedbackLoop) -> Callable[[int], Any]:
+    """``f(n)``: inputs for n samples as ``loop.latents`` describes them, from torch's own random numbers; a tensor, or
+    a tuple or dict of them."""
+    example, axis = loop.facts["example"], loop.traces[0].batch.axis
+
+    def draws(count: int) -> Any:
+        args, kwargs = draw(loop.latents, example, count, torch.default_generator, None, axis)
+        if kwargs and not args:
+            return kwargs
+        return args[0] if len(args) == 1 else args
+
+    return draws
 
 
 def drawn(

@@ -20,7 +20,7 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -361,13 +361,19 @@ class FeedbackLoop(nn.Module):
     ) -> tuple[list[Any], bool]:
         alphas = self._alphas(strength)
         self._tell_mode()
-        with self._running(), outside_inference_mode():
+        with self._running(), outside_inference_mode(), torch.no_grad() if self._untracked() else nullcontext():
             return self._unroller.run(
                 *(self._generate, self.feedback, self._observer, self, (args, kwargs), steps, alphas),
                 reference=reference,
                 keep=keep,
                 update_statistics=self.update_statistics,
             )
+
+    def _untracked(self) -> bool:
+        """Whether G or D was made within inference mode: no gradient passes through it."""
+        nets = [net for net in (self.generator, self.discriminator) if net is not None]
+        first = [next(unwrap(net).parameters(), None) for net in nets]
+        return any(parameter is not None and parameter.is_inference() for parameter in first)
 
     def _tell_mode(self) -> None:
         """Say once that G is in another mode than the head was trained with."""

@@ -21,6 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fbwrap.copies import detached_copy
 from fbwrap.critic import image_of
 from fbwrap.errors import SettingError, short
+from fbwrap.inputs import source_of
+from fbwrap.latents import is_latents
 from fbwrap.loop import FeedbackLoop
 from fbwrap.modes import training_mode
 from fbwrap.naming import unwrap
@@ -125,7 +127,9 @@ class AFL:
             real_data: what D is called with for real data: a tensor of samples, a tuple or dict of
                 tensors, a function of the batch size, or an iterable of batches. Or paired data,
                 :class:`~fbwrap.recipes.data.Pairs` of G's inputs and targets.
-            latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs); None with pairs.
+            latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs); or how they are
+                distributed (``"uniform:-1:1"``, ``["normal", "labels:0:9"]``: :mod:`fbwrap.latents`), which the head
+                then keeps. None with pairs, or as ``loop.latents`` says.
             out: a folder for checkpoints, sample grids (a row a step; FAL's are of the weights as they learn, AFL's of
                 their average) and, in the end, the head. None writes nothing.
             resume: go on from the checkpoint in ``out``, to the same numbers as without the break.
@@ -147,6 +151,7 @@ class AFL:
                 with torch.inference_mode(False):
                     critic.average = EMA(critic.net, options.critic_ema)
             loop.use_discriminator(critic.average.module if critic.average else critic.net)
+        latents = self._latents(real_data, latents)
         player = self._player()
         trainer = Trainer(
             *(player, critic, options),
@@ -199,6 +204,15 @@ class AFL:
         if folder and Processes.is_main():
             self._save(folder)
         return fit
+
+    def _latents(self, real_data: Any, given: Any) -> Any:
+        """The source of G's inputs; a description becomes the loop's own."""
+        if is_latents(given):
+            self.loop.latents = given
+            return source_of(self.loop)
+        if given is None and not isinstance(real_data, Pairs) and self.loop.latents is not None:
+            return source_of(self.loop)
+        return given
 
     def _player(self) -> Player:
         return Head(self.loop, self.options.judged)

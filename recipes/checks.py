@@ -22,6 +22,7 @@ from .loss_choice import ends_in_sigmoid
 from .steps import Critic
 
 logger = logging.getLogger("fbwrap")
+_BYTES = 255
 _NEAR, _FAR = 1.1, 8.0  # of G's own range: beyond the first it is said, beyond the second refused
 
 
@@ -67,6 +68,10 @@ def check_data(critic: Critic, real: Any, made: Any, value_range: tuple[float, f
         raise SettingError(f"The real data has {sample.shape[1]} channels, G's samples {wanted.shape[1]}. {what}.")
     if value_range is not None:
         _check_range(sample, value_range, what)
+    elif _is_bytes(sample) and float(wanted.abs().max()) < _BYTES / 10:
+        raise SettingError(
+            f"The real data looks like pixels of 0 to 255. {what}. Bring it to the range of G's samples."
+        )
     try:
         with training_mode(list(critic.net.modules()), False):
             critic(made)
@@ -85,6 +90,11 @@ def answers_with_a_sigmoid(critic: Critic, real: Any) -> bool:
     """Whether D answers with probabilities, and not with logits."""
     with torch.enable_grad(), training_mode(list(critic.net.modules()), False):
         return ends_in_sigmoid(response_of(critic.answer(real), critic.response))
+
+
+def _is_bytes(sample: Tensor) -> bool:
+    """Whether values are between 0 and 255, and use that range."""
+    return bool(sample.min() >= 0) and 100 < float(sample.max()) <= _BYTES
 
 
 def _check_range(sample: Tensor, value_range: tuple[float, float], what: str) -> None:

@@ -11,6 +11,7 @@ has random numbers that depend on them too: a run resumes where it was, with any
 """
 
 import copy
+import hashlib
 import itertools
 import os
 import random
@@ -118,6 +119,17 @@ class Batches:
             held._allowed, self._allowed = order[:n], order[n:]
             held._rows, self._rows = n, self._rows - n
         return held
+
+    def about(self) -> str:
+        """What the data is, in a few words: of tensors their shape, type and beginning."""
+        held = [tensor for _, tensor in tensors(self._source)] if self._rows and self._dataset is None else []
+        if held:
+            first = held[0].detach()[:16].to("cpu").contiguous()
+            digest = hashlib.sha256(first.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:12]
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in held)
+            return f"{shapes} {str(first.dtype).removeprefix('torch.')} beginning {digest}"
+        kind = type(self._source).__name__ if self._function is None else "a function"
+        return f"{kind} of {self._rows}" if self._rows else kind
 
     def state(self) -> list[int]:
         """Where the stream is: samples and batches drawn."""
@@ -321,6 +333,10 @@ class Stream:
         held = copy.copy(self)
         held._real, held._latents, held._share = real, latents, _whole
         return held
+
+    def about(self) -> list[str]:
+        """What the data is, in a few words."""
+        return [stream.about() for stream in (self._real, self._latents) if stream is not None]
 
     def close(self) -> None:
         """End the workers."""

@@ -352,6 +352,7 @@ class Trainer:
             "step": step,
             "options": asdict(self.options),
             "warmup": self.warmup,
+            "data": self._stream.about(),
             "watch": self.watch.state() if self.watch is not None else None,
             "critic": checkpoint.state_of(self.critic.net),
             "critic_optimizer": self.critic_optimizer.state_dict(),
@@ -409,6 +410,8 @@ class Trainer:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
+        if (before := state.get("data")) is not None and before != (now := self._stream.about()):
+            logger.warning("The run goes on with other data: it was %s, and is %s.", "; ".join(before), "; ".join(now))
         if self.options.warmup is None:
             self.warmup = int(state.get("warmup", 0))
         if self.watch is not None and state.get("watch"):

@@ -286,3 +286,41 @@ def test_pairs_are_compared_on_held_out_pairs():
     loop = fbwrap.attach(Residual().eval(), patch(), [("body.1", "1")], example=x[:2])
     fit = AFL(loop, loss="bce", batch=4, reconstruction=1.0).fit(Pairs(x, images(300)), steps=2, progress=False)
     assert fit.held_out
+
+
+# -- what a run says of its data ----------------------------------------------------------------------
+def test_latents_as_a_description_are_drawn_and_kept(tmp_path):
+    loop = attached()
+    seen = []
+    loop.generator.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    AFL(loop, loss="bce", batch=4).fit(images(), "uniform:-1:1", 2, out=tmp_path, progress=False)
+    assert loop.latents == "uniform:-1:1"
+    assert all(z.abs().max() <= 1 for z in seen)
+    again = fbwrap.from_pretrained(tmp_path / "head", loop.generator, patch())
+    assert again.latents == "uniform:-1:1"
+    assert AFL(again, loss="bce", batch=4).fit(images(), steps=2, progress=False).steps == 2, (
+        "as the loop's latents say"
+    )
+
+
+def test_other_data_on_resume_is_told(tmp_path, caplog):
+    def run(real, steps):
+        AFL(attached(), loss="bce", batch=4, decay="none", warmup=1).fit(
+            real, latents, steps, out=tmp_path, resume=True, progress=False
+        )
+
+    run(images(), 2)
+    run(images(), 3)
+    assert "other data" not in caplog.text
+    run(images(seed=1), 4)
+    assert "The run goes on with other data: it was (24, 3, 16, 16) float32 beginning" in caplog.text
+
+
+def test_a_preview_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fbwrap.recipes.afl.save_grid", full)
+    recipe = AFL(attached(), loss="bce", batch=4, save_every=1)
+    assert recipe.fit(images(), latents, 3, out=tmp_path, progress=False).steps == 3
+    assert "could not be written (" in caplog.text
