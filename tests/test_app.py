@@ -29,6 +29,69 @@ def test_help_and_version_and_wrong_use():
     assert process.returncode == 2
 
 
+def test_short_help_version_and_python_m():
+    for words in (["-h"], ["sample", "-h"]):
+        out, error = run(*words).communicate()
+        assert "Usage:" in out, error
+    assert run("--version").communicate()[0].strip() == fbwrap.__version__
+    done = subprocess.run(
+        [sys.executable, "-m", "fbwrap", "--version"], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.stdout.strip() == fbwrap.__version__, done.stderr
+
+
+def test_an_error_as_json_says_it_once_and_hints_are_options(tmp_path):
+    done = command("sample", tmp_path / "nowhere", "--json")
+    told = json.loads(done.output.strip().splitlines()[-1])
+    assert not told["error"].startswith("Error")
+    from fbwrap.app.terms import as_options
+
+    assert as_options("Pass value_range=, or latents=.", {"latents"}) == "Pass value_range=, or --latents."
+
+
+def test_latents_of_sample_are_as_told_and_as_the_head_keeps_them(tmp_path, caplog):
+    """Uniform numbers from --latents; the head's own description without; an assumption is said where there is none."""
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class G(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.up = nn.ConvTranspose2d(6, 8, 4)\n"
+        "        self.out = nn.ConvTranspose2d(8, 3, 4, 2, 1)\n"
+        "    def forward(self, z):\n        torch.save(z, SEEN)\n"
+        f"        return self.out(self.up(z).relu()).tanh()\nSEEN = {str(tmp_path / 'seen.pt')!r}\n"
+    )
+    from fbwrap.app.models import load_model
+
+    spec = f"{tmp_path / 'nets.py'}:G"
+    torch.manual_seed(0)
+    net = load_model(spec)
+    torch.save(net.state_dict(), tmp_path / "g.pth")
+    loop = fbwrap.attach(net, None, [fbwrap.Link("up", "image")], example=torch.randn(1, 6, 1, 1))
+    loop.save_pretrained(tmp_path / "silent")
+    loop.latents = "uniform:2:3"
+    loop.save_pretrained(tmp_path / "told")
+
+    def drawn(head, *more):
+        caplog.clear()
+        words = ["sample", tmp_path / head, "-g", spec, "--weights", tmp_path / "g.pth", "-n", "4"]
+        done = command(*words, "--out", tmp_path / "out", *more)
+        assert done.exit_code == 0, done.output
+        return done.output + caplog.text, torch.load(tmp_path / "seen.pt")
+
+    said, z = drawn("silent")
+    assert "normal numbers are assumed" in said
+    assert z.min() < 0
+    said, z = drawn("silent", "--latents", "uniform:5:6")
+    assert "assumed" not in said
+    assert 5 <= z.min() <= z.max() <= 6
+    said, z = drawn("told")
+    assert "assumed" not in said
+    assert 2 <= z.min() <= z.max() <= 3
+    words = ["-g", spec, "--weights", tmp_path / "g.pth", "--latents", "gauss"]
+    done = command("sample", tmp_path / "told", *words)
+    assert done.exit_code == 1
+    assert "uniform:LOW:HIGH" in done.output
+
+
 def test_a_folder_that_cannot_be_written_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     process = run("quickstart", "--out", str(tmp_path / "file"), "--steps", "2")
@@ -260,6 +323,7 @@ def test_real_images_are_of_the_samples_size_and_of_all_classes(tmp_path):
 
 
 def test_what_networks_read_is_held_against_labels_and_depths_where_they_are_known(tmp_path):
+    pytest.importorskip("torchmetrics")
     import numpy as np
     from fbwrap.recipes import quality
     from PIL import Image
@@ -353,6 +417,7 @@ def test_networks_of_torchvision_see_samples_as_imagenets_images():
 
 def test_eval_of_pairs_voxels_and_readers(tmp_path):
     """Image to image: nearness to the targets and what networks read; voxels: a distance and a classifier."""
+    pytest.importorskip("torchmetrics")
     import numpy as np
     from conftest import stir
     from PIL import Image
