@@ -202,6 +202,6 @@ def _check(text: Any) -> tuple[str, tuple[float, ...]]:
 
 def _what(value: Any) -> str:
     return (
-        f"latents={short(repr(value), 60)} describe nothing. Write normal, uniform:-1:1, truncated:0.5 or labels:0:9; "
+        f"latents={short(repr(value), 60)} describes nothing. Write normal, uniform:-1:1, truncated:0.5 or labels:0:9; "
         "for several inputs normal,labels:0:9 or z=normal,y=labels:0:9."
     )

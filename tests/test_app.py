@@ -89,7 +89,7 @@ def test_latents_of_sample_are_as_told_and_as_the_head_keeps_them(tmp_path, capl
     words = ["-g", spec, "--weights", tmp_path / "g.pth", "--latents", "gauss"]
     done = command("sample", tmp_path / "told", *words)
     assert done.exit_code == 1
-    assert "uniform:LOW:HIGH" in done.output
+    assert "truncated:0.5" in done.output
 
 
 def test_a_folder_that_cannot_be_written_ends_in_one_sentence(tmp_path):
