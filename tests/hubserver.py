@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlparse
 
@@ -41,6 +42,7 @@ class Hub:
     def __init__(self, port=0, token="hf_secret"):
         self.token, self.repos, self.blobs = token, {}, {}
         self.seen, self.failing, self.cutting, self.closed = [], [], 0, False
+        self.flooding, self.flooded = 0, 0  # MiB that every download of contents brings, whatever was announced
         hub = self
 
         class Handler(_Handler):
@@ -298,6 +300,18 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(key.replace("_", "-"), str(value))
             self.end_headers()
             self.wfile.write(part[: len(part) // 2])
+            self.close_connection = True
+            return None
+        if self.command == "GET" and self.hub.flooding:
+            self.send_response(status)
+            for key, value in {**headers, "Transfer_Encoding": "chunked"}.items():
+                self.send_header(key.replace("_", "-"), str(value))
+            self.end_headers()
+            with suppress(OSError):  # the client hangs up
+                for _ in range(self.hub.flooding):
+                    self.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+                    self.hub.flooded += 1
+                self.wfile.write(b"0\r\n\r\n")
             self.close_connection = True
             return None
         return self._send(status, part, Content_Length=len(part), **headers)

@@ -184,6 +184,14 @@ def test_faults_of_the_server_are_tried_again(hub, nets):
     assert fbwrap.from_pretrained("me/head", *nets).strength == 1.0, "nothing half-written"
 
 
+def test_a_server_that_sends_more_than_it_announced_is_cut_off(hub, nets):
+    made(nets).push_to_hub("me/head", token=hub.token)
+    hub.flooding = 256
+    with pytest.raises(fbwrap.FbwrapError, match=r"sends more of .* than the \d+ bytes.*cut off"):
+        fbwrap.from_pretrained("me/head", *nets)
+    assert hub.flooded < 64, "not read to its end"
+
+
 def test_without_a_network_the_cache_serves(hub, nets, tmp_path):
     loop = made(nets)
     loop.push_to_hub("me/head", token=hub.token)
