@@ -451,8 +451,11 @@ def by_hand(loop, G, D, x, steps, strength):
                 place = counts.get(name, 0)
                 counts[name] = place + 1
                 if place == (ref.call or 0):
-                    for key in ref.path:
-                        output = output[key]
+                    try:
+                        for key in ref.path:
+                            output = output[key]
+                    except LookupError as error:  # a list that is shorter with this input
+                        raise Unreached from error
                     found[name] = output.clone()
 
             layers[ref.name].register_forward_hook(grab)
