@@ -39,7 +39,7 @@ class PlainSpace:
     def __init__(self, real: Tensor):
         fitted, self._compared = real[::2], real[1::2]
         self._spaces: list[Callable[[Tensor], Tensor]] = [_components(fitted)]
-        if real.dim() > 2 and min(real.shape[2:]) >= 2**_LAYERS:
+        if real.dim() > 2 and min(real.shape[2:]) >= 4:
             self._spaces.append(_textures(fitted))
         self._targets = [space(self._compared) for space in self._spaces]
 
@@ -91,7 +91,7 @@ def _textures(real: Tensor) -> Callable[[Tensor], Tensor]:
     convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dims]
     generator = torch.Generator().manual_seed(0)
     weights, channels = [], real.shape[1]
-    for _ in range(_LAYERS):
+    for _ in range(min(_LAYERS, min(real.shape[2:]).bit_length() - 2)):  # the last map has a side of 2 or more
         weight = torch.randn(_MAPS, channels, *(4,) * dims, generator=generator)
         weights.append((weight / weight[0].numel() ** 0.5).to(real.device))
         channels = _MAPS
@@ -105,5 +105,6 @@ def _textures(real: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.cat(found)
 
     rows = maps(real)
-    mean, deviation = rows.mean(0), rows.std(0).clamp(min=1e-6)
+    mean, deviation = rows.mean(0), rows.std(0)
+    deviation = deviation.clamp(min=max(1e-6, 0.1 * float(deviation.mean())))  # some maps are nearly constant
     return lambda samples: (maps(samples) - mean) / deviation / rows.shape[1] ** 0.5
