@@ -410,8 +410,9 @@ class Trainer:
             raise TrainingError(
                 f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
             ) from error
-        if (before := state.get("data")) is not None and before != (now := self._stream.about()):
-            logger.warning("The run goes on with other data: it was %s, and is %s.", "; ".join(before), "; ".join(now))
+        data = self._stream.about()
+        if (known := state.get("data")) is not None and known != data:
+            logger.warning("The run goes on with other data: it was %s, and is %s.", "; ".join(known), "; ".join(data))
         if self.options.warmup is None:
             self.warmup = int(state.get("warmup", 0))
         if self.watch is not None and state.get("watch"):
