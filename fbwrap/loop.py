@@ -373,7 +373,7 @@ class FeedbackLoop(nn.Module):
         """Whether G or D was made within inference mode: no gradient passes through it."""
         nets = [net for net in (self.generator, self.discriminator) if net is not None]
         first = [next(unwrap(net).parameters(), None) for net in nets]
-        return any(parameter is not None and parameter.is_inference() for parameter in first)
+        return not torch.compiler.is_compiling() and any(p is not None and p.is_inference() for p in first)
 
     def _tell_mode(self) -> None:
         """Say once that G is in another mode than the head was trained with."""

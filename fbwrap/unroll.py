@@ -186,14 +186,16 @@ def _own(output: Any, state: Snapshot, passes: Replay | None = None) -> Any:
 
 def _one_each(reference: Any, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> Any:
     """A reference of one row, as many times as G's inputs have rows."""
-    rows = max((t.shape[axis] for _, t in tensors((args, kwargs)) if t.dim() > axis), default=1)
+    if reference is None:
+        return None
+    rows = max([1, *(t.shape[axis] for _, t in tensors((args, kwargs)) if t.dim() > axis)])
 
     def repeated(tensor: Tensor) -> Tensor:
         if rows == 1 or tensor.dim() <= axis or tensor.shape[axis] != 1:
             return tensor
         return tensor.expand(*(rows if i == axis else -1 for i in range(tensor.dim())))
 
-    return map_tensors(repeated, reference) if reference is not None else None
+    return map_tensors(repeated, reference)
 
 
 def _copy(tree: Any) -> Any:

@@ -70,7 +70,8 @@ def check_data(critic: Critic, real: Any, made: Any, value_range: tuple[float, f
         _check_range(sample, value_range, what)
     elif _is_bytes(sample) and float(wanted.abs().max()) < _BYTES / 10:
         raise SettingError(
-            f"The real data looks like pixels of 0 to 255. {what}. Bring it to the range of G's samples."
+            f"The real data looks like pixels of 0 to 255. {what}. Bring it to the range of G's samples; if it is "
+            "right as it is, say value_range=(0, 255)."
         )
     try:
         with training_mode(list(critic.net.modules()), False):

@@ -68,7 +68,8 @@ class Options:
         workers: processes that read a dataset's items ahead; they change no number.
         save_every: steps between checkpoints, and (AFL, FAL) sample grids; with ``out=``.
         keep: newest checkpoints that are kept.
-        value_range: the lowest and the highest value of a sample, for the grids.
+        value_range: the lowest and the highest value of a sample, for the grids; where it is not the default, real data
+            far outside it is refused.
     """
 
     loss: str | None = None

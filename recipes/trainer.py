@@ -101,7 +101,8 @@ class Trainer:
         self.player, self.critic, self.options = player, critic, options
         self._perceptual, self._trackers = perceptual, trackers
         self.warmup = warmup if options.warmup is None else options.warmup
-        self._value_range, self._ready = value_range, False
+        said = options.value_range if options.value_range != Options.value_range else None
+        self._value_range, self._ready = said or value_range, False
 
     def fit(
         self,

@@ -213,7 +213,7 @@ def attached_twice(steps):
 # -- paired data, own loops ---------------------------------------------------------------------------
 def test_pairs_reach_g_d_and_the_target_together():
     torch.manual_seed(0)
-    x = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 8, 8).contiguous()
+    x = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 8, 8).contiguous() / 16
     y = x.repeat_interleave(2, 2).repeat_interleave(2, 3) * 10
     seen = []
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from conftest import Deconv, patch
+from conftest import Deconv, Residual, patch
 from fbwrap.recipes import AFL, FAL, GAN, Pairs, train_discriminator
 from fbwrap.recipes.data import Batches
 from fbwrap.recipes.loss_choice import chosen_loss
@@ -92,6 +92,17 @@ def test_data_that_d_cannot_take_is_refused_before_the_first_step(real, says):
         AFL(loop, loss="bce", batch=4).fit(real, latents, 5, progress=False)
     assert len(str(caught.value)) < 400
     assert all(torch.equal(a, b) for a, b in zip(before, loop.parameters(), strict=True))
+
+
+def test_pixels_of_0_to_255_are_refused_where_the_range_is_not_known_and_not_said():
+    pixels, small = images() * 127.5 + 127.5, torch.rand(4, 3, 8, 8)
+    loop = fbwrap.attach(Residual(), patch(), [("body.1", "1")], example=small[:2])
+    with pytest.raises(SettingError, match=r"looks like pixels of 0 to 255.*value_range=\(0, 255\)"):
+        AFL(loop, loss="bce", batch=4).fit(pixels, lambda n: small[:n], 1, progress=False)
+    for known in (loop, attached()):  # of the other, an adapter knows the range
+        draw = (lambda n: small[:n]) if known is loop else latents
+        said = AFL(known, loss="bce", batch=4, value_range=(0.0, 255.0))
+        assert said.fit(pixels, draw, 1, progress=False).steps == 1
 
 
 def test_a_data_loaders_lists_are_tuples():
