@@ -13,7 +13,7 @@ needs no label and no pretrained network. What follows from it:
   such a distance is too coarse to trust what remains at a tenth. Found so three times running, the run stops.
 * The head that is kept is the last one, or the best one seen where the last is worse than that.
 * Its strength is the one at which it trained where that is as good as any; else the best of the shares; 0 where none
-  is as good as the base.
+  is better than the base.
 
 Real samples are rows of the data that training does not see, where the data has rows enough (a tensor or a dataset with
 four times ``held_out`` of them). Of a function, an iterable or fewer rows they are drawn as those of training are.
@@ -116,9 +116,9 @@ class Watch:
             load_state(head, self.best["state"]["head"])
             ratios = self._ratios(self._space)
         best = min(ratios, key=lambda share: ratios[share])
-        share = 1.0 if ratios[1.0] <= ratios[best] + _SAME else best
-        if not _score(ratios) <= 1 + _SAME:
-            share = 0.0
+        share = best if _score(ratios) < 1 else 0.0  # less than the full strength has to be worth it
+        if ratios[1.0] <= min(ratios[best], 1.0) + _SAME:
+            share = 1.0
         self.loop.strength = self.trained_at * share
         if share < 1:
             told = ", ".join(f"{at:g}: {ratio:.3f}" for at, ratio in ratios.items())
