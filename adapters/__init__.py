@@ -1,6 +1,6 @@
 """fbwrap.adapters: what fbwrap knows about the GAN repositories that people have.
 
-Example:
+Examples:
     >>> import fbwrap
     >>> [adapter.name for adapter in fbwrap.adapters.adapters()][:2]
     ['audio', 'biggan']
@@ -9,6 +9,6 @@ One small file of data per family, each a plugin under the entry-point group ``f
 (the list is in ``setup.cfg``). CONTRIBUTING shows how to add one. None imports the package it recognises.
 """
 
-from fbwrap.plugins import adapters, broken
+from fbwrap.recognition.plugins import adapters, broken
 
 __all__ = ["adapters", "broken"]

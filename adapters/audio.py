@@ -1,6 +1,6 @@
 """HiFi-GAN and WaveGAN: audio.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(generator, mpd)                            # HiFi-GAN    # doctest: +SKIP
     >>> with loop.installed():                                          # doctest: +SKIP
     ...     audio = generator(mel)

@@ -1,6 +1,6 @@
 """BigGAN: ajbrock's networks, and the pretrained ones of the package pytorch-pretrained-biggan.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(G, D)                      # doctest: +SKIP
     >>> image = loop(z, G.shared(y))                    # doctest: +SKIP
 

@@ -1,6 +1,6 @@
 """CycleGAN's residual generator, which FAL uses for image-to-image (§5.1).
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(model.netG_A, model.netD_A)                              # doctest: +SKIP
     >>> loop = fbwrap.attach(model.netG_A, model.netD_A, "auto:after block 4")        # doctest: +SKIP
 

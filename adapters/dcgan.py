@@ -1,6 +1,6 @@
 """DCGAN, SN-GAN and WGAN-GP: a latent vector to an image of 28 to 128 pixels.
 
-Example:
+Examples:
     >>> from torch import nn
     >>> G = nn.Sequential(nn.ConvTranspose2d(8, 4, 4, 1, 0), nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Tanh())
     >>> import fbwrap

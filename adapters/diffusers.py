@@ -1,6 +1,6 @@
 """diffusers' autoencoders as generators: the decoders of AutoencoderKL, VQModel and AsymmetricAutoencoderKL.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(pipe.vae, D)                        # doctest: +SKIP
     >>> with loop.installed():                                   # doctest: +SKIP
     ...     image = pipe(prompt).images[0]                       # pipe.vae.decode runs the loop

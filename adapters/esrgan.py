@@ -1,6 +1,6 @@
 """ESRGAN's RRDBNet: super-resolution, as in BasicSR, xinntao's repositories, BSRGAN and spandrel.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach("spandrel:4x_any_esrgan.pth", D)                     # doctest: +SKIP
 
 The three generations of key names are known, x1, x2 and x4 (pixel-unshuffle before x1 and x2), and any number of

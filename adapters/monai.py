@@ -1,6 +1,6 @@
 """MONAI: autoencoders as generators and patch discriminators, in 2-D and 3-D.
 
-Example:
+Examples:
     >>> D = monai.networks.nets.PatchDiscriminator(3, 32, 1)                        # doctest: +SKIP
     >>> loop = fbwrap.attach(autoencoder, D)            # G is autoencoder.decode   # doctest: +SKIP
 

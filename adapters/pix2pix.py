@@ -1,6 +1,6 @@
 """pix2pix's U-Net and the patch discriminators of junyanz/pytorch-CycleGAN-and-pix2pix.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(model.netG, model.netD)            # doctest: +SKIP
 
 AFL's dual modules stand in the decoder. Whether D sees the condition is told by its number of input channels.

@@ -1,6 +1,6 @@
 """pix2pixHD: label maps to large images, with discriminators at several scales.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(model.netG, model.netD)            # doctest: +SKIP
 
 FAL's AST stands where the encoder ends. D answers with a list of lists; its response is the full scale's last map.

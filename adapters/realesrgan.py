@@ -1,6 +1,6 @@
 """Real-ESRGAN's compact generators and its U-Net discriminator, and BasicSR's residual ones.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(RealESRGANer(scale=4, model_path=path, model=net), D)    # doctest: +SKIP
     >>> loop = fbwrap.attach(net, D)                                                  # doctest: +SKIP
 """

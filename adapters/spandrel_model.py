@@ -1,6 +1,6 @@
 """Checkpoints of super-resolution models as generators, through spandrel.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach("spandrel:RealESRGAN_x4plus.pth", D)               # doctest: +SKIP
     >>> image = loop(low_resolution)                                            # doctest: +SKIP
     >>> loop = fbwrap.attach("spandrel:them/sr/x4.safetensors", D)              # doctest: +SKIP
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fbwrap.adapter import Adapter
 from fbwrap.errors import SettingError, WeightsError
-from fbwrap.weightsfile import read_weights
+from fbwrap.files.weights_file import read_weights
 
 
 def load(path: str) -> nn.Module:

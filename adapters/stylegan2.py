@@ -1,6 +1,6 @@
 """StyleGAN2: rosinality's generator (a list of latents in, a tuple out) and NVIDIA's ADA (mapping and synthesis).
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(generator, discriminator)          # doctest: +SKIP
     >>> image, _ = loop([z])                                    # doctest: +SKIP
 

@@ -1,6 +1,6 @@
 """VQGAN and latent diffusion, as in CompVis' repositories: a decoder, and the patch discriminator within its loss.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(model.decoder, model.loss.discriminator)                 # doctest: +SKIP
 """
 

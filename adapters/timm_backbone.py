@@ -1,6 +1,6 @@
 """timm: a backbone as the critic, ``"timm:NAME"``; the critic itself is in :mod:`fbwrap.adapters.timm_critic`.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(G, "timm:resnet18")                               # doctest: +SKIP
 """
 

@@ -1,6 +1,6 @@
 """A timm backbone as the critic, for generators whose discriminator nobody published.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(G, "timm:resnet18")                               # doctest: +SKIP
     >>> loop = fbwrap.attach(G, "timm:convnext_atto(pretrained=False)")        # doctest: +SKIP
 
@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap.errors import CriticError, SettingError
-from fbwrap.fetching import MOST_BYTES, fetched, told
-from fbwrap.spec import parse_call
+from fbwrap.files.download import MOST_BYTES, download, hub_errors
+from fbwrap.recognition.spec import parse_call
 
 _USUAL = {"pretrained": True, "levels": None, "width": 64}
 
@@ -139,8 +139,8 @@ def _weights(name: str) -> Path:
     repo = getattr(found, "hf_hub_id", None)
     if not repo:
         raise SettingError(f"timm knows no weights of {name!r} on the Hub. Pass 'timm:{name}(pretrained=False)'.")
-    with told(repo):
-        path, _ = fetched(repo, "model.safetensors", None, MOST_BYTES)
+    with hub_errors(repo):
+        path, _ = download(repo, "model.safetensors", None, MOST_BYTES)
     return path
 
 

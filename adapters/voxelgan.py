@@ -1,6 +1,6 @@
 """3D-GAN and VoxelGAN: a latent vector to a cube of voxels.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(G, D)            # G: (N, 200) -> (N, 1, 64, 64, 64)    # doctest: +SKIP
 
 FAL's AST (§5.1) at a quarter of the side: 16x16x16 of 64, 8x8x8 of 32. Networks that squeeze the channel axis away

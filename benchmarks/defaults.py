@@ -112,17 +112,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[120, 600])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--before", action="store_true", help="the defaults before, too")
+    parser.add_argument("--loss", help="one that the user says, in place of what D was trained with")
     parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     results, order = Results(options.out), []
     for name in options.pairs:
         case = Case(name, options.data, options.weights, options.out)
+        case.loss = options.loss or case.loss
         base = results.once(f"{name}, base", 0, lambda: {"frechet": case.distance(case.G)})
         order.append(f"{name}, base")
         for steps in options.steps:
             for old in (True, False) if options.before else (False,):
-                row = f"{name}, {steps} steps{', defaults before' * old}"
+                row = f"{name}, {steps} steps{', defaults before' * old}" + f", {options.loss}" * bool(options.loss)
                 order.append(row)
                 for seed in options.seeds:
                     found = results.once(row, seed, lambda: case.row(steps, seed, old))

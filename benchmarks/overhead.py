@@ -26,7 +26,7 @@ from networks import VGG128, RRDBNet, dcgan_d, dcgan_g, patchgan, resnet9, voxel
 from torch import Tensor, nn
 
 import fbwrap
-from fbwrap.signals import fit
+from fbwrap.feedback.features import resize
 
 
 @dataclass
@@ -156,7 +156,7 @@ def naive(G: nn.Module, D: nn.Module, x: Tensor, loop: fbwrap.FeedbackLoop, case
         for place, (g, d) in enumerate(case.links):
 
             def hook(m, a, o, place=place, d=d):
-                return o + loop.feedback[place](o, fit(seen[d], tuple(o.shape[2:])))
+                return o + loop.feedback[place](o, resize(seen[d], tuple(o.shape[2:])))
 
             handles.append(G.get_submodule(g).register_forward_hook(hook))
         y = G(x)
@@ -179,12 +179,12 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     assert torch.allclose(loop(x), naive(G, D, x, loop, case, 1), atol=1e-4)
     signals, seen, features = case.part(D, y), case.prefix(G, x), {}
     case.suffix(G, seen, lambda i, h: features.setdefault(i, h.clone()))
-    fitted = [fit(s, tuple(features[i].shape[2:])) for i, s in enumerate(signals)]
+    fitted = [resize(s, tuple(features[i].shape[2:])) for i, s in enumerate(signals)]
     corrections = [m(features[i], fitted[i]) for i, m in enumerate(loop.feedback)]
 
     def modules() -> None:
         for i, module in enumerate(loop.feedback):
-            module(features[i], fit(signals[i], tuple(features[i].shape[2:])))
+            module(features[i], resize(signals[i], tuple(features[i].shape[2:])))
 
     def suffix() -> None:
         case.suffix(G, seen, lambda i, h: h + corrections[i])

@@ -129,7 +129,7 @@ def main() -> None:
     torch.manual_seed(0)
     for make in (styled, shared, vocoder):
         loop = make()
-        args, _ = loop.facts["example"]
+        args, _ = loop.facts.example
         with torch.no_grad():
             for parameter in loop.parameters():
                 parameter.normal_(std=0.1)

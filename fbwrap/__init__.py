@@ -1,6 +1,6 @@
 """fbwrap: a discriminator corrects its generator at test time.
 
-Example:
+Examples:
     >>> import torch, fbwrap
     >>> from torch import nn
     >>> G = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
@@ -14,20 +14,21 @@ Example:
 from importlib import import_module
 from types import ModuleType
 
-from . import errors, plots
+from . import errors, moved, plots
 from .adapter import Adapter
 from .attach import attach
+from .engine.layer_table import LayerTable, layers
 from .errors import FbwrapError
-from .hub import from_pretrained, load_pretrained
-from .links import Link
+from .feedback.links import Link
+from .feedback.modules import FeedbackModule
+from .feedback.rollout import Rollout
 from .loop import FeedbackLoop
-from .modules import FeedbackModule
-from .recognise import explain
-from .rollout import Rollout
-from .table import LayerTable, layers
+from .pretrained import from_pretrained, load_pretrained
+from .recognition.detect import explain
+from .version import __version__ as __version__
 from .weights import load_weights
 
-__version__ = "0.1.0.dev0"
+moved.install()
 __all__ = [
     "Adapter",
     "FbwrapError",
@@ -48,7 +49,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """``fbwrap.recipes`` and ``fbwrap.adapters`` are imported when first asked for: the core needs neither."""
-    if name in ("recipes", "adapters"):
+    """``fbwrap.recipes`` and ``fbwrap.adapters`` are imported when first asked for: the core needs neither.
+    Modules of the core are found under the paths that they had (:mod:`fbwrap.moved`)."""
+    if name in ("recipes", "adapters") or name in moved.MOVED:
         return import_module(f"fbwrap.{name}")
     raise AttributeError(f"module 'fbwrap' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """What an adapter is: all that fbwrap knows about one family of other people's networks, as data.
 
-Example:
+Examples:
     >>> from torch import nn
     >>> family = GeneratorFamily("Tiny", layers={"up.*": "ConvTranspose2d"}, shapes={"up.0": (None, 8, 2, 2)})
     >>> net = nn.Module()
@@ -11,7 +11,7 @@ Example:
     'does not match: no layer up.*'
 
 A network is recognised by its layers' names, types and shapes, never by importing its package. An adapter
-is found through the entry-point group ``fbwrap.adapters`` (see :mod:`fbwrap.plugins`).
+is found through the entry-point group ``fbwrap.adapters`` (see :mod:`fbwrap.recognition.plugins`).
 """
 
 import re
@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .naming import glob_match, names, unwrap
-from .pairing import spread, stage_names
-from .probe import Trace, device_of
+from .engine.names import glob_match, names, unwrap
+from .engine.trace import Trace, device_of
+from .feedback.pairing import spread, stage_names
 
 Shape = tuple[int | None, ...]
 

@@ -1,6 +1,6 @@
 """Every error the library raises.
 
-Example:
+Examples:
     >>> import fbwrap
     >>> issubclass(fbwrap.errors.LayerNotFoundError, (fbwrap.FbwrapError, LookupError))
     True
@@ -13,7 +13,7 @@ caller would expect. Every message names the thing, says why, and what to do nex
 def short(text: object, most: int = 160) -> str:
     """Somebody else's text in a message: on one line, cut where it is long.
 
-    Example:
+    Examples:
         >>> short("a\\nb" * 100, 10)
         'a ba ba ba…'
     """

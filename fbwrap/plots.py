@@ -1,6 +1,6 @@
 """Pictures of a loop's work: steps, differences, D's response, strengths, voxels, animations.
 
-Example:
+Examples:
     >>> rollout = loop.rollout(z, steps=3)                                          # doctest: +SKIP
     >>> fbwrap.plots.save(fbwrap.plots.steps(rollout), "steps.png", seed=0)         # doctest: +SKIP
 
@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .critic import image_of
 from .errors import CriticError, HeadError, SettingError
-from .loop import FeedbackLoop
-from .rollout import Rollout
+from .feedback.critic import image_of
+from .feedback.loop import Loop
+from .feedback.rollout import Rollout
 
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
@@ -139,7 +139,7 @@ def check_map(answer: Tensor) -> None:
 
 @torch.no_grad()
 def strengths(
-    loop: FeedbackLoop,
+    loop: Loop,
     *inputs: Any,
     values: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     value_range: Range = SIGNED,
@@ -215,7 +215,7 @@ def animation(
     return target
 
 
-def save(figure: Any, path: str | os.PathLike[str], loop: FeedbackLoop | None = None, **facts: Any) -> Path:
+def save(figure: Any, path: str | os.PathLike[str], loop: Loop | None = None, **facts: Any) -> Path:
     """Write a figure, whole or not at all; a PNG says inside how it was made.
 
     Args:

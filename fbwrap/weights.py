@@ -1,6 +1,6 @@
 """Other people's weights, found inside whatever they are nested in.
 
-Example:
+Examples:
     >>> import tempfile, torch
     >>> from pathlib import Path
     >>> from torch import nn
@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .engine.names import unwrap
+from .engine.pytree import same_bits
 from .errors import WeightsError, short
-from .naming import unwrap
-from .trees import same_bits
-from .weightsfile import read_weights
+from .files.weights_file import read_weights
 
 logger = logging.getLogger("fbwrap")
 
@@ -79,7 +79,7 @@ def load_weights(
 ) -> Found:
     """Load a file's weights into ``model``, wherever in the file they are.
 
-    Example:
+    Examples:
         >>> load_weights(netG, "checkpoint.pth")                     # doctest: +SKIP
         "netG", prefix "module."
 
@@ -89,7 +89,7 @@ def load_weights(
 
     Args:
         model: any module; wrappers (DDP, torch.compile) are looked through.
-        path: see :func:`~fbwrap.weightsfile.read_weights`; ``"FILE#KEY"`` says the key too.
+        path: see :func:`~fbwrap.files.weights_file.read_weights`; ``"FILE#KEY"`` says the key too.
         key: which place is meant, where several fit: a key of the file, or a prefix of its names.
         strict: whether buffers may not be absent (parameters never may).
 

@@ -1,6 +1,6 @@
 """fbwrap.recipes: training feedback heads.
 
-Example:
+Examples:
     >>> import fbwrap
     >>> loop = fbwrap.attach(G, D, ["main.5"], example=z)                         # doctest: +SKIP
     >>> fbwrap.recipes.AFL(loop).fit(images, latents, steps=2000, out="run")      # doctest: +SKIP

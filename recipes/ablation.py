@@ -1,6 +1,6 @@
 """The papers' ablations: an experiment trained once per variant, all else alike, and measured with the same inputs.
 
-Example:
+Examples:
     >>> study = ablation(EXPERIMENTS["celeba_fal"], "photos", "runs/ablation", z, measure)      # doctest: +SKIP
     >>> print(study)                                                                            # doctest: +SKIP
 
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 import fbwrap
+from fbwrap.engine.pytree import map_tensors
 from fbwrap.errors import SettingError
-from fbwrap.modules import KINDS
-from fbwrap.trees import map_tensors
+from fbwrap.feedback.modules import KINDS
 
 from .experiments import Experiment, networks_of, run, train_without
 from .studies import Inputs, Measure, Study, generated, in_batches

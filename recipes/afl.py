@@ -1,6 +1,6 @@
 """AFL phase 2 (ICCV 2019, §3.2): G frozen, the feedback modules learn G's own loss, D keeps learning.
 
-Example:
+Examples:
     >>> recipe = fbwrap.recipes.AFL(loop, loss="bce", lr=1e-4)                          # doctest: +SKIP
     >>> recipe.fit(images, lambda n: torch.randn(n, 100, 1, 1), steps=5000, out="run")  # doctest: +SKIP
     >>> loop.save_pretrained("head")                                                    # doctest: +SKIP
@@ -18,15 +18,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fbwrap.copies import detached_copy
-from fbwrap.critic import image_of
+from fbwrap.engine.copies import detached_copy
+from fbwrap.engine.names import unwrap
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError, short
-from fbwrap.inputs import source_of
-from fbwrap.latents import is_latents
+from fbwrap.feedback.critic import image_of
+from fbwrap.feedback.latents import is_latents
+from fbwrap.feedback.settings import is_zero
+from fbwrap.heads.inputs import source_of
 from fbwrap.loop import FeedbackLoop
-from fbwrap.modes import training_mode
-from fbwrap.naming import unwrap
-from fbwrap.settings import is_zero
 
 from .data import Batches, Pairs
 from .ema import EMA
@@ -90,9 +90,9 @@ class AFL:
                 )
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
-        if unclear := loop.facts.get("unclear_response"):
+        if unclear := loop.facts.unclear_response:
             raise SettingError(f"{unclear} (at attach)")
-        if loop.facts.get("critic_in_part"):
+        if loop.facts.critic_in_part:
             raise SettingError(
                 "This head brought the beginning of its own D, which has no end: it cannot judge. Give a whole D "
                 "first: loop.use_discriminator(D); or save heads that are to be trained on with discriminator='all'."
@@ -128,8 +128,8 @@ class AFL:
                 tensors, a function of the batch size, or an iterable of batches. Or paired data,
                 :class:`~fbwrap.recipes.data.Pairs` of G's inputs and targets.
             latents: G's inputs, likewise (a tuple: positional inputs; a dict: keyword inputs); or how they are
-                distributed (``"uniform:-1:1"``, ``["normal", "labels:0:9"]``: :mod:`fbwrap.latents`), which the head
-                then keeps. None with pairs, or as ``loop.latents`` says.
+                distributed (``"uniform:-1:1"``, ``["normal", "labels:0:9"]``: :mod:`fbwrap.feedback.latents`), which
+                the head then keeps. None with pairs, or as ``loop.latents`` says.
             out: a folder for checkpoints, sample grids (a row a step; FAL's are of the weights as they learn, AFL's of
                 their average) and, in the end, the head. None writes nothing.
             resume: go on from the checkpoint in ``out``, to the same numbers as without the break.
@@ -158,7 +158,7 @@ class AFL:
             perceptual=self._perceptual,
             trackers=self._trackers,
             warmup=self._warmup(steps),
-            value_range=_range_of(loop),
+            value_range=loop.facts.value_range,
         )
         folder = Path(out) if out is not None else None
         # a few inputs for the sample grids, drawn without moving the user's random numbers
@@ -192,8 +192,7 @@ class AFL:
             if trainer.watch is not None:
                 with self._showing(None):
                     fit.held_out = trainer.watch.choose(loop.feedback)
-        loop.facts["generator_mode"] = self._generator_mode
-        loop.facts["trained_on"] = {
+        trained_on = {
             "recipe": type(self).__name__,
             "feedback_steps": loop.steps,
             "options": asdict(options),
@@ -201,6 +200,7 @@ class AFL:
             "samples": fit.samples,
             "held_out": {str(share): ratio for share, ratio in fit.held_out.items()},
         }
+        loop.note(generator_mode=self._generator_mode, trained_on=trained_on)
         if folder and Processes.is_main():
             self._save(folder)
         return fit
@@ -324,11 +324,6 @@ def _inputs_of(real_data: Any, latents: Any) -> Any:
         batches = Batches(real_data.inputs, 0)
         return lambda n: batches.next(n)[0]
     return real_data.inputs
-
-
-def _range_of(loop: FeedbackLoop) -> tuple[float, float] | None:
-    span = (loop.facts.get("adapter") or {}).get("value_range")
-    return (span[0], span[1]) if span else None
 
 
 def _again(latents: Any) -> bool:

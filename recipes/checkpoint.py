@@ -1,6 +1,6 @@
 """Checkpoints of a run: whole or not there at all, the newest few kept, and read without running code.
 
-Example:
+Examples:
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> for step in (1, 2, 3):

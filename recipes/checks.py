@@ -1,6 +1,6 @@
 """Data that D cannot take, or that is nothing like what G makes: refused before anything learns.
 
-Example:
+Examples:
     >>> import torch
     >>> described(torch.zeros(4, 3, 8, 8))
     '(4, 3, 8, 8) float32 from 0 to 0'
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbwrap.critic import response_of
+from fbwrap.engine.pytree import tensors
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import FbwrapError, SettingError, short
-from fbwrap.modes import training_mode
-from fbwrap.trees import tensors
+from fbwrap.feedback.critic import response_of
 
 from .loss_choice import ends_in_sigmoid
 from .steps import Critic

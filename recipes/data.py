@@ -1,6 +1,6 @@
 """Batches from what the user has: tensors, a dataset, a function, or any iterable.
 
-Example:
+Examples:
     >>> import torch
     >>> batches = Batches(torch.arange(6.0), seed=0)
     >>> sorted(torch.cat([batches.next(3), batches.next(3)]).tolist())
@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from fbwrap.attach import inputs_of
-from fbwrap.dice import Dice
+from fbwrap.engine.context import usable
+from fbwrap.engine.pytree import map_tensors, tensors
+from fbwrap.engine.rng import RngState
 from fbwrap.errors import SettingError
-from fbwrap.surroundings import usable
-from fbwrap.trees import map_tensors, tensors
+from fbwrap.feedback.facts import inputs_of
 
 
 class Batches:
@@ -225,8 +225,8 @@ def _own_numbers(seed: int) -> Iterator[None]:
     numpy: Any = None
     with suppress(ImportError):
         import numpy.random as numpy
-    dice = Dice(torch.device("cpu"))
-    before = dice.get()
+    rng = RngState(torch.device("cpu"))
+    before = rng.get()
     try:
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPU's too
         random.seed(seed)
@@ -234,7 +234,7 @@ def _own_numbers(seed: int) -> Iterator[None]:
             numpy.seed(seed % 2**32)
         yield
     finally:
-        dice.set(before)
+        rng.set(before)
 
 
 class _Endless:
@@ -273,7 +273,7 @@ def part_of(batch: Any, index: int, count: int) -> Any:
 class Pairs:
     """Paired data: G's inputs, and what G should make of them.
 
-    Example:
+    Examples:
         >>> pairs = Pairs(low_resolution, high_resolution)               # doctest: +SKIP
         >>> fbwrap.recipes.AFL(loop, reconstruction=1.0).fit(pairs)      # doctest: +SKIP
 

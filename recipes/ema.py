@@ -1,6 +1,6 @@
 """An exponential moving average of a module's weights.
 
-Example:
+Examples:
     >>> from torch import nn
     >>> net = nn.Linear(1, 1)
     >>> average = EMA(net, 0.9)
@@ -12,7 +12,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from fbwrap.copies import detached_copy
+from fbwrap.engine.copies import detached_copy
 
 from . import checkpoint
 from .spectral import power_iterations

@@ -1,6 +1,6 @@
 """The papers' experiments as small configs, run by ``fbwrap train NAME --data DIR``.
 
-Example:
+Examples:
     >>> config = EXPERIMENTS["cifar10_dcgan"]
     >>> config.head["lr"], config.changed({"head.lr": "1e-3", "width": "8"}).width
     (0.0002, 8)
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 import fbwrap
 from fbwrap.errors import SettingError
-from fbwrap.headfiles import GENERATOR
-from fbwrap.settings import check_strength
+from fbwrap.feedback.settings import check_strength
+from fbwrap.heads.files import GENERATOR
 
 from . import layouts, sources, voxels
 from .afl import AFL
@@ -187,7 +187,7 @@ def run(
         loop.strength = config.strength
     if Processes.is_main():
         save_generator(G, Path(out) / "head")
-        loop.facts["trained_on"]["generator"] = GENERATOR
+        loop.note(trained_on={**loop.facts.trained_on, "generator": GENERATOR})
         loop.save_pretrained(Path(out) / "head", discriminator="all")  # nobody else has the D of phase 1
     return loop, fit
 

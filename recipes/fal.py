@@ -1,6 +1,6 @@
 """FAL (CVPR 2019, §4): a generator that looks at its last sample and D's response map, T times, learning as it does.
 
-Example:
+Examples:
     >>> loop = fbwrap.attach(G, D, ["model.9"], module="ast", steps=3, example=x)      # doctest: +SKIP
     >>> fbwrap.recipes.FAL(loop, loss="least_squares").fit(Pairs(x, y), steps=5000)    # doctest: +SKIP
 
@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import nn
 
+from fbwrap.engine.fingerprint import fingerprint
+from fbwrap.engine.names import unwrap
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
-from fbwrap.fingerprint import fingerprint
-from fbwrap.headfiles import GENERATOR
+from fbwrap.heads.files import GENERATOR
 from fbwrap.loop import FeedbackLoop
-from fbwrap.modes import training_mode
-from fbwrap.naming import unwrap
 
 from .afl import AFL
 from .steps import Head, Player
@@ -102,11 +102,11 @@ class FAL(AFL):
         finally:
             self.loop.update_statistics = False
             self.loop.eval()
-            moving = self.loop.facts["fingerprints"]["generator"].get("moving")
-            self.loop.facts["fingerprints"]["generator"] = fingerprint(generator, moving=moving)
+            moving = self.loop.facts.generator.get("moving")
+            self.loop.note(generator=fingerprint(generator, moving=moving))
 
     def _save(self, folder: Path) -> None:
         if self._train_generator:
             save_generator(self.loop.generator, folder / "head")
-            self.loop.facts["trained_on"]["generator"] = GENERATOR
+            self.loop.note(trained_on={**self.loop.facts.trained_on, "generator": GENERATOR})
         super()._save(folder)

@@ -1,6 +1,6 @@
 """Ordinary adversarial training: AFL's phase 1, "G trained on" as a control, and a D for a published G.
 
-Example:
+Examples:
     >>> fbwrap.recipes.GAN(G, D, loss="hinge", lr=2e-4).fit(images, latents, steps=5000)   # doctest: +SKIP
     >>> fbwrap.recipes.train_discriminator(G, D, images, latents, steps=1000)              # doctest: +SKIP
 """
@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from fbwrap.critic import CriticInput, critic_input_of
+from fbwrap.engine.names import unwrap
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
-from fbwrap.modes import training_mode
-from fbwrap.naming import unwrap
+from fbwrap.feedback.critic import CriticInput, critic_input_of
 
 from .loss_choice import options_of
 from .steps import Auxiliary, Critic, frozen

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM, heard between two steps.
 
-Example:
+Examples:
     >>> with interrupt_between_steps() as stop:
     ...     stop.is_set()
     False

@@ -1,6 +1,6 @@
 """Data sets as they are handed out: Cityscapes, NYU depth, CIFAR-10.
 
-Example:
+Examples:
     >>> pairs = Pairs(cityscapes("cityscapes", (256, 512)))                            # doctest: +SKIP
     >>> rooms = NYU("nyu", conditions=("labels", "depth", "edges"))                    # doctest: +SKIP
 """

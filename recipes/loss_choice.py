@@ -1,6 +1,6 @@
 """Which loss a D was trained with, where the user does not say.
 
-Example:
+Examples:
     >>> import torch
     >>> chosen_loss(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 1), torch.nn.Sigmoid()))
     'bce'
@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fbwrap.engine.names import unwrap
 from fbwrap.errors import SettingError
-from fbwrap.naming import unwrap
-from fbwrap.recognise import Recognised
+from fbwrap.recognition.detect import Recognised
 
 from .options import LOSS_NAMES, Options
 

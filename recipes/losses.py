@@ -1,6 +1,6 @@
 """Adversarial losses and gradient penalties, as pure functions of D's responses; losses on content.
 
-Example:
+Examples:
     >>> import torch
     >>> critic_loss, generator_loss = LOSSES["hinge"]
     >>> float(critic_loss(torch.tensor([2.0]), torch.tensor([-2.0]))), float(generator_loss(torch.tensor([3.0])))
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fbwrap.engine.intercept import Tap, read
+from fbwrap.engine.names import module_named, resolve
 from fbwrap.errors import SettingError, TrainingError
-from fbwrap.intercept import Tap, read
-from fbwrap.naming import module_named, resolve
 
 from .options import Options
 
@@ -130,7 +130,7 @@ def gradient_penalty(
 class Perceptual(nn.Module):
     """Distance of two images in a network's features (Johnson et al. 2016): mean L1 over the layers named.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
         >>> x = torch.rand(2, 3, 16, 16)
         >>> float(Perceptual(net, ["2"])(x, x))

@@ -1,6 +1,6 @@
 """Where D finds each step's sample wanting: the response map over the steps (FAL Fig. 8).
 
-Example:
+Examples:
     >>> maps = response_maps(loop, z[:6], steps=3)                                     # doctest: +SKIP
     >>> maps.save("studies")        # studies/response.csv and .png                    # doctest: +SKIP
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbwrap.critic import image_of
+from fbwrap.feedback.critic import image_of
 from fbwrap.loop import FeedbackLoop
 from fbwrap.plots import check_map, response_overlay
 

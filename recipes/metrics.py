@@ -1,7 +1,7 @@
 """Sets of samples against sets of real ones, in a feature space that is named. (:mod:`fbwrap.recipes.quality` is about
 one sample and what it should be.)
 
-Example:
+Examples:
     >>> import torch
     >>> x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     >>> round(frechet_distance(x, x), 6), round(frechet_distance(x, x + 1), 3)
@@ -42,7 +42,7 @@ def features(net: Callable[[Tensor], Tensor], samples: Tensor, batch: int = 500)
 class Space:
     """A feature space, named in every number that is measured in it.
 
-    Example:
+    Examples:
         >>> space = Space("pixels", lambda x: x)
         >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
         >>> sorted(space.distances(x, x)), round(space.distances(x, x)["frechet[pixels]"], 6)

@@ -1,6 +1,6 @@
 """The options of a training run, in one place.
 
-Example:
+Examples:
     >>> Options(lr=1e-4).critic_lr
     0.0002
 """

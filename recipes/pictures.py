@@ -1,6 +1,6 @@
 """Sample grids as PNG files.
 
-Example:
+Examples:
     >>> import tempfile, torch
     >>> path = save_grid([torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)], tempfile.mkdtemp() + "/grid.png")
     >>> path.exists()

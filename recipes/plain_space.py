@@ -1,6 +1,6 @@
 """A distance of two sets of samples that needs neither labels nor a pretrained network.
 
-Example:
+Examples:
     >>> import torch
     >>> made = torch.Generator().manual_seed(0)
     >>> x, y = torch.randn(256, 3, 16, 16, generator=made), torch.randn(256, 3, 16, 16, generator=made)

@@ -1,6 +1,6 @@
 """One process or several, in full or mixed precision: what Hugging Face accelerate does for a run.
 
-Example:
+Examples:
     >>> processes = Processes(torch.device("cpu"))
     >>> processes.main, processes.share(torch.arange(4)).tolist()
     (True, [0, 1, 2, 3])

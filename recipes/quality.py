@@ -1,6 +1,6 @@
 """One sample and what it should be, or how natural it looks: images, segmentation maps, depth.
 
-Example:
+Examples:
     >>> import torch
     >>> x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> depth(1.1 * x[:, :1] + 0.1, x[:, :1] + 0.1)["rel"] < 0.1

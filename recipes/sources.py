@@ -1,6 +1,6 @@
 """Data on disk as datasets: images, pairs of images, super-resolution patches, other people's datasets.
 
-Example:
+Examples:
     >>> photos = Images("photos", size=64)                                             # doctest: +SKIP
     >>> fbwrap.recipes.AFL(loop).fit(photos, latents, steps=5000)                      # doctest: +SKIP
     >>> facades = SideBySide("facades/train", inputs="right")                          # doctest: +SKIP
@@ -334,7 +334,7 @@ class SuperResolution(Source):
 class Mapped:
     """Another dataset (torchvision's, Hugging Face's) seen through a function of its items.
 
-    Example:
+    Examples:
         >>> digits = Mapped([{"image": 1.0}, {"image": 2.0}], lambda item: item["image"] * 2)
         >>> digits[1]
         4.0
@@ -353,7 +353,7 @@ class Mapped:
 class Pictures(Source):
     """The images of a torchvision or Hugging Face dataset, whose items are PIL images or hold one.
 
-    Example:
+    Examples:
         >>> faces = Pictures(torchvision.datasets.CIFAR10("data"), 0, size=32)                       # doctest: +SKIP
         >>> faces = Pictures(datasets.load_dataset("user/faces", split="train"), "image", size=64)   # doctest: +SKIP
 

@@ -1,6 +1,6 @@
 """Spectral norm's power iteration, in torch's two forms: which modules do it, and the vectors that it moves.
 
-Example:
+Examples:
     >>> from torch import nn
     >>> net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2)))
     >>> [[len(vector) for vector in vectors] for _, vectors in power_iterations(net)]

@@ -1,6 +1,6 @@
 """One step of D and one of what learns against it, usable in a training loop of one's own.
 
-Example:
+Examples:
     >>> critic = Critic(D, loop.critic_input, loop.response)                            # doctest: +SKIP
     >>> losses = afl_step(loop, critic, z, images, head_optimizer, d_optimizer)         # doctest: +SKIP
 
@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fbwrap.attach import inputs_of
-from fbwrap.critic import CriticInput, call, image_of, response_of
+from fbwrap.engine.names import Path
+from fbwrap.engine.pytree import map_tensors, put, tensors
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError, TrainingError
+from fbwrap.feedback.critic import CriticInput, call, image_of, response_of
+from fbwrap.feedback.facts import inputs_of
 from fbwrap.loop import FeedbackLoop
-from fbwrap.modes import training_mode
-from fbwrap.naming import Path
-from fbwrap.trees import map_tensors, put, tensors
 
 from .data import part_of
 from .ema import EMA

@@ -1,6 +1,6 @@
 """The papers' studies of a trained head, each one call: numbers as rows, CSV and a plot as the papers draw it.
 
-Example:
+Examples:
     >>> study = strength_sweep(loop, inputs, measure)                       # doctest: +SKIP
     >>> study.save("studies")           # studies/strength.csv and .png     # doctest: +SKIP
 
@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbwrap.critic import image_of
+from fbwrap.engine.intercept import wrapped
+from fbwrap.engine.pytree import map_tensors
 from fbwrap.errors import SettingError
-from fbwrap.intercept import wrapped
+from fbwrap.feedback.critic import image_of
 from fbwrap.loop import FeedbackLoop
 from fbwrap.plots import unit
-from fbwrap.trees import map_tensors
 
 from .pictures import is_picture
 
@@ -194,12 +194,12 @@ def _rows(inputs: Inputs) -> int:
 
 def _noise() -> Callable[[Tensor], Tensor]:
     """A source of standard normal numbers in a tensor's shape, drawn where the tensor is; its own, from one seed."""
-    dice: dict[torch.device, torch.Generator] = {}
+    rng: dict[torch.device, torch.Generator] = {}
 
     def like(signal: Tensor) -> Tensor:
-        if signal.device not in dice:
-            dice[signal.device] = torch.Generator(signal.device).manual_seed(0)
-        drawn = torch.randn(signal.shape, generator=dice[signal.device], device=signal.device)
+        if signal.device not in rng:
+            rng[signal.device] = torch.Generator(signal.device).manual_seed(0)
+        drawn = torch.randn(signal.shape, generator=rng[signal.device], device=signal.device)
         return drawn.to(signal)
 
     return like
@@ -337,7 +337,7 @@ def _means(responses: Sequence[Tensor]) -> list[Tensor]:
 
 def _believed(answers: Sequence[Tensor], loop: FeedbackLoop) -> list[dict[str, Any]]:
     """A row a step: how probable D finds it that the sample is real, where its loss makes that a probability."""
-    loss = ((loop.facts.get("trained_on") or {}).get("options") or {}).get("loss", "bce")
+    loss = (loop.facts.trained_on.get("options") or {}).get("loss", "bce")
     means: dict[str, Callable[[Tensor], Tensor]] = {
         "bce": torch.sigmoid, "hinge": torch.sigmoid, "least_squares": lambda r: r.clamp(0, 1),
     }  # fmt: skip

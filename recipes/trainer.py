@@ -1,6 +1,6 @@
 """The adversarial training loop that every recipe shares.
 
-Example:
+Examples:
     >>> fit = fbwrap.recipes.AFL(loop).fit(images, latents, steps=1000, out="run")    # doctest: +SKIP
     >>> fit.history[-1]["critic"]                                                     # doctest: +SKIP
     1.31
@@ -23,11 +23,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from fbwrap.dice import Dice
+from fbwrap.engine.fingerprint import fingerprint
+from fbwrap.engine.pytree import tensors
+from fbwrap.engine.rng import RngState
+from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError, TrainingError
-from fbwrap.fingerprint import fingerprint
-from fbwrap.modes import training_mode
-from fbwrap.trees import tensors
 
 from . import checkpoint
 from .checks import answers_with_a_sigmoid, check_data
@@ -152,8 +152,8 @@ class Trainer:
             stack.callback(self._stream.close)
             self._optimizers()
             stop = stack.enter_context(interrupt_between_steps())
-            dice = Dice(self._device)
-            stack.callback(dice.set, dice.get())
+            rng = RngState(self._device)
+            stack.callback(rng.set, rng.get())
             torch.manual_seed(options.seed)
             begin = 0
             if folder and main:
@@ -290,19 +290,19 @@ class Trainer:
         """Before anything is moved or written, where the data can be read twice."""
         another = self._stream.hold_out(0)
         if another is not None:
-            dice = Dice(self._device)
-            before = dice.get()
+            rng = RngState(self._device)
+            before = rng.get()
             try:
                 inputs, _, real = another.next(self.options.batch, self.critic.critic_input)
                 self._get_ready(inputs, real, generate)
             finally:
-                dice.set(before)
+                rng.set(before)
 
     def _get_ready(self, inputs: Any, real: Any, generate: Any) -> None:
         """On a first batch: refuse data that does not fit; see what D answers with."""
         args, kwargs = as_inputs(inputs)
-        dice = Dice(self._device)
-        before = dice.get()
+        rng = RngState(self._device)
+        before = rng.get()
         learns = [generate] if self.player is None else [self.player.learner]
         modules = [module for net in learns if isinstance(net, nn.Module) for module in net.modules()]
         try:
@@ -312,13 +312,13 @@ class Trainer:
             check_loss(self.options.loss)
             self.critic.probability = self.options.loss == "bce" and answers_with_a_sigmoid(self.critic, real)
         finally:
-            dice.set(before)
+            rng.set(before)
         self._ready = True
 
     def _begin_watch(self, watch: Watch, held_out: Stream) -> None:
         """Draw what the player is compared on: held-out real samples and inputs of G."""
-        dice = Dice(self._device)
-        before, real, batches, count = dice.get(), [], [], 0
+        rng = RngState(self._device)
+        before, real, batches, count = rng.get(), [], [], 0
         try:
             torch.manual_seed(self.options.seed + 7919)
             while count < self._compared:
@@ -329,7 +329,7 @@ class Trainer:
                 count += len(real[-1])
             watch.begin(torch.cat(real), batches)
         finally:
-            dice.set(before)
+            rng.set(before)
 
     def _set_rates(self, done: float) -> None:
         options = self.options
@@ -358,7 +358,7 @@ class Trainer:
             "critic": checkpoint.state_of(self.critic.net),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "positions": self._stream.state(),
-            "random": Dice(self._device).get(),
+            "random": RngState(self._device).get(),
             "same": self._same,
             "scale": self._processes.scale(),
             "fit": vars(fit),
@@ -420,7 +420,7 @@ class Trainer:
             self.watch.restore(state["watch"])
         self._processes.set_scale(state.get("scale"))
         self._stream.restore(state["positions"])
-        Dice(self._device).set(state["random"])
+        RngState(self._device).set(state["random"])
         for name, value in state["fit"].items():
             setattr(fit, name, value)
         return int(state["step"])

@@ -1,6 +1,6 @@
 """Voxels on disk: arrays of cubes, MATLAB's files, binvox.
 
-Example:
+Examples:
     >>> beds = Voxels("modelnet.npz", array="x_train", packed=True, size=32)           # doctest: +SKIP
 """
 

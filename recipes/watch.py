@@ -1,6 +1,6 @@
 """Whether a head does harm: compared with its base on held-out data while it trains; its strength chosen in the end.
 
-Example:
+Examples:
     >>> fit = fbwrap.recipes.AFL(loop, loss="hinge").fit(images, latents, steps=2000)    # doctest: +SKIP
     >>> loop.strength, fit.held_out                                                      # doctest: +SKIP
     (0.5, {0.1: 0.978, 0.25: 0.963, 0.5: 0.955, 1.0: 1.339})
@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fbwrap.critic import image_of
-from fbwrap.dice import Dice
+from fbwrap.engine.rng import RngState
+from fbwrap.feedback.critic import image_of
 from fbwrap.loop import FeedbackLoop
 
 from .checkpoint import load_state, state_of
@@ -144,15 +144,15 @@ class Watch:
 
     @torch.no_grad()
     def _samples(self, share: float) -> Tensor:
-        dice = Dice(next(iter(self.loop.feedback.parameters())).device)
-        before, made = dice.get(), []
+        rng = RngState(next(iter(self.loop.feedback.parameters())).device)
+        before, made = rng.get(), []
         try:
             torch.manual_seed(0)
             for batch in self._inputs:
                 args, kwargs = as_inputs(batch)
                 made.append(image_of(self.loop.rollout(*args, strength=self.trained_at * share, **kwargs).output))
         finally:
-            dice.set(before)
+            rng.set(before)
         return torch.cat(made)
 
 

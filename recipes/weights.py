@@ -1,6 +1,6 @@
 """The weights of a G that was trained here, beside the head that fits it.
 
-Example:
+Examples:
     >>> import fbwrap, tempfile
     >>> from torch import nn
     >>> path = save_generator(nn.Linear(2, 2), tempfile.mkdtemp())
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from torch import nn
 
+from fbwrap.engine.names import unwrap
 from fbwrap.errors import TrainingError
-from fbwrap.headfiles import GENERATOR
-from fbwrap.naming import unwrap
+from fbwrap.heads.files import GENERATOR
 
 
 def save_generator(generator: nn.Module, folder: str | os.PathLike[str]) -> Path:

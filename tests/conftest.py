@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fbwrap
-from fbwrap.signals import fit, from_map, to_map
+from fbwrap.feedback.features import from_map, resize, to_map
 
 torch.set_num_threads(1)  # tiny networks
 DEVICE = os.environ.get("FBWRAP_TEST_DEVICE", "cpu")  # of the zoo: with "cuda" the invariants are those of a GPU
@@ -647,7 +647,7 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                         size = [round(n * f) for n, f in zip(size, scale, strict=True)]
                     s.append(torch.zeros(len(phi), form.channels, *size, dtype=phi.dtype, device=phi.device))
             if getattr(modules[i], "resize_signals", True):
-                s = [fit(q, tuple(phi.shape[2:])) for q in s]
+                s = [resize(q, tuple(phi.shape[2:])) for q in s]
             corrected = base + strength * from_map(modules[i](phi, *s), c.form, base)
             now[i] = corrected.clone()
             return corrected

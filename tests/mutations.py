@@ -15,7 +15,7 @@ from conftest import ZOO, clone, first, stir
 from safetensors.torch import load_file, save_file
 
 import fbwrap
-from fbwrap.headfiles import sha256
+from fbwrap.heads.files import sha256
 
 NAMES = ("dcgan", "ast", "labels", "tokens", "list_of_responses", "fixed_head")
 # where another value of the right kind gives another loop, as it would to who writes it by hand

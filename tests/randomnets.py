@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fbwrap
-from fbwrap.signals import fit, from_map, to_map
+from fbwrap.feedback.features import from_map, resize, to_map
 
 C = 6
 
@@ -391,7 +391,7 @@ def by_hand(loop, G, D, x, steps, strength):
                         size = form.spatial
                     mine.append(torch.zeros(len(phi), form.channels, *size))
             if getattr(modules[i], "resize_signals", True):
-                mine = [fit(signal, tuple(phi.shape[2:])) for signal in mine]
+                mine = [resize(signal, tuple(phi.shape[2:])) for signal in mine]
             corrected = base + strength * from_map(modules[i](phi, *mine), link.form, base)
             now[i] = corrected.clone()  # the value that entered: layers behind may write into it
             return corrected

@@ -26,7 +26,7 @@ def attached(name, **more):
     entry = FAMILIES[name]
     held, net, critic = entry.build()
     loop = fbwrap.attach(held, critic, **{**entry.options, **more})
-    args, kwargs = loop.facts["example"]
+    args, kwargs = loop.facts.example
     assert not kwargs
     return net, loop.discriminator, loop, other(args)
 
@@ -85,7 +85,7 @@ def test_recognised(name, passed):
     entry = FAMILIES[name]
     held, _, critic = entry.build()
     loop = fbwrap.attach(held, critic, **entry.options)
-    facts = loop.facts["adapter"]
+    facts = loop.facts.adapter
     assert (facts["generator"], facts["discriminator"]) == (entry.generator, entry.critic)
     if entry.links is not None:
         assert [str(c) for c in loop.connections] == entry.links
@@ -121,7 +121,7 @@ def test_detach(name, passed):
     entry = FAMILIES[name]
     held, net, critic = entry.build()
     loop = fbwrap.attach(held, critic, **entry.options)
-    args = other(loop.facts["example"][0])
+    args = other(loop.facts.example[0])
     parts = [part for part in (net, loop.discriminator) if part is not None]
     before, expected = [*state(*parts), *plain_attributes(parts)], seeded(plain(net, loop), *clone(args))
     stir(loop, entry.std)
@@ -164,7 +164,7 @@ def test_round_trip(name, passed, tmp_path):
     again = fbwrap.from_pretrained(tmp_path / "head", held, None if isinstance(critic, str) else critic)
     assert [str(c) for c in again.connections] == [str(c) for c in loop.connections]
     assert again.method == loop.method
-    assert again.facts["adapter"] == loop.facts["adapter"]
+    assert again.facts.adapter == loop.facts.adapter
     assert equal(seeded(again, *clone(args)), seeded(loop, *clone(args)))
 
 
@@ -201,4 +201,4 @@ def test_an_unknown_model_attaches_or_says_what_to_pass():
         fbwrap.attach(G, D)
     loop = fbwrap.attach(G, D, example=torch.randn(2, 4))
     assert str(loop.connections[0].target) == "a"
-    assert copy.deepcopy(loop.facts["adapter"])["generator"] is None
+    assert copy.deepcopy(loop.facts.adapter)["generator"] is None

@@ -287,8 +287,8 @@ def test_a_head_of_a_time_first_pair_comes_back(tmp_path):
 def test_convolutions_are_taken_as_they_are_without_a_trial(monkeypatch):
     from conftest import ZOO
 
-    from fbwrap.axes import Axes
+    from fbwrap.feedback.batch_axis import BatchAxes
 
-    monkeypatch.setattr(Axes, "_tried", lambda *a: pytest.fail("nothing is in doubt"))
+    monkeypatch.setattr(BatchAxes, "_tried", lambda *a: pytest.fail("nothing is in doubt"))
     for name in ("dcgan", "dcgan_auto", "one_dim", "three_dim", "unet", "vector", "labels"):
         ZOO[name].build()

@@ -74,7 +74,7 @@ def test_training(name, folder):
     assert any(p.grad is not None and p.grad.any() for p in last)
     loop.uninstall()
     loop.eval()
-    args, _ = loop.facts["example"]
+    args, _ = loop.facts.example
     outputs = loop.rollout(*args, steps=1).outputs
     from conftest import first
 

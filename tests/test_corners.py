@@ -16,7 +16,7 @@ from torch import nn
 
 import fbwrap
 from fbwrap import errors
-from fbwrap.signals import fit
+from fbwrap.feedback.features import resize
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -91,7 +91,7 @@ def by_hand(G, D, loops):
         D(y)
         handle.remove()
         for _ in range(loops[k].steps):
-            cells[k] = fit(got[-1], (8, 8))
+            cells[k] = resize(got[-1], (8, 8))
             y = run(k - 1, x)
             cells[k] = None
             handle = tap.register_forward_hook(lambda m, i, o: got.append(o.clone()))
@@ -450,11 +450,11 @@ def test_an_interrupt_in_the_midst_of_a_step_is_heard_between_steps(tmp_path):
 
             handle = recipe._critic.net[0].register_forward_pre_hook(hook)
             with pytest.raises(KeyboardInterrupt):
-                fit(recipe, out)
+                resize(recipe, out)
             handle.remove()
-        return fit(recipe, out, resume=True), loop
+        return resize(recipe, out, resume=True), loop
 
-    def fit(recipe, out, resume=False):
+    def resize(recipe, out, resume=False):
         data = [torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(k)) for k in range(3)]
         inputs = lambda n: torch.randn(n, 3, 8, 8)
         return recipe.fit(data, inputs, 6, out=out, resume=resume, progress=False)

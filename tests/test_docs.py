@@ -138,6 +138,10 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert {"index.html", "tutorial/index.html", "api/core/index.html"} <= pages
     text = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
     assert "push_to_hub" in text
+    for name in ("core", "recipes", "plots"):
+        text = (tmp_path / "site" / "api" / name / "index.html").read_text()
+        assert 'class="gp">&gt;&gt;&gt;' in text, f"no example of {name} is a block of code"
+        assert not re.search(r"<p>[^<]*&gt;&gt;&gt;", text), f"an example of {name} is running text"
     for path in (tmp_path / "site").rglob("*.html"):
         outside = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', path.read_text())
         assert not outside, f"{path} asks another host for {outside}"

@@ -57,7 +57,7 @@ def test_smoke(name, data, tmp_path):
     fbwrap.load_weights(G, tmp_path / "head" / "generator.safetensors")
     loop = fbwrap.from_pretrained(tmp_path / "head", G, D)
     assert loop.steps == config.feedback_steps
-    assert loop.facts["trained_on"]["recipe"] == config.recipe
+    assert loop.facts.trained_on["recipe"] == config.recipe
     assert len(loop) == {"celeba_dcgan": 4, "esrgan_x4": 4}.get(name, 1), "as many modules as in the paper"
     for start, size in {"cifar10": (8, 8), "shapenet": (16, 16, 16)}.items():
         if name.startswith(start):
@@ -79,7 +79,7 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
     config = EXPERIMENTS["swiss_roll"].small().changed({"head.lr": "0.5", "steps": "3", "layers": "[('3', '3')]"})
     loop, fit = run(config, None, tmp_path, progress=False)
     assert fit.steps == 3
-    assert loop.facts["trained_on"]["options"]["lr"] == 0.5
+    assert loop.facts.trained_on["options"]["lr"] == 0.5
     assert [str(c) for c in loop.connections] == ["3 <- dual <- 3"]
     with pytest.raises(SettingError, match="There is no setting 'nonsense'"):
         config.changed({"nonsense": 1})

@@ -29,7 +29,7 @@ def test_round_trip(case, tmp_path):
         y = one(*clone(args))
         outputs.append(y if isinstance(y, torch.Tensor) else y[0])
     assert torch.equal(*outputs)
-    assert again.facts["trained_on"] == {"data": "noise"}
+    assert again.facts.trained_on == {"data": "noise"}
 
 
 @pytest.fixture

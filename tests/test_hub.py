@@ -352,7 +352,7 @@ def test_a_pull_request_against_a_branch(hub, nets):
 
 
 def test_words_in_a_strangers_config_stay_words(hub, nets):
-    from fbwrap.card import card
+    from fbwrap.heads.card import card
 
     evil = "G\nimport os; os.system('x')  #"
     config = {
@@ -400,7 +400,7 @@ def test_a_head_that_names_its_generator_needs_none(hub, tmp_path):
     x = torch.rand(1, 3, 8, 8)
     torch.manual_seed(0)
     loop = stir(fbwrap.attach("spandrel:them/sr/x2.safetensors", None, [fbwrap.Link("body.2", "image")], example=x))
-    assert loop.facts["base"] == f"spandrel:them/sr/x2.safetensors@{commit}"
+    assert loop.facts.base == f"spandrel:them/sr/x2.safetensors@{commit}"
     loop.push_to_hub("me/head", token=hub.token)
     card = hub.repos["me/head"].at("main")[1]["README.md"].decode()
     assert "base_model: them/sr" in card
@@ -410,7 +410,7 @@ def test_a_head_that_names_its_generator_needs_none(hub, tmp_path):
     published(hub, "them/sr", {"x2.safetensors": save({k: v + 1 for k, v in sr_files().items()})})
     again = fbwrap.load_pretrained("me/head")
     assert torch.equal(again(x), loop(x)), "the commit that it was trained on, not the newest"
-    assert again.facts["base"] == loop.facts["base"]
+    assert again.facts.base == loop.facts.base
     loop.save_pretrained(tmp_path / "head")
     assert torch.equal(fbwrap.load_pretrained(tmp_path / "head", local_files_only=True)(x), loop(x))
     with pytest.raises(SettingError, match="not safetensors"):
@@ -438,7 +438,7 @@ def test_an_autoencoder_of_diffusers_by_name(hub, tmp_path):
     loop.save_pretrained(tmp_path / "head")
     assert torch.equal(fbwrap.load_pretrained(tmp_path / "head")(z).sample, loop(z).sample)
     here = fbwrap.attach(f"diffusers:{tmp_path / 'vae'}", None, link, example=z)
-    assert here.facts["base"] is None, "a folder here: nobody else can fetch it"
+    assert here.facts.base is None, "a folder here: nobody else can fetch it"
     config = json.loads(files["vae/config.json"])
     for change in ({"_class_name": "StableDiffusionPipeline"}, {"_class_name": ["x"]}, {"quantization_config": {}}):
         published(hub, "them/evil", {**files, "vae/config.json": json.dumps(config | change).encode()})
@@ -463,20 +463,20 @@ def test_a_strangers_config_chooses_no_file_and_no_code(hub, nets, tmp_path, nam
 def test_a_folder_is_pushed_without_its_networks(hub, nets, tmp_path):
     loop = made(nets)
     loop.save_pretrained(tmp_path / "head")
-    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token, dtype="bf16")
+    fbwrap.heads.hub.push_folder(tmp_path / "head", "me/head", token=hub.token, dtype="bf16")
     torch.testing.assert_close(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z), rtol=0.05, atol=0.02)
-    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+    fbwrap.heads.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
     assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
     with pytest.raises(HeadError, match="There is no head at"):
-        fbwrap.hub.push_folder(tmp_path / "nothing", "me/other", token=hub.token)
+        fbwrap.heads.hub.push_folder(tmp_path / "nothing", "me/other", token=hub.token)
     with pytest.raises(HeadError, match="dtype='int8'"):
-        fbwrap.hub.push_folder(tmp_path / "head", "me/other", token=hub.token, dtype="int8")
+        fbwrap.heads.hub.push_folder(tmp_path / "head", "me/other", token=hub.token, dtype="int8")
     assert "me/other" not in hub.repos
 
 
 def test_the_g_that_learned_with_its_head_goes_with_it(hub, nets, tmp_path, caplog):
     loop = made(nets)
-    loop.facts["trained_on"] = {"recipe": "FAL", "generator": "generator.safetensors"}
+    loop.note(trained_on={"recipe": "FAL", "generator": "generator.safetensors"})
     loop.save_pretrained(tmp_path / "head")
     with caplog.at_level(logging.WARNING, "fbwrap"):
         loop.push_to_hub("me/alone", token=hub.token)
@@ -484,14 +484,14 @@ def test_the_g_that_learned_with_its_head_goes_with_it(hub, nets, tmp_path, capl
     from fbwrap.recipes.weights import save_generator
 
     save_generator(nets[0], tmp_path / "head")
-    fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+    fbwrap.heads.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
     repo = hub.repos["me/head"]
     files = repo.commits[repo.refs["main"]]
     assert files["generator.safetensors"] == (tmp_path / "head" / "generator.safetensors").read_bytes()
     assert "fbwrap.load_weights(G, file)" in files["README.md"].decode()
-    loop.facts["trained_on"] = {}
+    loop.note(trained_on={})
     loop.save_pretrained(tmp_path / "head")
-    fbwrap.hub.push_folder(tmp_path / "head", "me/own", token=hub.token)
+    fbwrap.heads.hub.push_folder(tmp_path / "head", "me/own", token=hub.token)
     repo = hub.repos["me/own"]
     assert "generator.safetensors" not in repo.commits[repo.refs["main"]], "somebody's own file stays"
 
@@ -563,7 +563,7 @@ def test_nothing_large_is_made_of_a_strangers_config(nets, tmp_path, change, say
 
 
 def test_a_modules_name_is_no_code_in_the_card():
-    from fbwrap.card import card
+    from fbwrap.heads.card import card
 
     evil = 'x": __import__("os").system("echo"), "y'
     config = {
@@ -578,9 +578,9 @@ def test_a_modules_name_is_no_code_in_the_card():
 
 def test_a_full_disk_is_not_the_hubs_fault(hub, nets, tmp_path, monkeypatch):
     made(nets).save_pretrained(tmp_path / "head")
-    monkeypatch.setattr("fbwrap.headfiles.shutil.copyfile", lambda *a: (_ for _ in ()).throw(OSError(28, "No space")))
+    monkeypatch.setattr("fbwrap.heads.files.shutil.copyfile", lambda *a: (_ for _ in ()).throw(OSError(28, "No space")))
     with pytest.raises(HeadError, match="cannot be copied"):
-        fbwrap.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
+        fbwrap.heads.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ def test_a_full_disk_is_not_the_hubs_fault(hub, nets, tmp_path, monkeypatch):
     ],
 )
 def test_a_strangers_words_in_a_card_are_no_links(text, words):
-    from fbwrap.card import card, plain
+    from fbwrap.heads.card import card, plain
 
     assert plain(text) == words
     config = {"links": [], "trained_on": {"data": text, "held_out": {"1.0": 0.5}}, "generator": {"class": "G"}}

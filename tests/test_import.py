@@ -1,18 +1,22 @@
 """What ``import fbwrap`` brings in, and that the layers stay apart."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
+from fbwrap import moved
+
 ROOT = Path(__file__).parent.parent
-ORDER = [
-    "errors", "naming", "trees", "dice", "locks", "modes", "attributes", "copies", "state", "intercept", "replay",
-    "flops", "surroundings", "probe", "signals", "modules", "critic", "settings", "latents", "links", "axes",
-    "pairing", "checks", "plan", "corrections", "fingerprint", "observer", "proof", "hosting", "unroll", "rollout",
-    "export", "loop", "table", "spec", "weightsfile", "weights", "adapter", "plugins", "fetching", "bases",
-    "recognise", "resolve", "planning", "attach", "example", "headconfig", "headfiles", "head", "card", "inputs",
-    "plots", "hub",
+# rooms (folders) and doors (files) of the core: each may use what stands above it in this list, and itself
+ROOMS = [
+    "errors", "version", "moved", "engine", "files", "weights", "feedback", "adapter", "recognition", "plots", "heads",
+    "loop", "attaching", "attach", "pretrained", "__init__", "app", "__main__",
 ]  # fmt: skip
 
 
@@ -29,21 +33,67 @@ def test_recipes_come_when_asked_for():
     assert found == ["AFL", "False"]
 
 
-def imports(path):
-    """Modules of the core that a file imports at its top."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            yield node.module
+def modules():
+    """Each module of the core by its dotted name below fbwrap."""
+    core = ROOT / "fbwrap"
+    for path in core.rglob("*.py"):
+        yield ".".join(path.relative_to(core).with_suffix("").parts).removesuffix(".__init__"), path
 
 
-def test_each_file_knows_only_what_stands_left_of_it():
-    for place, name in enumerate(ORDER):
-        assert set(imports(ROOT / "fbwrap" / f"{name}.py")) <= set(ORDER[:place]), name
-    assert {p.stem for p in (ROOT / "fbwrap").glob("*.py")} == {*ORDER, "__init__", "__main__"}
+def imported(name, path, known):
+    """Modules of the core that a module imports, wherever it does so: at its top, in a function, for types."""
+    package = name.split(".") if path.stem == "__init__" and name != "__init__" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [
+                alias.name.split(".")[1:] or ["__init__"]
+                for alias in node.names
+                if alias.name.split(".")[0] == "fbwrap"
+            ]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else None
+            parts = node.module.split(".") if node.module else []
+            if above is None and parts[:1] != ["fbwrap"]:
+                continue
+            base = above + parts if above is not None else parts[1:]
+            found = [[*base, alias.name] if ".".join([*base, alias.name]) in known else base for alias in node.names]
+        for each in found:
+            if ".".join(each) in known:
+                yield ".".join(each)
+            elif not each:
+                yield "__init__"
+
+
+def graph():
+    files = dict(modules())
+    return {name: set(imported(name, path, files)) - {name} for name, path in files.items()}
+
+
+def test_each_room_knows_only_those_above_it():
+    assert {name.split(".")[0] for name, _ in modules()} == set(ROOMS)
+    place = {room: i for i, room in enumerate(ROOMS)}
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        for other in others
+        if place[other.split(".")[0]] > place[name.split(".")[0]]
+    ]
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    TopologicalSorter(graph()).prepare()  # raises where there is a circle
+
+
+def test_the_core_knows_recipes_and_adapters_by_name_only():
+    for name, path in modules():
+        if name.split(".")[0] != "app":
+            assert not re.search(r"^\s*(from|import) fbwrap\.(recipes|adapters)", path.read_text(), re.MULTILINE), name
 
 
 def test_only_intercept_touches_other_peoples_modules():
-    for path in [*(ROOT / "fbwrap").glob("*.py"), *(ROOT / "recipes").glob("*.py")]:
+    for path in [*(ROOT / "fbwrap").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")]:
         text = path.read_text()
         if path.stem != "intercept":
             assert "register_forward" not in text, path
@@ -53,3 +103,15 @@ def test_only_intercept_touches_other_peoples_modules():
 def test_files_stay_small():
     for path in [*(ROOT / "fbwrap").rglob("*.py"), *(ROOT / "recipes").glob("*.py")]:
         assert len(path.read_text().splitlines()) <= 450, path
+
+
+def test_paths_of_before_the_rooms_still_work():
+    for old, new in moved.MOVED.items():
+        sys.modules.pop(f"fbwrap.{old}", None)
+        with pytest.warns(DeprecationWarning, match=f"fbwrap.{old} is fbwrap.{new} now"):
+            importlib.import_module(f"fbwrap.{old}")
+    from fbwrap.hub import push_folder
+    from fbwrap.signals import spread
+
+    assert push_folder is importlib.import_module("fbwrap.heads.hub").push_folder
+    assert spread is importlib.import_module("fbwrap.feedback.features").broadcast

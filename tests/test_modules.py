@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fbwrap.errors import PairingError
-from fbwrap.modules import INITS, KINDS, NORMS, build
-from fbwrap.signals import Form, fit, form_of, from_map, spread, to_map
+from fbwrap.feedback.features import FeatureSpec, broadcast, feature_spec_of, from_map, resize, to_map
+from fbwrap.feedback.modules import INITS, KINDS, NORMS, build
 
 SIZES = {0: (), 1: (12,), 2: (6, 4), 3: (4, 4, 2)}
 
@@ -18,12 +18,15 @@ def test_every_module_in_every_dimension(kind, dims):
     for norm in NORMS:
         for init in INITS:
             torch.manual_seed(0)
-            feature, signals = Form(8, SIZES[dims]), (Form(5, tuple(2 * n for n in SIZES[dims])), Form(3, SIZES[dims]))
+            feature, signals = (
+                FeatureSpec(8, SIZES[dims]),
+                (FeatureSpec(5, tuple(2 * n for n in SIZES[dims])), FeatureSpec(3, SIZES[dims])),
+            )
             module = build({"kind": kind, "norm": norm, "init": init}, feature, signals).train()
             phi = torch.randn(2, 8, *SIZES[dims])
             given = [torch.randn(2, s.channels, *s.spatial) for s in signals]
             if module.resize_signals:
-                given = [fit(s, SIZES[dims]) for s in given]
+                given = [resize(s, SIZES[dims]) for s in given]
             correction = module(phi, *given)
             assert correction.shape == phi.shape
             assert bool((correction == 0).all()) == (init == "zero")
@@ -32,7 +35,7 @@ def test_every_module_in_every_dimension(kind, dims):
 
 
 def test_options_count():
-    form = (Form(16, (8, 8)), (Form(8, (8, 8)),))
+    form = (FeatureSpec(16, (8, 8)), (FeatureSpec(8, (8, 8)),))
     convs = [
         sum(isinstance(m, nn.Conv2d) for m in build({"kind": "dual", "convs": n}, *form).modules()) for n in (1, 2, 3)
     ]
@@ -46,7 +49,7 @@ def test_options_count():
 @pytest.mark.parametrize("kind", ["ast", "film", "concat", "add"])
 def test_scale_is_of_the_response_alone(kind):
     """A Wasserstein critic's response at 1/32 is a module that is given so much of it, image as it was."""
-    forms = Form(8, (4, 4)), (Form(3, (16, 16)), Form(1, (4, 4)))
+    forms = FeatureSpec(8, (4, 4)), (FeatureSpec(3, (16, 16)), FeatureSpec(1, (4, 4)))
     plain, scaled = (build({"kind": kind, "init": "paper", **more}, *forms) for more in ({}, {"scale": 1 / 32}))
     scaled.load_state_dict(plain.state_dict())
     h, image, response = torch.randn(2, 8, 4, 4), torch.randn(2, 3, 16, 16), 100 * torch.randn(2, 1, 4, 4)
@@ -56,14 +59,14 @@ def test_scale_is_of_the_response_alone(kind):
 
 def test_fit_is_interpolation_or_area():
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(fit(x, (8, 8)), F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False))
-    assert torch.equal(fit(x, (2, 2)), F.avg_pool2d(x, 2))
-    assert torch.equal(fit(x, ()), x.mean((2, 3)))
-    assert torch.equal(fit(x.mean((2, 3)), (5, 6))[..., 2, 3], x.mean((2, 3)))
-    assert torch.equal(fit(torch.randn(2, 3, 5, 2), (10,)).shape and fit(x, (16,)), x.flatten(2))
-    assert fit(torch.randn(2, 3, 16), (4, 4)).shape == (2, 3, 4, 4)
-    assert fit(x, (2, 4, 4)).shape == (2, 3, 2, 4, 4)
-    assert fit(torch.randn(2, 3, 4, 4, 4), (8, 2)).shape == (2, 3, 8, 2)
+    assert torch.equal(resize(x, (8, 8)), F.interpolate(x, size=(8, 8), mode="bilinear", align_corners=False))
+    assert torch.equal(resize(x, (2, 2)), F.avg_pool2d(x, 2))
+    assert torch.equal(resize(x, ()), x.mean((2, 3)))
+    assert torch.equal(resize(x.mean((2, 3)), (5, 6))[..., 2, 3], x.mean((2, 3)))
+    assert torch.equal(resize(torch.randn(2, 3, 5, 2), (10,)).shape and resize(x, (16,)), x.flatten(2))
+    assert resize(torch.randn(2, 3, 16), (4, 4)).shape == (2, 3, 4, 4)
+    assert resize(x, (2, 4, 4)).shape == (2, 3, 2, 4, 4)
+    assert resize(torch.randn(2, 3, 4, 4, 4), (8, 2)).shape == (2, 3, 8, 2)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_fit_is_interpolation_or_area():
     ],
 )
 def test_layouts_there_and_back(shape, layout, dims, spatial):
-    form = form_of(shape, layout, dims)
+    form = feature_spec_of(shape, layout, dims)
     x = torch.randn(shape)
     mapped = to_map(x, form)
     assert mapped.shape == (2, 8, *spatial)
@@ -92,11 +95,11 @@ def test_layouts_there_and_back(shape, layout, dims, spatial):
 
 def test_spread():
     x = torch.randn(2, 3, 4, 6)
-    assert spread(0.5, x, 2) == 0.5
-    assert spread(torch.tensor([1.0, 2.0]), x, 2).shape == (2, 1, 1, 1)
+    assert broadcast(0.5, x, 2) == 0.5
+    assert broadcast(torch.tensor([1.0, 2.0]), x, 2).shape == (2, 1, 1, 1)
     for shape in ((8, 12), (2, 8, 12), (2, 1, 8, 12)):
-        assert spread(torch.ones(shape), x, 2).shape[-3:] == (1, 4, 6)
-    assert spread(torch.tensor(2.0), x, 2) == 2
+        assert broadcast(torch.ones(shape), x, 2).shape[-3:] == (1, 4, 6)
+    assert broadcast(torch.tensor(2.0), x, 2) == 2
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 5])
@@ -104,31 +107,31 @@ def test_what_a_strength_means_does_not_depend_on_the_batch(batch):
     vector, map_ = torch.zeros(batch, 8), torch.zeros(batch, 8, 4, 4)
     mask = torch.zeros(4, 4)
     mask[0] = 1  # (H, W) of a square picture, as many rows as a batch may have
-    assert spread(mask, vector, 2).flatten().tolist() == [0.25]
-    assert spread(mask, map_, 2).shape == (1, 1, 4, 4)
+    assert broadcast(mask, vector, 2).flatten().tolist() == [0.25]
+    assert broadcast(mask, map_, 2).shape == (1, 1, 4, 4)
     each = torch.arange(batch).float()
     for shape in ((batch,), (batch, 1), (batch, 1, 1), (batch, 1, 1, 1)):
-        assert spread(each.view(shape), vector, 2).flatten().tolist() == each.tolist()
-        assert torch.equal(spread(each.view(shape), map_, 2).expand(-1, -1, 4, 4)[:, 0, 0, 0], each)
+        assert broadcast(each.view(shape), vector, 2).flatten().tolist() == each.tolist()
+        assert torch.equal(broadcast(each.view(shape), map_, 2).expand(-1, -1, 4, 4)[:, 0, 0, 0], each)
     masks = each.view(-1, 1, 1).expand(-1, 4, 4)
-    assert spread(masks, vector, 2).flatten().tolist() == each.tolist()
+    assert broadcast(masks, vector, 2).flatten().tolist() == each.tolist()
     line = torch.zeros(batch, 3, 6)
-    assert spread(each, line, 1).shape == (batch, 1, 1), "one dimension is the samples', of a sound too"
-    assert spread(torch.ones(batch, 6), line, 1).shape == (batch, 1, 6)
-    assert spread(each.view(-1, 1), vector, 0).flatten().tolist() == each.tolist()
-    frames = spread(each, torch.zeros(2 * batch, 8), 2, rows=2)
+    assert broadcast(each, line, 1).shape == (batch, 1, 1), "one dimension is the samples', of a sound too"
+    assert broadcast(torch.ones(batch, 6), line, 1).shape == (batch, 1, 6)
+    assert broadcast(each.view(-1, 1), vector, 0).flatten().tolist() == each.tolist()
+    frames = broadcast(each, torch.zeros(2 * batch, 8), 2, rows=2)
     assert isinstance(frames, torch.Tensor)
     assert frames.expand(2 * batch, 1).flatten().tolist() == each.repeat_interleave(2).tolist()
     for wrong in (torch.ones(2, 3, 4, 4), torch.ones(1, 1, 1, 4, 4), torch.ones(2, 3, 1, 4)):
         with pytest.raises(PairingError, match=r"one value per sample \(N,\), or a mask \(H, W\)"):
-            spread(wrong, map_, 2)
+            broadcast(wrong, map_, 2)
     with pytest.raises(PairingError, match=f"for {batch + 1} samples"):
-        spread(torch.ones(batch + 1), map_, 2)
+        broadcast(torch.ones(batch + 1), map_, 2)
 
 
 def test_pyramid_joins_signals_at_their_own_size():
-    feature = Form(8, (13, 13))
-    signals = (Form(3, (14, 14)), Form(5, (7, 7)), Form(6, (4, 4)))
+    feature = FeatureSpec(8, (13, 13))
+    signals = (FeatureSpec(3, (14, 14)), FeatureSpec(5, (7, 7)), FeatureSpec(6, (4, 4)))
     module = build({"kind": "pyramid", "init": "paper"}, feature, signals)
     sizes = []
     for layer in (*module.levels, module.last.body):

@@ -96,7 +96,7 @@ def test_a_checkpoint_on_disk_is_a_generator(tmp_path):
     torch.save({"params": {k: v * 0 for k, v in state.items()}, "params_ema": state}, tmp_path / "x4.pth")
     D = basicsr("unet").eval()
     with fbwrap.attach(f"spandrel:{tmp_path / 'x4.pth'}", D) as loop:
-        assert loop.facts["adapter"]["generator"] == "esrgan: RRDBNet (model.N, spandrel)"
+        assert loop.facts.adapter["generator"] == "esrgan: RRDBNet (model.N, spandrel)"
         assert loop(torch.rand(1, 3, 12, 20)).shape == (1, 3, 48, 80)
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match="spandrel does not know the network"):

@@ -11,9 +11,9 @@ from lookalikes import latent, translate, voxel
 from torch import nn
 
 import fbwrap
-from fbwrap import plugins
 from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
 from fbwrap.errors import ExampleError, LayerNotCalledError, SettingError
+from fbwrap.recognition import plugins
 
 
 class Tiny(nn.Module):
@@ -63,7 +63,7 @@ def test_somebody_elses_plugin_is_as_good_as_ours(with_plugins):
     loop = fbwrap.attach(Tiny(), tiny_critic())
     assert [str(c) for c in loop.connections] == ["grow <- light <- 1"]
     assert loop.steps == 2
-    assert loop.facts["adapter"]["citations"] == ["Nobody, Nowhere, 2026"]
+    assert loop.facts.adapter["citations"] == ["Nobody, Nowhere, 2026"]
     assert "G: tiny: Tiny" in str(loop.plan)
 
 
@@ -115,7 +115,7 @@ def test_what_the_user_says_comes_first():
     loop = fbwrap.attach(
         G, D, ["model.12"], example=torch.zeros(1, 3, 32, 32), critic_input="output_and_condition", module="light"
     )
-    assert loop.facts["critic_input"] == "output_and_condition"
+    assert loop.facts.critic_input == "output_and_condition"
     assert str(loop.connections[0]).startswith("model.12 <- light")
     assert loop.steps == 1
     assert fbwrap.attach(G, D, steps=5).steps == 5
@@ -455,9 +455,9 @@ def test_what_an_adapter_filled_in_is_in_the_head(tmp_path):
     G, D = latent.dcgan_g(size=32), translate.NLayerDiscriminator()
     z = torch.randn(2, 8, 1, 1)
     loop = fbwrap.attach(G, D, [("main.5", "model.4")], example=z, adapter=None, response=lambda answer: answer)
-    loop.facts["own_response"] = False
+    loop.note(own_response=False)
     loop.save_pretrained(tmp_path / "head")
-    assert fbwrap.from_pretrained(tmp_path / "head", G, D).facts["response"] is None
+    assert fbwrap.from_pretrained(tmp_path / "head", G, D).facts.response is None
 
 
 def test_plain_networks_leave_torch_compile_alone():
@@ -501,7 +501,7 @@ def test_the_range_is_that_of_the_layer_that_ran_last(last, span):
             return self.last(self.up(self.gate(self.fc(z)).view(-1, 8, 4, 4)))
 
     loop = fbwrap.attach(Gated(), tiny_critic(), [("fc", "1")], example=torch.randn(1, 8))
-    found = loop.facts["adapter"]["value_range"]
+    found = loop.facts.adapter["value_range"]
     assert (tuple(found) if found else None) == span
 
 
@@ -514,7 +514,7 @@ def test_a_malformed_adapter_is_refused_where_it_is_made():
         assert len(fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=adapter)) >= 1
     wrong = Adapter("x", "", critics=(CriticFamily("c", layers={"0": ""}, critic_input=lambda g, d: "nonsense"),))
     loop = fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=wrong)
-    assert loop.facts["critic_input"] == "output"
+    assert loop.facts.critic_input == "output"
     absent = Adapter("x", "", (GeneratorFamily("x", layers={"grow": ""}, method="nowhere"),))
     assert fbwrap.attach(Tiny(), tiny_critic(), example=torch.zeros(1, 4, 1, 1), adapter=absent).method == "forward"
 

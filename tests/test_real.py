@@ -80,7 +80,7 @@ def test_the_faces_are_a_dcgan():
     G, D, _ = pair("dcgan_faces32")
     loop = fbwrap.attach(G, D)
     assert [str(c) for c in loop.connections] == ["generator_deconv.2 <- dual <- discriminator.1"]
-    assert loop.facts["adapter"]["generator"] == "dcgan: transposed convolutions"
+    assert loop.facts.adapter["generator"] == "dcgan: transposed convolutions"
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import fbwrap
 from fbwrap.errors import HeadError
-from fbwrap.headfiles import read
+from fbwrap.heads.files import read
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -138,7 +138,7 @@ def test_nan_is_neither_written_nor_read(tmp_path):
     save_file(weights, tmp_path / "head" / "feedback.safetensors")
     path = tmp_path / "head" / "config.json"
     config = json.loads(path.read_text())
-    from fbwrap.headfiles import sha256
+    from fbwrap.heads.files import sha256
 
     file = tmp_path / "head" / "feedback.safetensors"
     config["files"]["feedback.safetensors"] = {"sha256": sha256(file), "bytes": file.stat().st_size}
@@ -158,7 +158,7 @@ def test_modules_of_other_shapes_are_refused_before_they_are_made(tmp_path, monk
     config = json.loads(path.read_text())
     config["links"] = [{**config["links"][0], "sources": ["4"] * 60}] * 60
     path.write_text(json.dumps(config))
-    monkeypatch.setattr(sys.modules["fbwrap.attach"], "_build", lambda *a: pytest.fail("nothing is made"))
+    monkeypatch.setattr("fbwrap.attaching.planning._build", lambda *a: pytest.fail("nothing is made"))
     with pytest.raises(HeadError, match="do not fit the links' modules"):
         fbwrap.from_pretrained(tmp_path, G, D)
 

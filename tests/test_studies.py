@@ -99,7 +99,7 @@ def test_probabilities_are_those_of_the_loss_that_d_learned(loop):
     responses = S.fooling(loop, Z, 2).rows
     told = {"hinge": "sigmoid", "least_squares": "itself", "wasserstein_gp": None, "relativistic": None}
     for loss, how in told.items():
-        loop.facts["trained_on"] = {"options": {"loss": loss}}
+        loop.note(trained_on={"options": {"loss": loss}})
         for row, plain in zip(S.fooling(loop, Z, 2).rows, responses, strict=True):
             assert row["response"] == plain["response"]
             assert ("probability" in row) is (how is not None)

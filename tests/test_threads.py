@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from conftest import Residual, patch, same, state, stir
 from torch import nn
 
 import fbwrap
+from fbwrap.engine import locks
 
 THREADS = 8
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -141,7 +143,7 @@ def test_install_and_uninstall_beside_calls(pair, calls):
 
 
 def test_modes_are_seen_by_the_thread_that_set_them():
-    from fbwrap.modes import training_mode
+    from fbwrap.engine.training_mode import training_mode
 
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Dropout(0.5))
     inside, seen = threading.Event(), []
@@ -180,7 +182,7 @@ def test_modes_are_seen_by_the_thread_that_set_them():
 def test_the_stance_of_the_process_is_what_it_was(order):
     import torch._dynamo.eval_frame as frames
 
-    from fbwrap.surroundings import eager
+    from fbwrap.engine.context import eager
 
     a, b = nn.Linear(2, 2), nn.Linear(2, 2)
     a.compile(backend="eager")
@@ -292,3 +294,26 @@ def test_a_spawned_process_gets_the_loop(pair, tmp_path):
         thread.join()
     command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path / "loop")]
     assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_block_that_the_collector_ends_waits_for_no_lock_of_its_own_thread(pair, monkeypatch):
+    """Python may collect an abandoned ``installed()`` anywhere, also while this thread holds a lock of the library."""
+    _, _, _, loop = pair
+    abandoned = [loop.installed()]
+    abandoned[0].__enter__()
+
+    class Locks(weakref.WeakKeyDictionary):
+        def setdefault(self, key, default):
+            abandoned.clear()
+            return super().setdefault(key, default)
+
+    def held():
+        with locks.locked(nn.Identity()):
+            pass
+
+    monkeypatch.setattr(locks, "_locks", Locks(locks._locks))
+    calling = threading.Thread(target=held, daemon=True)
+    calling.start()
+    calling.join(20)
+    assert not calling.is_alive()
+    assert not abandoned

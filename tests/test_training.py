@@ -148,7 +148,7 @@ def test_fal_trains_g_d_and_the_head_together(tmp_path):
     fresh.load_state_dict(load_file(tmp_path / "head" / "generator.safetensors"))
     again = fbwrap.from_pretrained(tmp_path / "head", fresh.eval(), patch())
     assert torch.equal(again(x[:2]), loop(x[:2]))
-    assert again.facts["trained_on"]["recipe"] == "FAL"
+    assert again.facts.trained_on["recipe"] == "FAL"
 
 
 def test_fal_keeps_a_pretrained_g_when_asked():

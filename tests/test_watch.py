@@ -141,7 +141,7 @@ def test_a_head_that_does_nothing_yet_keeps_its_strength():
     assert loop.strength == 1.0
     assert set(fit.held_out) == {0.1, 0.25, 0.5, 1.0}
     assert all(abs(ratio - 1) < 0.05 for ratio in fit.held_out.values())
-    assert loop.facts["trained_on"]["held_out"]["1.0"] == fit.held_out[1.0]
+    assert loop.facts.trained_on["held_out"]["1.0"] == fit.held_out[1.0]
 
 
 @pytest.mark.slow

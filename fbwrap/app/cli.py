@@ -1,6 +1,6 @@
 """The command ``fbwrap``.
 
-Example:
+Examples:
     $ fbwrap quickstart --out quickstart
 """
 

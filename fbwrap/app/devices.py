@@ -1,6 +1,6 @@
 """Where a command runs: ``--device auto`` takes CUDA where it is, then MPS, then the CPU, and says so once.
 
-Example:
+Examples:
     >>> device_of("cpu")
     'cpu'
 """

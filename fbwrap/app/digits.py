@@ -1,6 +1,6 @@
 """What the quickstart works on: scikit-learn's bundled digits, a small GAN, a small classifier.
 
-Example:
+Examples:
     >>> import torch
     >>> Generator()(torch.zeros(2, 16)).shape, Discriminator()(torch.zeros(2, 1, 8, 8)).shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 1]))

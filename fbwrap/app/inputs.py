@@ -1,6 +1,6 @@
 """Inputs of a loop's G as the command line and the page have them: the head's latents, pictures from files.
 
-Example:
+Examples:
     >>> list(pictures_of(Path("photos")))                                            # doctest: +SKIP
     [PosixPath('photos/a.png')]
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
-from fbwrap.inputs import drawn, takes_pictures
+from fbwrap.heads.inputs import draw_inputs, takes_pictures
 from fbwrap.loop import FeedbackLoop
-from fbwrap.probe import device_of
 
 
 def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | None) -> Tensor | tuple[Any, ...]:
@@ -24,12 +24,12 @@ def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | Non
     Raises:
         SettingError: G takes pictures, or inputs by keyword.
     """
-    args, kwargs = loop.facts["example"]
+    args, kwargs = loop.facts.example
     if takes_pictures(args) or kwargs:
         raise SettingError(
             "What this head's G takes cannot be drawn. Pass --latent SHAPE or --pairs KIND:PATH: what its inputs are."
         )
-    drawn_args, _ = drawn(loop, samples, seed, label)
+    drawn_args, _ = draw_inputs(loop, samples, seed, label)
     return drawn_args[0] if len(drawn_args) == 1 else drawn_args
 
 
@@ -57,7 +57,7 @@ def picture(path: str | os.PathLike[str], loop: FeedbackLoop, span: tuple[float,
 
     from fbwrap.recipes import sources
 
-    args, kwargs = loop.facts["example"]
+    args, kwargs = loop.facts.example
     if not takes_pictures(args):
         raise SettingError("This head's G takes no pictures: leave out --input.")
     if len(args) > 1 or kwargs:

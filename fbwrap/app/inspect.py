@@ -1,6 +1,6 @@
 """``fbwrap inspect``: what fbwrap sees in somebody's networks, before anything is trained.
 
-Example:
+Examples:
     >>> from torch import nn
     >>> G = nn.Sequential(nn.ConvTranspose2d(8, 4, 4, 1, 0), nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Tanh())
     >>> print(report(G, None, layers=False)[0].splitlines()[0])
@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from fbwrap import attach, explain
+from fbwrap.engine.layer_table import table_of
 from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
-from fbwrap.table import table_of
 
 
 def report(
@@ -35,7 +35,7 @@ def report(
     loop = attach(generator, discriminator, links, **options)
     seen = explain(generator, loop.discriminator)
     parts = ["\n".join(str(seen).splitlines()[:2])]
-    parts += ["\n".join(loop.facts["adapter"]["citations"])] * bool(loop.facts["adapter"]["citations"])
+    parts += ["\n".join(each) for each in [(loop.facts.adapter or {}).get("citations")] if each]
     for what, trace in zip(("generator", "discriminator"), loop.traces, strict=True):
         if layers and trace is not None:
             parts.append(f"{what}, {type(trace.model).__name__}\n{table_of(trace.model, trace)}")

@@ -1,6 +1,6 @@
 """The commands that measure: ``study``, ``eval``, ``ablate``.
 
-Example:
+Examples:
     $ fbwrap eval head -g nets.py:G -d nets.py:D --real photos --features nets.py:Extractor
 """
 
@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from fbwrap.errors import SettingError
-from fbwrap.headconfig import FEEDBACK
-from fbwrap.headfiles import path_of, sha256
+from fbwrap.heads.config import FEEDBACK
+from fbwrap.heads.files import path_of, sha256
 
 from .devices import device_of
 from .models import as_trained

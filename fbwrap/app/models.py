@@ -1,6 +1,6 @@
 """Models named on the command line: ``package.module:Class(100, ngf=64)``, ``file.py:Class()``, ``spandrel:x4.pth``.
 
-Example:
+Examples:
     >>> type(load_model("torch.nn:Linear(2, 3)")).__name__
     'Linear'
 
@@ -21,10 +21,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fbwrap.bases import load_generator
 from fbwrap.errors import SettingError, short
 from fbwrap.plots import unit
-from fbwrap.spec import parse_call
+from fbwrap.recognition.named import load_generator
+from fbwrap.recognition.spec import parse_call
 from fbwrap.weights import load_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation

@@ -1,6 +1,6 @@
 """The interactive page, with gradio: AFL's interface and more. What it shows comes from :mod:`fbwrap.app.studio`.
 
-Example:
+Examples:
     >>> serve(loop, "head", None, 7860, print)                                       # doctest: +SKIP
 
 The page is served to this machine alone, and asks nothing of any other.

@@ -1,6 +1,6 @@
 """``fbwrap quickstart``: the whole job on scikit-learn's digits, in minutes, with no download.
 
-Example:
+Examples:
     >>> report = quickstart("quickstart", seed=0)          # doctest: +SKIP
     >>> print(report.table)                                # doctest: +SKIP
 
@@ -107,7 +107,7 @@ def quickstart(
     _say(progress, "5/5  measuring, saving, loading again")
     rows = _measure(G, G2, loop, space, real, seed)
     loop.strength, loop.steps = 1.0, 1
-    about = {**loop.facts["trained_on"], "data": "scikit-learn digits"}
+    about = {**loop.facts.trained_on, "data": "scikit-learn digits"}
     loop.save_pretrained(out / "head", discriminator="all", trained_on=about)
     _check_round_trip(loop, G, D, out, seed)
     _pictures(loop, rows, out, seed)

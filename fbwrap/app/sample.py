@@ -1,6 +1,6 @@
 """``fbwrap sample``: what a head makes, as files.
 
-Example:
+Examples:
     >>> made = sample(loop, Path("samples"), count=16, seed=0)                       # doctest: +SKIP
     >>> made.files[0]                                                                # doctest: +SKIP
     PosixPath('samples/0000.png')
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fbwrap import plots
-from fbwrap.critic import image_of
 from fbwrap.errors import SettingError
-from fbwrap.inputs import drawn, takes_pictures
+from fbwrap.feedback.critic import image_of
+from fbwrap.heads.inputs import draw_inputs, takes_pictures
 from fbwrap.loop import FeedbackLoop
 
 from .inputs import picture, pictures_of
@@ -46,13 +46,13 @@ def sample(
     """Samples of noise, or of pictures: PNG where they are pictures, else ``samples.safetensors``; ``overview.png``.
 
     Args:
-        count, seed, label: of noise; see :func:`fbwrap.inputs.drawn`.
+        count, seed, label: of noise; see :func:`fbwrap.heads.inputs.draw_inputs`.
         source: a picture or a folder of them, if G takes pictures.
         span: what is black and white in G's samples (and inputs).
     """
     from tqdm.auto import tqdm
 
-    args, _ = loop.facts["example"]
+    args, _ = loop.facts.example
     if source is not None and not takes_pictures(args):
         raise SettingError("This head's G takes no pictures: leave out --input.")
     if source is None and takes_pictures(args):
@@ -74,7 +74,7 @@ def sample(
     else:
         names = [f"{place:04d}" for place in range(count)]
         starts = range(0, count, BATCH)
-        whole = drawn(loop, count, seed, label)
+        whole = draw_inputs(loop, count, seed, label)
         batches = ((*_part(whole, begin, count), names[begin : begin + BATCH]) for begin in starts)
         total = len(starts)
     for inputs, named, stems in tqdm(batches, total=total, desc="sample", unit="batch", disable=None, leave=False):
@@ -94,7 +94,7 @@ def sample(
 
 def _part(whole: Any, begin: int, count: int) -> Any:
     """Some samples of all inputs."""
-    from fbwrap.trees import map_tensors
+    from fbwrap.engine.pytree import map_tensors
 
     return map_tensors(lambda t: t[begin : begin + BATCH] if t.dim() and len(t) == count else t, whole)
 

@@ -1,6 +1,6 @@
 """The commands that use and share a head: ``sample``, ``push``, ``pull``, ``ui``.
 
-Example:
+Examples:
     $ fbwrap sample me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
 """
 
@@ -57,14 +57,16 @@ def sample(
 
     Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
     """
-    from fbwrap.inputs import span_of
+    from fbwrap.heads.inputs import value_range_of
 
     from .sample import sample as run
 
     given = locals()
     loop = loop_of(head, given, device)
     with loop.settings(strength=strength, steps=steps):
-        made = run(loop, out, count=count, seed=seed, label=label, source=source, span=value_range or span_of(loop))
+        made = run(
+            loop, out, count=count, seed=seed, label=label, source=source, span=value_range or value_range_of(loop)
+        )
     text = f"{len(made.files)} file(s) in {out}; step by step: {made.overview}"
     return Answer(text, {"files": list(map(str, made.files)), "overview": str(made.overview)})
 
@@ -90,7 +92,7 @@ def push(
 
     Example: fbwrap push runs/faces/head me/faces-feedback --license mit
     """
-    from fbwrap.hub import push_folder
+    from fbwrap.heads.hub import push_folder
 
     about: dict[str, Any] = {"private": private, "revision": revision, "commit_message": message, "dtype": dtype}
     about |= {"license": license, "base_model": base_model, "task": task, "create_pr": create_pr}
@@ -103,8 +105,8 @@ def push(
 
 def _of_this_head(head: Path) -> list[str]:
     """Studies in the head's folder that were made of the weights that lie there now."""
-    from fbwrap.headconfig import FEEDBACK
-    from fbwrap.headfiles import path_of, sha256
+    from fbwrap.heads.config import FEEDBACK
+    from fbwrap.heads.files import path_of, sha256
 
     now = sha256(path_of(head, FEEDBACK)) if path_of(head, FEEDBACK).is_file() else ""
     found = sorted((head / "studies").glob("*.of"))
@@ -135,8 +137,8 @@ def pull(
 
     Example: fbwrap pull me/faces-feedback
     """
-    from fbwrap.headfiles import config_of
-    from fbwrap.hub import pull as pulled
+    from fbwrap.heads.files import config_of
+    from fbwrap.heads.hub import pull as pulled
 
     folder = pulled(repo, revision=revision, local_files_only=offline)
     return Answer(str(folder), {"folder": str(folder), "commit": folder.name, "base": config_of(folder)["base"]})

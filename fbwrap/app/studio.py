@@ -1,6 +1,6 @@
 """What the interactive page shows, without the page: one setting of a loop to pictures, code and a head.
 
-Example:
+Examples:
     >>> studio = Studio(loop)                                                        # doctest: +SKIP
     >>> view = studio.view(Setting(seed=3, strength=0.5, steps=2))                   # doctest: +SKIP
     >>> view.base.shape, view.feedback.shape                                         # doctest: +SKIP
@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbwrap import plots
-from fbwrap.critic import image_of
+from fbwrap.engine.pytree import tensors
 from fbwrap.errors import FbwrapError, HeadError, SettingError
-from fbwrap.example import code_of_example, spec_of_example
-from fbwrap.inputs import assumed, drawn, span_of, takes_pictures
-from fbwrap.latents import in_words
+from fbwrap.feedback.critic import image_of
+from fbwrap.feedback.latents import in_words
+from fbwrap.heads.example import code_of_example, spec_of_example
+from fbwrap.heads.inputs import draw_inputs, latents_are_assumed, takes_pictures, value_range_of
 from fbwrap.loop import FeedbackLoop
-from fbwrap.trees import tensors
 
 GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
@@ -81,8 +81,8 @@ class Studio:
     """
 
     def __init__(self, loop: FeedbackLoop, head: str = "head", span: tuple[float, float] | None = None):
-        self.loop, self.head, self.span = loop, head, span or span_of(loop)
-        args, kwargs = loop.facts["example"]
+        self.loop, self.head, self.span = loop, head, span or value_range_of(loop)
+        args, kwargs = loop.facts.example
         self.takes_pictures = takes_pictures(args)
         self.takes_labels = any(not t.is_floating_point() and t.dim() for _, t in tensors((args, kwargs)))
         self.names = [str(connection.target) for connection in loop.connections]
@@ -93,7 +93,7 @@ class Studio:
         """How the page draws G's inputs, in words."""
         if self.takes_pictures:
             return ""
-        if assumed(self.loop):
+        if latents_are_assumed(self.loop):
             return "Latents: normal numbers, **an assumption**: the head does not say (fbwrap ui --latents …)."
         return f"Latents: {in_words(self.loop.latents or '')}."
 
@@ -152,8 +152,8 @@ class Studio:
         Raises:
             SettingError: an input of G that cannot be written as code.
         """
-        named, critic = self.loop.facts.get("base"), self.loop.discriminator is not None
-        needs_critic = critic and not self.loop.facts.get("critic_spec")
+        named, critic = self.loop.facts.base, self.loop.discriminator is not None
+        needs_critic = critic and not self.loop.facts.critic_spec
         networks = "load_pretrained" if named else "from_pretrained"
         given = [repr(self.head), *([] if named else ["G"]), *(["D"] if needs_critic else [])]
         lines = ["import torch, fbwrap", ""]
@@ -175,10 +175,10 @@ class Studio:
             inputs: str | None = "x"
             lines += ["# x: a picture (1, C, H, W)"]
         else:
-            example = spec_of_example(self.loop.facts["example"])
+            example = spec_of_example(self.loop.facts.example)
             many, label = max(1, int(setting.samples)), int(setting.label)
-            inputs = code_of_example(example, many, "dice", label, self.loop.latents)
-            lines += [f"dice = torch.Generator().manual_seed({int(setting.seed)})"]
+            inputs = code_of_example(example, many, "rng", label, self.loop.latents)
+            lines += [f"rng = torch.Generator().manual_seed({int(setting.seed)})"]
         if inputs is None:
             raise SettingError("An input of this G cannot be written as code: its example holds more than tensors.")
         return "\n".join([*lines, f"y = loop.rollout({inputs}{more}).output" if more else f"y = loop({inputs})"])
@@ -205,10 +205,10 @@ class Studio:
 
     def _inputs(self, setting: Setting) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self.takes_pictures:
-            return drawn(self.loop, max(1, int(setting.samples)), int(setting.seed), int(setting.label))
+            return draw_inputs(self.loop, max(1, int(setting.samples)), int(setting.seed), int(setting.label))
         if setting.picture is None:
             raise SettingError("This G makes pictures of pictures: upload one.")
-        args, kwargs = self.loop.facts["example"]
+        args, kwargs = self.loop.facts.example
         if len(args) > 1 or kwargs:
             raise SettingError("This G takes more than a picture: the page cannot make its other inputs.")
         like = args[0]

@@ -1,6 +1,6 @@
 """``fbwrap study``, ``fbwrap eval`` and ``fbwrap ablate``: a head measured, with the base and the controls beside it.
 
-Example:
+Examples:
     $ fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
 """
 
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap import FeedbackLoop
-from fbwrap.critic import image_of
 from fbwrap.errors import FbwrapError, SettingError
+from fbwrap.feedback.critic import image_of
 from fbwrap.recipes import layouts, maps, quality, sources, studies, voxels
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
 

@@ -1,6 +1,6 @@
 """What all commands share: how they answer, how they fail, and the options that they have in common.
 
-Example:
+Examples:
     >>> @command(typer.Typer())
     ... def hello(name: str) -> Answer:
     ...     return Answer(f"Hello {name}", {"name": name})
@@ -152,7 +152,7 @@ _VALUE = r"""('[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|[\w.:/-]*\w)?"""
 def as_options(sentence: str, options: Collection[str]) -> str:
     """A message with arguments in Python's spelling, in the command line's.
 
-    Example:
+    Examples:
         >>> as_options("Pass example=torch.randn(1, 100, 1, 1), or value_range=(-1, 1).", {"example", "value_range"})
         'Pass --example 1x100x1x1, or --value-range -1 1.'
     """
@@ -169,7 +169,7 @@ def as_options(sentence: str, options: Collection[str]) -> str:
 def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
     """A head on the networks that are named; on those that it names itself, without ``--generator``."""
     from fbwrap import from_pretrained, load_pretrained
-    from fbwrap.bases import load_generator
+    from fbwrap.recognition.named import load_generator
 
     from .models import LOADED, load_model
 
@@ -188,7 +188,7 @@ def loop_of(head: str, given: dict[str, Any], device: str = "cpu") -> Any:
     elif given["generator"].startswith(LOADED) and given["weights"] is None:
         generator, base = load_generator(given["generator"])
         loop = from_pretrained(head, generator.to(device), critic)
-        loop.facts["base"] = base  # the head says where its generator is from
+        loop.note(base=base)  # the head says where its generator is from
     else:
         loop = from_pretrained(head, load_model(given["generator"], given["weights"]).to(device), critic)
     if given.get("latents") is not None:

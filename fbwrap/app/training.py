@@ -1,6 +1,6 @@
 """The command that trains: ``train``.
 
-Example:
+Examples:
     $ fbwrap train celeba_dcgan --data img_align_celeba --set head.batch=64
 """
 

@@ -1,6 +1,6 @@
 """The generators and discriminators that the papers trained from scratch, as plain modules.
 
-Example:
+Examples:
     >>> import torch
     >>> from fbwrap.recipes.networks import dcgan
     >>> dcgan.Generator(8, 4, 32)(torch.zeros(2, 8, 1, 1)).shape

@@ -1,6 +1,6 @@
 """DCGAN and SN-GAN's plain discriminator: AFL on CelebA (§4.3, ngf = ndf = 128) and on CIFAR-10 (§4.2).
 
-Example:
+Examples:
     >>> import torch
     >>> Discriminator(4, 32)(Generator(8, 4, 32)(torch.zeros(2, 8, 1, 1))).shape
     torch.Size([2, 1, 1, 1])

@@ -1,7 +1,7 @@
 """Residual networks: SN-GAN's at 32x32 (AFL §4.2), the 9-block generator of CycleGAN with a patch discriminator and
 FAL's half-deep BigGAN-like pair for faces (FAL §5.1).
 
-Example:
+Examples:
     >>> import torch
     >>> Translator(3, 3, 4, 2)(torch.zeros(1, 3, 16, 16)).shape
     torch.Size([1, 3, 16, 16])

@@ -1,6 +1,6 @@
 """Sizes of networks that double or halve from stage to stage.
 
-Example:
+Examples:
     >>> doublings(32, 4)
     3
 """

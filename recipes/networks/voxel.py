@@ -1,6 +1,6 @@
 """VoxelGAN as FAL has it (§5.1): 3-D transposed convolutions, and a D that does not pool: its response is a cube.
 
-Example:
+Examples:
     >>> import torch
     >>> voxels = Generator(8, 2, 32)(torch.zeros(2, 8))
     >>> voxels.shape, Discriminator(2, 32)(voxels).shape

@@ -1,0 +1,79 @@
+"""Last stage: the loop, and what a head will say about it. :func:`attached` is all five stages."""
+
+import logging
+
+from ..engine.context import outside_inference_mode
+from ..engine.fingerprint import fingerprint, names_of_places
+from ..feedback.facts import Facts
+from ..loop import FeedbackLoop
+from .networks import Networks, networks
+from .observe import Observed, observe
+from .planning import Planned, planned
+from .request import Request
+from .resolve import Resolved, resolved
+
+logger = logging.getLogger("fbwrap")
+
+
+@outside_inference_mode()
+def attached(request: Request) -> FeedbackLoop:
+    """A loop, as :func:`fbwrap.attach` describes it."""
+    pair = networks(request)
+    observed = observe(request, pair)
+    links = resolved(request, observed)
+    plan = planned(request, observed, links)
+    return _built(request, pair, observed, links, plan)
+
+
+def _built(request: Request, pair: Networks, observed: Observed, links: Resolved, plan: Planned) -> FeedbackLoop:
+    steps = request.steps
+    if steps is None:
+        steps = observed.recognised.steps if request.auto and request.module is None else 1
+    loop = FeedbackLoop(
+        observed.generator,
+        observed.discriminator,
+        links.connections,
+        plan.modules,
+        plan.plan,
+        (observed.generator_trace, observed.critic_trace),
+        plan.prefix,
+        critic_input=observed.critic_input,
+        response=observed.response,
+        critic_size=observed.critic_size,
+        first=plan.first,
+        critic_mode=request.critic_mode,
+        detach_signals=request.detach_signals,
+        steps=steps,
+        strength=request.strength,
+        replay=request.replay,
+        facts=_facts(pair, observed, plan),
+    )
+    observed.forget_outputs()
+    return loop
+
+
+def _facts(pair: Networks, observed: Observed, plan: Planned) -> Facts:
+    generator_trace, critic_trace, response = observed.generator_trace, observed.critic_trace, observed.response
+    unclear = observed.unclear_response()
+    if unclear:
+        logger.warning("%s Feedback works without; training and rollout.responses do not.", unclear)
+    critic = None
+    if observed.discriminator is not None and critic_trace is not None:
+        moving = names_of_places(critic_trace.model, critic_trace.moving)
+        critic = fingerprint(observed.discriminator, plan.critic_unused, moving)
+    return Facts(
+        example=observed.example,
+        critic_input=observed.critic_preset,
+        response=response if isinstance(response, str) else None,
+        own_response=callable(response),
+        unclear_response=unclear,
+        generator=fingerprint(
+            observed.generator, moving=names_of_places(generator_trace.model, generator_trace.moving)
+        ),
+        discriminator=critic,
+        adapter=observed.recognised.facts(generator_trace),
+        base=pair.base,
+        critic_spec=observed.critic_spec,
+        critic_size=observed.critic_size,
+        critic_unused=plan.critic_unused,
+    )

@@ -1,0 +1,141 @@
+"""Second stage: each network runs once on the example, and what it did is recorded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.context import usable
+from ..engine.locks import locked
+from ..engine.names import unwrap, without_forward
+from ..engine.pytree import tensors
+from ..engine.trace import Trace, device_of, trace_forward
+from ..errors import CriticError, ExampleError, FbwrapError
+from ..feedback.critic import CriticInput, call, critic_input_of, image_of, response_of, sized
+from ..feedback.facts import Inputs, inputs_of
+from ..recognition.detect import Recognised, build_critic
+from .networks import Networks, method_of
+from .request import Request
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Both networks, and what they did on the example.
+
+    Attributes:
+        generator, discriminator: the modules; D made by name among them.
+        critic_spec: the name and the value range that D was made by, if it was.
+        recognised: what adapters know about them.
+        example: inputs of G.
+        generator_trace, critic_trace: what ran; the latter None without D.
+        critic_input: how D is called, and the preset's name, None for a function of the user's.
+        critic_size: the attribute of D that holds the only height that it takes.
+        response: where D's response is.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module | None
+    critic_spec: tuple[str, tuple[float, float]] | None
+    recognised: Recognised
+    example: Inputs
+    generator_trace: Trace
+    critic_trace: Trace | None
+    critic_input: CriticInput
+    critic_preset: str | None
+    critic_size: str | None
+    response: str | Callable[[Any], Tensor] | None
+
+    @property
+    def image(self) -> Tensor:
+        """The sample that G made."""
+        return image_of(self.generator_trace.output)
+
+    def unclear_response(self) -> str | None:
+        """Why it is not clear which of D's outputs is its response, if so."""
+        if self.critic_trace is None or self.critic_trace.error is not None:
+            return None
+        try:
+            response_of(self.critic_trace.output, self.response)
+        except CriticError as error:
+            return str(error)
+        return None
+
+    def forget_outputs(self) -> None:
+        """Let go of the tensors that both networks returned; shapes stay."""
+        for trace in (self.generator_trace, self.critic_trace):
+            if trace is not None:
+                trace.output = None
+
+
+def observe(request: Request, networks: Networks) -> Observed:
+    """Run G on the example, then D on what G made; neither is changed."""
+    known, generator, critic = networks.recognised, networks.generator, networks.discriminator
+    example = request.example
+    args, kwargs = usable(inputs_of(known.example() if example is None else example))
+    method = method_of(generator, request.method or known.method)
+    generator_trace = _observe_generator(generator, (args, kwargs), method, adapted=example is None)
+    spec = None
+    if isinstance(request.discriminator, str):
+        span = request.value_range or known.value_range(generator_trace)
+        critic = build_critic(request.discriminator, span).to(device_of(unwrap(generator)))
+        spec = (request.discriminator, span) if span is not None else None
+        known = Recognised(generator, critic, request.adapter)
+        known.check()
+    size = request.critic_size or known.size
+    how = known.critic_input(generator_trace) if request.critic_input is None else request.critic_input
+    preset, ask = critic_input_of(how)
+    response = known.response if request.response is None else request.response
+    critic_trace = None
+    if critic is not None:
+        critic_trace = _observe_critic(critic, ask, generator_trace.output, (args, kwargs), size)
+    return Observed(
+        generator, critic, spec, known, (args, kwargs), generator_trace, critic_trace, ask, preset, size, response
+    )
+
+
+def _observe_generator(net: nn.Module, inputs: Inputs, method: str, *, adapted: bool) -> Trace:
+    try:
+        trace = trace_forward(net, *inputs, method=method)
+    except FbwrapError:
+        raise
+    except Exception as error:
+        shapes = [tuple(tensor.shape) for _, tensor in tensors(inputs)]
+        whose = "the adapter's example" if adapted else "the example"
+        how = "" if method == "forward" else f" in its method {method!r} (method='forward' if G is to be called)"
+        if lacks := without_forward(net, method):
+            raise ExampleError(f"{lacks} fbwrap.attach(..., method=NAME).") from error
+        raise ExampleError(
+            f"The generator refuses {whose}{how} (tensors of shape {shapes}): {type(error).__name__}: "
+            f"{error}. Pass in example= what G is called with, on G's device."
+        ) from error
+    if not torch.isfinite(image_of(trace.output)).all():
+        raise ExampleError("The generator returns NaN or infinity for the example. Check its weights.")
+    return trace
+
+
+def _observe_critic(critic: nn.Module, ask: CriticInput, output: Any, inputs: Inputs, size: str | None) -> Trace:
+    args, kwargs = inputs
+    try:
+        given = ask(output, *args, **kwargs)
+    except Exception as error:
+        raise CriticError(
+            f"critic_input failed on the example: {type(error).__name__}: {error}. It is called as "
+            "critic_input(G's output, *G's inputs)."
+        ) from error
+    with locked(unwrap(critic)), sized(unwrap(critic), size, given):
+        trace: Trace = call(lambda *a, **k: trace_forward(critic, a, k, may_fail=True), given)
+    shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
+    if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
+        raise CriticError(
+            f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {trace.error}. Say "
+            "with critic_input= what D is called with."
+        ) from trace.error
+    for _, tensor in tensors(trace.output):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CriticError(
+                "D answers NaN or infinity to G's output for the example. Check D's weights, and that "
+                "G's value range is the one D was trained on."
+            )
+    return trace

@@ -1,0 +1,208 @@
+"""Fourth stage: the modules are made, the schedule is proven, and what will run is described with its cost.
+
+Examples:
+    >>> import torch, fbwrap
+    >>> from torch import nn
+    >>> G, D = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1))
+    >>> fbwrap.attach(G, D, [("0", "0")], example=torch.zeros(1, 2)).plan.critic_stops_after
+    '0'
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ..engine.context import bare, eager, is_compiled
+from ..engine.flops import FlopCounter
+from ..engine.locks import locked
+from ..engine.names import entry, modules_of, unwrap
+from ..engine.replay import Schedule, Site
+from ..engine.state import Snapshot
+from ..engine.trace import Call, Trace
+from ..engine.training_mode import training_mode
+from ..engine.verify import verified
+from ..errors import SettingError
+from ..feedback.facts import Inputs
+from ..feedback.features import FeatureSpec
+from ..feedback.links import Connection
+from ..feedback.modules import Transform, build
+from ..feedback.plan import Plan, PlannedLink, schedule, suffix_flops
+from .observe import Observed
+from .request import Request
+from .resolve import Resolved, module_of
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a loop will run.
+
+    Attributes:
+        modules: the feedback modules, one for each connection.
+        first: what the first step sees, ``"base"`` or ``"zeros"``.
+        prefix: what later passes of G leave out.
+        plan: the same as a description, with its costs.
+        critic_unused: layers of D that only run after D may stop; None: all of D is needed.
+    """
+
+    modules: tuple[nn.Module, ...]
+    first: Literal["base", "zeros"]
+    prefix: Schedule
+    plan: Plan
+    critic_unused: tuple[str, ...] | None
+
+
+def planned(request: Request, observed: Observed, resolved: Resolved) -> Planned:
+    """Make the modules, prove the schedule on the example, count the cost."""
+    generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
+    if request.expected is not None:
+        _check_shapes(connections, request.expected)
+    modules = tuple(_build(connection, generator_trace) for connection in connections)
+    first = request.first
+    if first is None:
+        fal = all(issubclass(c.spec.default, Transform) for c in connections)
+        first = "zeros" if fal else "base"
+    sites = [connection.site for connection in connections]
+    run = entry(observed.generator, generator_trace.method)
+    prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay else Schedule()
+    plan = _plan_of(observed, resolved, modules, first, prefix)
+    return Planned(modules, first, prefix, plan, unused_layers(critic_trace, connections))
+
+
+def _plan_of(
+    observed: Observed, resolved: Resolved, modules: Sequence[nn.Module], first: str, prefix: Schedule
+) -> Plan:
+    """The description, for the example."""
+    generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
+    batch = observed.image.shape[generator_trace.batch.axis]
+    stop, tapped = _critic_end(critic_trace, connections)
+    names = {call.module: call.name for call in generator_trace.calls}
+    return Plan(
+        links=tuple(_planned_link(*pair, batch) for pair in zip(connections, modules, strict=True)),
+        first=first,
+        replayed=tuple(names[module] for module, _ in prefix.replay),
+        critic_stops_after=stop,
+        generator_flops=generator_trace.flops,
+        suffix_flops=suffix_flops(generator_trace, prefix),
+        critic_flops=critic_trace.flops if critic_trace else 0,
+        tapped_flops=tapped,
+        generator_parameters=sum(p.numel() for p in unwrap(generator_trace.model).parameters()),
+        random=generator_trace.random,
+        batch=batch,
+        notes=tuple(_notes(observed, resolved)),
+    )
+
+
+@torch.no_grad()
+def _planned_link(connection: Connection, module: nn.Module, batch: int) -> PlannedLink:
+    """A link with the cost of its module, which is run once on zeros."""
+    parameter = next(module.parameters(), torch.zeros(0))
+    module.eval()
+    forms = (connection.form, *(source.form for source in connection.sources))
+    if getattr(module, "resize_signals", True):
+        forms = tuple(FeatureSpec(form.channels, connection.form.spatial) for form in forms)
+    maps = [torch.zeros(batch, f.channels, *f.spatial, dtype=parameter.dtype, device=parameter.device) for f in forms]
+    with FlopCounter() as counter:
+        module(*maps)
+    return PlannedLink(
+        target=str(connection.target),
+        feature=connection.form,
+        sources=tuple(source.name for source in connection.sources),
+        signals=tuple(source.form for source in connection.sources),
+        module=connection.spec.kind,
+        parameters=sum(p.numel() for p in module.parameters()),
+        flops=counter.total,
+        carry=connection.carry,
+    )
+
+
+def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
+    """What a user should know, in the order of importance."""
+    generator_trace, critic_trace, found = observed.generator_trace, observed.critic_trace, observed.recognised.found
+    for what, match in (("G", found.generator), ("D", found.discriminator)):
+        if match:
+            yield f"{what}: {match}"
+    yield from dict.fromkeys(resolved.notes)
+    if generator_trace.attributes:
+        yield (
+            f"G keeps state in plain attributes ({', '.join(generator_trace.attributes[:3])}): nothing is replayed in "
+            "calls that change it, every step starts from the state before the call, and it is left as one call of G "
+            "leaves it."
+        )
+    if critic_trace and critic_trace.error is not None:
+        yield f"D refuses the sample behind its last tap, so it has no response: {critic_trace.error}"
+    for what, trace in (("G", generator_trace), ("D", critic_trace)):
+        if trace and any(map(is_compiled, modules_of(trace.model))):
+            yield f"{what} is compiled: within the loop its eager original runs."
+
+
+def _last_tap(critic_trace: Trace, connections: Sequence[Connection]) -> Call | None:
+    """The call after which D may stop; None where a link needs all of D, or no layer of it."""
+    sources = [source for c in connections for source in c.sources]
+    if any(source.name == "response" for source in sources):
+        return None
+    calls = [critic_trace.calls_of(module_of(critic_trace, s.ref))[s.ref.call or 0] for s in sources if s.ref]
+    return max(calls, key=lambda call: call.end, default=None)
+
+
+def _critic_end(critic_trace: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
+    """The name of D's last tapped layer and the FLOPs up to it, as :class:`Plan` has them."""
+    if critic_trace is None or all(source.name == "image" for c in connections for source in c.sources):
+        return "", 0
+    last = _last_tap(critic_trace, connections)
+    return (last.name, last.flops_after) if last else (None, critic_trace.flops)
+
+
+def unused_layers(critic_trace: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
+    """Names of the D layers that only run after D may stop; None when all of D is needed."""
+    stop, _ = _critic_end(critic_trace, connections)
+    if critic_trace is None or stop is None:
+        return None if critic_trace else ()
+    last = _last_tap(critic_trace, connections)
+    before = {call.name for call in critic_trace.calls if call.start < (last.end if last else 0)}
+    return tuple(dict.fromkeys(call.name for call in critic_trace.calls if call.name not in before))
+
+
+def _prefix(
+    generator_trace: Trace,
+    sites: Sequence[Site],
+    run: Callable[..., Any],
+    example: Inputs,
+) -> Schedule:
+    """What later passes leave out, proven on the example in eval mode."""
+    modules = modules_of(generator_trace.model)
+    with locked(generator_trace.model), bare(generator_trace.model), eager(modules), training_mode(modules, False):
+        return verified(
+            schedule(generator_trace, sites),
+            sites,
+            generator_trace,
+            run,
+            Snapshot(modules, generator_trace.moving),
+            example,
+        )
+
+
+def _check_shapes(connections: Sequence[Connection], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse links whose modules have other weights than they should; modules of somebody's own are not asked."""
+    if any(connection.spec.factory is not None for connection in connections):
+        return
+    with torch.device("meta"):
+        made = nn.ModuleList(build(c.spec, c.form, tuple(s.form for s in c.sources)) for c in connections)
+    shapes = {key: tuple(tensor.shape) for key, tensor in made.state_dict().items()}
+    if shapes != dict(expected):
+        differ = sorted(key for key in shapes.keys() | expected.keys() if shapes.get(key) != expected.get(key))
+        raise SettingError(
+            f"The weights do not fit the links' modules: {differ[0][:100]} is {expected.get(differ[0], 'missing')}, "
+            f"and should be {shapes.get(differ[0], 'missing')}."
+        )
+
+
+def _build(connection: Connection, generator_trace: Trace) -> nn.Module:
+    module = build(connection.spec, connection.form, tuple(s.form for s in connection.sources))
+    call = generator_trace.calls_of(connection.site.module)[connection.site.call]
+    infos = call.outputs if connection.at == "output" else call.inputs
+    info = infos[connection.site.path]
+    dtype = torch.float64 if info.dtype == torch.float64 else torch.float32
+    return module.to(device=info.device, dtype=dtype)

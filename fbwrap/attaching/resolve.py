@@ -1,0 +1,296 @@
+"""Third stage: from what the user wrote in ``layers=`` to connections of real modules and shapes.
+
+Examples:
+    >>> import torch, fbwrap
+    >>> from torch import nn
+    >>> G, D = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)), nn.Sequential(nn.Conv2d(1, 4, 1))
+    >>> loop = fbwrap.attach(G, D, [("0", ["0", "image"])], example=torch.zeros(1, 1, 4, 4))
+    >>> str(loop.connections[0])
+    '0 <- dual <- 0 + image'
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..engine.names import Path, Ref, module_named, resolve
+from ..engine.pytree import tensors
+from ..engine.replay import Site
+from ..engine.trace import Batch, Call, TensorInfo, Trace, info_of, sample_layout
+from ..errors import CriticError, PairingError, SettingError
+from ..feedback.batch_axis import BatchAxes
+from ..feedback.critic import response_of
+from ..feedback.features import FeatureSpec, feature_spec_of
+from ..feedback.links import Connection, Layer, Link, Source
+from ..feedback.modules import ModuleSpec, spec_of
+from ..feedback.pairing import best_source
+from ..feedback.plan import call_of, event
+from ..feedback.settings import check_strength
+from ..recognition.detect import Recognised
+from .observe import Observed
+from .request import Request
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The links of a loop, in the order in which G reaches them, and what a user should know about them."""
+
+    connections: tuple[Connection, ...]
+    notes: tuple[str, ...]
+
+
+def resolved(request: Request, observed: Observed) -> Resolved:
+    """Every link of a request as connections of real modules and shapes."""
+    generator_trace, critic_trace, known = observed.generator_trace, observed.critic_trace, observed.recognised
+    module = request.module
+    if module is None:
+        module = known.module if request.auto else "dual"
+    axes = BatchAxes(
+        observed.generator,
+        observed.discriminator,
+        generator_trace,
+        critic_trace,
+        observed.critic_input,
+        observed.example,
+    )
+    resolver = Resolver(generator_trace, critic_trace, observed.image, observed.response, spec_of(module), known, axes)
+    connections = sorted(
+        (c for link in resolver.links(request) for c in resolver.connect(link)),
+        key=lambda c: event(generator_trace, c.site),
+    )
+    if critic_trace is None and any(s.name != "image" for c in connections for s in c.sources):
+        raise PairingError("Without a discriminator every link's source must be 'image'.")
+    _refuse_two_carried(connections)
+    return Resolved(tuple(connections), tuple(resolver.notes))
+
+
+def _refuse_two_carried(connections: Sequence[Connection]) -> None:
+    places = [(c.target, c.at) for c in connections if c.carry]
+    for target, at in places:
+        if places.count((target, at)) > 1:
+            raise PairingError(
+                f"Two carried links correct the {at} of {str(target)!r}: each would carry on from the other's "
+                "feature. Give one link both sources, or pass carry=False for one of them."
+            )
+
+
+class Resolver:
+    """Turns what the user wrote into connections."""
+
+    def __init__(
+        self,
+        generator_trace: Trace,
+        critic_trace: Trace | None,
+        image: Tensor,
+        response: Any,
+        module: ModuleSpec,
+        known: Recognised,
+        axes: BatchAxes,
+    ):
+        self._known, self._axes = known, axes
+        self.notes: list[str] = []
+        self._generator_trace, self._critic_trace = generator_trace, critic_trace
+        self._response, self._module = response, module
+        self._image = image
+        generator_trace.layout = sample_layout(tuple(image.shape), generator_trace, critic_trace)
+        axes.settle_sample(image, generator_trace.layout)
+        self._sample = generator_trace.sample_shape or tuple(image.shape)
+        self._dims = len(self._sample) - 2
+
+    def links(self, request: Request) -> list[Link]:
+        """Every item of ``layers`` as a Link."""
+        layers = request.layers
+        if request.auto:
+            placement = str(layers).partition(":")[2]
+            for trace in (self._generator_trace, self._critic_trace):
+                if trace is not None:
+                    self._axes.settle(trace)
+            return self._known.links(
+                placement, self._generator_trace, self._critic_trace, self._dims, self._module.default.source
+            )
+        items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
+        if not items:
+            raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
+        return [self._link(item) for item in items]
+
+    def _link(self, item: Any) -> Link:
+        if isinstance(item, Link):
+            return item
+        if isinstance(item, str | nn.Module):
+            return Link(item)
+        if isinstance(item, tuple | list) and len(item) == 2:
+            return Link(item[0], item[1])
+        raise SettingError(
+            f"layers contains {item!r}. Each item is a layer name or glob, a module, a pair "
+            "(generator_layer, discriminator_layer), or a fbwrap.Link."
+        )
+
+    def connect(self, link: Link) -> list[Connection]:
+        """A link's connections: one, or as many as its glob matches."""
+        refs = resolve(self._generator_trace.model, link.target)
+        if isinstance(link.target, str) and ("*" in link.target or "?" in link.target):
+            calls = [ref for ref in refs if self._generator_trace.calls_of(self._module_of(ref))]
+            refs = calls or refs
+        return [self._connect(link, ref) for ref in refs]
+
+    def _module_of(self, ref: Ref) -> nn.Module:
+        return module_of(self._generator_trace, ref)
+
+    def _connect(self, link: Link, ref: Ref) -> Connection:
+        module = self._module_of(ref)
+        found = call_of(self._generator_trace, module, ref, "Generator")
+        infos = found.outputs if link.at == "output" else found.inputs
+        path, info = _pick(ref, infos, link.at, "generator", found)
+        form = self._form_in(
+            self._generator_trace, found, path, info, link.target_layout, link.at, f"G's layer {str(ref)!r}"
+        )
+        spec = self._module if link.module is None else spec_of(link.module)
+        sources = self._sources(link, spec, form, info.shape[form.batch_axis])
+        name = Ref(ref.name, ref.call, ref.path)
+        site = Site(module, found.index, path, link.at, str(name), ref.call is None)
+        carry = spec.default.carry if link.carry is None else link.carry
+        strength = check_strength(link.strength)
+        return Connection(name, link.at, site, form, sources, spec, strength, carry, link.feature)
+
+    def _sources(self, link: Link, spec: ModuleSpec, form: FeatureSpec, batch: int) -> tuple[Source, ...]:
+        wanted: Any = link.source
+        if wanted is None:
+            wanted = spec.default.source
+        if wanted is None and self._critic_trace is None:
+            wanted = "image"
+        if wanted is None and self._critic_trace is not None:
+            self._axes.settle(self._critic_trace)
+            wanted = (str(best_source(form, self._critic_trace, self._dims)[0]),)
+        if isinstance(wanted, str | nn.Module):
+            wanted = (wanted,)
+        sources = [s for item in wanted for s in self._source(item, link.source_layout, batch)]
+        if not sources:
+            raise PairingError(f"The link to {link.target!r} has no source.")
+        return tuple(sources)
+
+    def _source(self, item: Layer, layout: str | None, batch: int) -> list[Source]:
+        if isinstance(item, str) and item == "image":
+            form = self._image_form(layout)
+            return [self._checked(Source("image", None, form), info_of(self._image), batch)]
+        if self._critic_trace is None:
+            raise PairingError(f"The source {item!r} needs a discriminator, and there is none.")
+        if isinstance(item, str) and item == "response":
+            if self._critic_trace.error is not None:
+                raise CriticError(
+                    f"The source 'response' needs all of D, but D refuses G's output: {self._critic_trace.error}."
+                )
+            response = response_of(self._critic_trace.output, self._response)
+            form = self._response_form(response, layout)
+            return [self._checked(Source("response", None, form), info_of(response), batch)]
+        found = []
+        for ref in resolve(self._critic_trace.model, item):
+            called = call_of(self._critic_trace, module_of(self._critic_trace, ref), ref, "Discriminator")
+            path, info = _pick(ref, called.outputs, "output", "discriminator", called)
+            ref = Ref(ref.name, called.index if ref.call is not None else None, path)
+            form = self._form_in(self._critic_trace, called, path, info, layout, "output", f"D's layer {str(ref)!r}")
+            found.append(self._checked(Source(str(ref), ref, form), info, batch))
+        return found
+
+    def _image_form(self, layout: str | None) -> FeatureSpec:
+        if len(self._sample) > self._image.dim():
+            return replace(feature_spec_of(self._sample, "channels_first", self._dims), layout="reshaped")
+        shape = tuple(self._image.shape)
+        return feature_spec_of(
+            shape, layout or self._generator_trace.layout, self._dims, 0 if layout else self._generator_trace.batch.axis
+        )
+
+    def _response_form(self, response: Tensor, layout: str | None) -> FeatureSpec:
+        """The form of D's response: laid out as the sample is, where it is a sequence as that is."""
+        asked, shape = self._critic_trace, tuple(response.shape)
+        if layout is not None or asked is None:
+            return feature_spec_of(shape, layout or "channels_first", self._dims)
+        path = next((path for path, tensor in tensors(asked.output) if tensor is response), ())
+        batch = asked.answers.get(path, Batch()) or Batch()
+        alike = len(shape) == self._image.dim() == 3
+        return feature_spec_of(
+            shape, self._generator_trace.layout if alike else "channels_first", self._dims, batch.axis
+        )
+
+    def _form_in(
+        self, trace: Trace, call: Call, path: Path, info: TensorInfo, layout: str | None, at: str, where: str
+    ) -> FeatureSpec:
+        """The form of a feature; what the layers around do not tell is said in the plan."""
+        if layout is not None:
+            return feature_spec_of(info.shape, layout, self._dims)
+        seen = (
+            path if at == "output" else next((p for p, i in call.outputs.items() if i.shape[:2] == info.shape[:2]), ())
+        )
+        batch = self._axes.of(trace, call, seen)
+        if batch is None:
+            raise PairingError(
+                f"Which axis of {where}, shape {info.shape}, is the batch cannot be told: no part of it is of one "
+                "sample alone. Choose another layer, or say how it is laid out: Link(target_layout=…, source_layout=…) "
+                "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C)."
+            )
+        form = replace(feature_spec_of(info.shape, call.layout, self._dims, batch.axis), rows=batch.rows)
+        if len(info.shape) == 3 and not call.told and not batch.axis:
+            self.notes.append(
+                f"{where}, shape {info.shape}, is taken as channels first, (N, C, T): no layer around tells. If it is "
+                "not, say Link(target_layout='channels_last'), or source_layout=."
+            )
+        return form
+
+    def _checked(self, source: Source, info: TensorInfo, batch: int) -> Source:
+        if not info.finite:
+            raise CriticError(
+                f"D's {source.name!r} is NaN or infinite on G's output for the example. Check D's weights, and "
+                "that G's value range is the one D was trained on."
+            )
+        rows = info.shape[source.form.batch_axis]
+        if rows != batch and source.name == "image":
+            raise PairingError(
+                f"The source 'image' has {rows} samples (shape {info.shape}), but the target {batch} rows: several of "
+                "a sample (frames, say) are folded into its batch. Choose a target with one row for each sample."
+            )
+        if rows != batch:
+            raise PairingError(
+                f"The source {source.name!r} has batch size {rows} (shape {info.shape}), but the "
+                f"target {batch}: D does not answer per sample there. Choose an earlier D layer, or pass "
+                "response= for the right part of D's answer."
+            )
+        return source
+
+
+def module_of(trace: Trace, ref: Ref) -> nn.Module:
+    """The module that a reference names in a traced network."""
+    return module_named(trace.model, ref)
+
+
+def _from_the_front(path: Path, call: Call, at: str) -> Path:
+    """A path in which places that were counted from the end are counted from the beginning: ``[-1]``."""
+    found: list[int | str] = []
+    for key in path:
+        whole = ("", 0, *found) if at == "input" else tuple(found)
+        if at == "input" and not found:
+            whole = ("", 0)
+        many = call.lengths.get(whole)
+        found.append(key + many if isinstance(key, int) and key < 0 and many is not None else key)
+    return tuple(found)
+
+
+def _pick(
+    ref: Ref, infos: Mapping[tuple[int | str, ...], TensorInfo], at: str, where: str, call: Call
+) -> tuple[tuple[int | str, ...], TensorInfo]:
+    """The tensor that is meant in a layer's output or input: the one at the path, or the only one."""
+    features = {path: info for path, info in infos.items() if info.is_feature}
+    # inputs are kept as (positional, keyword); a user writes NAME[0] or NAME[keyword]
+    shown = {path[1:] if at == "input" else path: path for path in features}
+    if not ref.path and len(features) == 1:
+        return next(iter(features.items()))
+    meant = _from_the_front(ref.path, call, at)
+    wanted = next((path for path in shown if [*map(str, path)] == [*map(str, meant)]), None)
+    if wanted is not None:
+        return shown[wanted], features[shown[wanted]]
+    listed = ", ".join(f"{Ref(ref.name, ref.call, short)} {features[whole].shape}" for short, whole in shown.items())
+    what = f"has no feature at {ref}" if ref.path else f"has {len(features)} features"
+    raise PairingError(
+        f"The {at} of {where} layer {ref.name!r} {what}: {listed or 'none'}. A feature is a "
+        "floating-point tensor with a batch and channels. Name one with its path, or choose another layer."
+    )

@@ -1,0 +1,1 @@
+"""The papers' feedback loop: features, modules, links, D asked at its taps, the rollout. Knows no files."""

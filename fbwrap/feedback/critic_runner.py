@@ -1,0 +1,155 @@
+"""D as the loop uses it: asked in the mode that is wanted, read at its taps, left as it was.
+
+Examples:
+    >>> critic_runner = CriticRunner(D, trace, critic_input, None)                  # doctest: +SKIP
+    >>> signals = critic_runner.signals({0: sources}, y, (z,), {}, how)            # doctest: +SKIP
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.intercept import Tap, read
+from ..engine.names import Ref, modules_of, names, unwrap
+from ..engine.pytree import map_tensors, tensors
+from ..engine.state import Moving, Place
+from ..engine.trace import Trace
+from ..engine.training_mode import training_mode
+from ..errors import CriticError
+from .critic import CriticInput, call, image_of, response_of, sized
+from .features import to_map
+from .links import Source
+
+
+class How(Protocol):
+    """How D is asked: settings of the loop."""
+
+    critic_mode: Literal["eval", "inherit"]
+    detach_signals: bool
+
+
+class CriticRunner:
+    """Asks one discriminator (or none, where every source is the image).
+
+    Args:
+        trace: what D did at attach, perhaps with another D of the same architecture.
+        critic_input, response: as in :func:`fbwrap.attach`.
+        size: see :class:`~fbwrap.adapter.CriticFamily`.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module | None,
+        trace: Trace | None,
+        critic_input: CriticInput,
+        response: str | Callable[[Any], Tensor] | None,
+        size: str | None = None,
+    ):
+        self.net = discriminator
+        self._trace, self._critic_input, self._response = trace, critic_input, response
+        self._size = size
+        self._layers = names(discriminator) if discriminator is not None else {}
+        modules = modules_of(unwrap(discriminator)) if discriminator is not None else []
+        self._modules, self._moving = modules, Moving(modules, self._moving_in_eval())
+
+    def signals(
+        self,
+        wanted: Mapping[int, tuple[Source, ...]],
+        output: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        how: How,
+    ) -> dict[int, list[Tensor]]:
+        """What D sees in G's output: the signals of each link, as maps. D stops after its last tap."""
+        sources = [source for mine in wanted.values() for source in mine]
+        taps = {s.name: self._tap(s.ref) for s in sources if s.ref is not None}
+        respond = any(source.name == "response" for source in sources)
+        found: dict[str, Tensor] = {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not how.detach_signals):
+            if any(source.name == "image" for source in sources):
+                found["image"] = image_of(output)
+            if taps or respond:
+                given = self._given(output, args, kwargs)
+                size = None if respond else self._size
+                with (
+                    self._as_asked(how.critic_mode),
+                    sized(unwrap(self.net) if self.net is not None else None, size, given),
+                ):
+                    values, answer = read(
+                        lambda: self._ask(given),
+                        list(dict.fromkeys(taps.values())),
+                        stop=not respond and not torch.compiler.is_compiling(),
+                    )
+                    found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
+                    if respond:
+                        found["response"] = response_of(answer, self._response).clone()
+        if how.detach_signals:
+            found = {name: value.detach() for name, value in found.items()}
+        return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
+
+    def respond(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: str) -> Tensor:
+        """D's response to G's output: all of D."""
+        given = self._given(output, args, kwargs)
+        with self._as_asked(mode):
+            return response_of(self._ask(given), self._response).clone()  # it may be a buffer that is put back
+
+    def _given(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What D is called with: a copy, for D may write into it."""
+        return map_tensors(Tensor.clone, self._critic_input(output, *args, **kwargs))
+
+    def _ask(self, given: Any) -> Any:
+        if self.net is None:
+            raise CriticError("The loop has no discriminator to ask. Attach with one.")
+        try:
+            return call(unwrap(self.net), given)
+        except (RuntimeError, ValueError, TypeError) as error:
+            shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
+            raise CriticError(
+                f"D refuses what it was given (shapes {shapes}): {error}. Say with critic_input= what D "
+                "is called with, or give G an input whose output has the size that D was built for."
+            ) from error
+
+    def _tap(self, ref: Ref) -> Tap:
+        if ref.name not in self._layers:
+            raise CriticError(
+                f"The discriminator has no layer {ref.name!r}, which a link looks at. Use one of the same "
+                "architecture, or attach anew."
+            )
+        return Tap(self._layers[ref.name], ref.call or 0, ref.path)
+
+    def _reached(self, name: str, values: dict[Tap, Tensor], tap: Tap) -> Tensor:
+        if tap not in values:
+            raise CriticError(
+                f"D did not reach its layer {name!r} in this pass, though it did when the loop was "
+                "attached. Tap a layer that D always calls."
+            )
+        return values[tap]
+
+    @contextmanager
+    def _as_asked(self, mode: str) -> Iterator[None]:
+        """D in the mode that is wanted; what it moves is put back."""
+        with ExitStack() as stack:
+            if mode == "eval":
+                stack.enter_context(training_mode(self._modules, False))
+            stack.enter_context(self._put_back())
+            yield
+
+    @contextmanager
+    def _put_back(self) -> Iterator[None]:
+        state = self._moving.note()
+        try:
+            yield
+            self._moving.learn(state)
+        finally:
+            state.restore()
+
+    def _moving_in_eval(self) -> list[Place]:
+        """What D moves even in eval mode, in the D in use."""
+        if self._trace is None or not self._trace.moving or self.net is None:
+            return []
+        places = {module: place for place, module in enumerate(modules_of(self._trace.model))}
+        mine = modules_of(unwrap(self.net))
+        return [(mine[places[module]], name) for module, name in self._trace.moving]

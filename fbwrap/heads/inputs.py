@@ -1,0 +1,78 @@
+"""Inputs like those that a head was made with, when nobody writes code: seeded numbers in the shape of its example.
+
+Examples:
+    >>> import torch
+    >>> takes_pictures((torch.zeros(2, 100, 1, 1),)), takes_pictures((torch.zeros(1, 3, 16, 16),))
+    (False, True)
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.pytree import map_tensors
+from ..engine.trace import device_of
+from ..errors import SettingError
+from ..feedback.latents import USUAL, draw
+from ..feedback.loop import Loop
+
+logger = logging.getLogger("fbwrap")
+
+SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
+
+
+def takes_pictures(args: tuple[Any, ...]) -> bool:
+    """Whether G's first input is a picture, grey or RGB."""
+    first = args[0] if args else None
+    if not isinstance(first, Tensor):
+        return False
+    return first.dim() == 4 and first.shape[1] in (1, 3) and min(first.shape[2:]) >= SMALLEST
+
+
+def value_range_of(loop: Loop) -> tuple[float, float]:
+    """What is black and white in G's samples: what its adapter knew, else -1 and 1."""
+    return loop.facts.value_range or (-1.0, 1.0)
+
+
+def latents_are_assumed(loop: Loop) -> bool:
+    """Whether nobody has said how the loop's latents are distributed: normal numbers are then an assumption."""
+    return loop.latents is None
+
+
+def source_of(loop: Loop) -> Callable[[int], Any]:
+    """``f(n)``: inputs for n samples as ``loop.latents`` describes them, from torch's own random numbers; a tensor, or
+    a tuple or dict of them."""
+    example, axis = loop.facts.example, loop.traces[0].batch.axis
+
+    def draws(count: int) -> Any:
+        args, kwargs = draw(loop.latents, example, count, torch.default_generator, None, axis)
+        if kwargs and not args:
+            return kwargs
+        return args[0] if len(args) == 1 else args
+
+    return draws
+
+
+def draw_inputs(loop: Loop, count: int, seed: int, label: int | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs like the head's example, for ``count`` samples, as ``loop.latents`` describes them.
+
+    Args:
+        seed: of the numbers.
+        label: what whole numbers are; None: as described, else 0.
+    """
+    example = loop.facts.example
+    if any(takes_pictures((value,)) for value in example[1].values()):
+        raise SettingError("This head's G takes a picture by keyword: use it in Python, loop(name=picture).")
+    if latents_are_assumed(loop):
+        logger.warning(
+            "Nothing says how this G's latents are distributed: %s numbers are assumed. Say it: --latents, or "
+            "loop.latents = 'uniform:-1:1' before the head is saved.",
+            USUAL,
+        )
+    generator = torch.Generator().manual_seed(seed)
+    args, kwargs = draw(loop.latents, example, count, generator, label, loop.traces[0].batch.axis)
+    device = device_of(loop.generator)
+    return map_tensors(lambda tensor: tensor.to(device), (args, kwargs))

@@ -1,0 +1,70 @@
+"""Import paths of before the core had rooms: they work until 0.2, and say where the module is now.
+
+Examples:
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     from fbwrap.signals import spread
+    >>> str(said[0].message)
+    'fbwrap.signals is fbwrap.feedback.features now.'
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "attributes": "engine.attributes", "axes": "feedback.batch_axis", "bases": "recognition.named",
+    "card": "heads.card", "checks": "engine.checks", "copies": "engine.copies",
+    "corrections": "feedback.corrections", "critic": "feedback.critic", "dice": "engine.rng",
+    "example": "heads.example", "export": "feedback.export", "fetching": "files.download",
+    "fingerprint": "engine.fingerprint", "flops": "engine.flops", "headconfig": "heads.config",
+    "headfiles": "heads.files", "hosting": "feedback.install", "hub": "heads.hub", "inputs": "heads.inputs",
+    "intercept": "engine.intercept", "latents": "feedback.latents", "links": "feedback.links",
+    "locks": "engine.locks", "modes": "engine.training_mode", "modules": "feedback.modules",
+    "naming": "engine.names", "observer": "feedback.critic_runner", "pairing": "feedback.pairing",
+    "plan": "feedback.plan", "planning": "attaching.planning", "plugins": "recognition.plugins",
+    "probe": "engine.trace", "proof": "engine.verify", "recognise": "recognition.detect",
+    "replay": "engine.replay", "resolve": "attaching.resolve", "rollout": "feedback.rollout",
+    "settings": "feedback.settings", "signals": "feedback.features", "spec": "recognition.spec",
+    "state": "engine.state", "surroundings": "engine.context", "table": "engine.layer_table",
+    "trees": "engine.pytree", "unroll": "feedback.unroll", "weightsfile": "files.weights_file",
+}  # fmt: skip
+RENAMED = {
+    "Dice": "RngState", "Form": "FeatureSpec", "Observer": "CriticRunner", "drawn": "draw_inputs", "fit": "resize",
+    "form_of": "feature_spec_of", "look": "trace_forward", "proven": "verified", "span_of": "value_range_of",
+    "spread": "broadcast",
+}  # fmt: skip
+
+
+class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module of the core under the path that it had."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """What ``import fbwrap.OLD`` asks for, where nothing else is found."""
+        package, _, old = name.rpartition(".")
+        return importlib.machinery.ModuleSpec(name, self) if package == "fbwrap" and old in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module the contents of the one that it is now."""
+        old = module.__name__.rpartition(".")[2]
+        now = import_module(f"fbwrap.{MOVED[old]}")
+        warnings.warn(f"{module.__name__} is {now.__name__} now.", DeprecationWarning, stacklevel=2)
+
+        def found(name: str) -> Any:
+            return getattr(now, RENAMED[name] if name in RENAMED and not hasattr(now, name) else name)
+
+        module.__getattr__ = found  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """From here on, old paths are found."""
+    if not any(isinstance(finder, OldPaths) for finder in sys.meta_path):
+        sys.meta_path.append(OldPaths())

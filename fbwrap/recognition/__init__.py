@@ -1,0 +1,1 @@
+"""Which adapter knows a network, and networks by name."""
