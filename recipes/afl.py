@@ -30,11 +30,12 @@ from fbwrap.loop import FeedbackLoop
 
 from .data import Batches, Pairs
 from .ema import EMA
+from .fit import Fit
 from .loss_choice import options_of
 from .pictures import is_picture, save_grid
 from .processes import Processes
 from .steps import Auxiliary, Critic, Head, Player, as_inputs, frozen
-from .trainer import Fit, Trainer
+from .trainer import Trainer
 from .watch import Watch
 
 logger = logging.getLogger("fbwrap")
@@ -143,18 +144,13 @@ class AFL:
                 (:mod:`fbwrap.recipes.loss_choice`).
             TrainingError: a loss that is not finite before the first comparison, a checkpoint of another run.
         """
-        loop, options, critic = self.loop, self.options, self._critic
+        loop, options = self.loop, self.options
         if all(is_zero((loop.strength, loop[i].strength)) for i in range(len(loop))):
             raise SettingError("The loop's strength is 0: no output depends on the head. Train at strength 1.")
-        if options.train_critic and options.critic_ema < 1:
-            if options.critic_ema and critic.average is None:
-                with torch.inference_mode(False):
-                    critic.average = EMA(critic.net, options.critic_ema)
-            loop.use_discriminator(critic.average.module if critic.average else critic.net)
+        self._use_learning_critic()
         latents = self._latents(real_data, latents)
-        player = self._player()
         trainer = Trainer(
-            *(player, critic, options),
+            *(self._player(), self._critic, options),
             perceptual=self._perceptual,
             trackers=self._trackers,
             warmup=self._warmup(steps),
@@ -170,21 +166,13 @@ class AFL:
 
         with self._learning():
             fit = trainer.fit(
-                real_data,
-                latents,
-                steps,
-                loop,
+                *(real_data, latents, steps, loop),
                 out=folder,
                 resume=resume,
                 progress=progress,
                 preview=preview,
                 fixed=self._fixed(),
-                about={
-                    "steps of feedback": loop.steps,
-                    "links": [str(connection) for connection in loop.connections],
-                    "modules": [type(module).__name__ for module in loop.feedback],
-                    "perceptual losses": type(self._perceptual).__name__,
-                },
+                about=self._about(),
                 watch=self._watch,
             )
             if options.recalibrate and options.ema:
@@ -192,18 +180,39 @@ class AFL:
             if trainer.watch is not None:
                 with self._showing(None):
                     fit.held_out = trainer.watch.choose(loop.feedback)
-        trained_on = {
+        loop.note(generator_mode=self._generator_mode, trained_on=self._trained_on(fit))
+        if folder and Processes.is_main():
+            self._save(folder)
+        return fit
+
+    def _use_learning_critic(self) -> None:
+        """The feedback's D is the one that learns, or its average."""
+        options, critic = self.options, self._critic
+        if options.train_critic and options.critic_ema < 1:
+            if options.critic_ema and critic.average is None:
+                with torch.inference_mode(False):
+                    critic.average = EMA(critic.net, options.critic_ema)
+            self.loop.use_discriminator(critic.average.module if critic.average else critic.net)
+
+    def _about(self) -> dict[str, Any]:
+        """What must be the same when the run is resumed."""
+        return {
+            "steps of feedback": self.loop.steps,
+            "links": [str(connection) for connection in self.loop.connections],
+            "modules": [type(module).__name__ for module in self.loop.feedback],
+            "perceptual losses": type(self._perceptual).__name__,
+        }
+
+    def _trained_on(self, fit: Fit) -> dict[str, Any]:
+        """What the head says about its training."""
+        return {
             "recipe": type(self).__name__,
-            "feedback_steps": loop.steps,
-            "options": asdict(options),
+            "feedback_steps": self.loop.steps,
+            "options": asdict(self.options),
             "steps": fit.steps,
             "samples": fit.samples,
             "held_out": {str(share): ratio for share, ratio in fit.held_out.items()},
         }
-        loop.note(generator_mode=self._generator_mode, trained_on=trained_on)
-        if folder and Processes.is_main():
-            self._save(folder)
-        return fit
 
     def _latents(self, real_data: Any, given: Any) -> Any:
         """The source of G's inputs; a description becomes the loop's own."""

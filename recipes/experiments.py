@@ -31,11 +31,11 @@ from . import layouts, sources, voxels
 from .afl import AFL
 from .data import Pairs
 from .fal import FAL
+from .fit import Fit
 from .gan import GAN
 from .networks import dcgan, residual, voxel
 from .options import Options
 from .processes import Processes
-from .trainer import Fit
 from .weights import save_generator
 
 logger = logging.getLogger("fbwrap")

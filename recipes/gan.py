@@ -18,9 +18,10 @@ from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import CriticInput, critic_input_of
 
+from .fit import Fit
 from .loss_choice import options_of
 from .steps import Auxiliary, Critic, frozen
-from .trainer import Fit, Trainer
+from .trainer import Trainer
 
 
 class _Generator:

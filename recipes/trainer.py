@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from . import checkpoint
 from .checks import answers_with_a_sigmoid, check_data
 from .data import Pairs, Stream
 from .ema import EMA
+from .fit import Fit
 from .interrupts import interrupt_between_steps
 from .loss_choice import check_loss
 from .options import Options
@@ -41,38 +42,6 @@ from .steps import Critic, NotFiniteError, Player, all_of, as_inputs, critic_ste
 from .watch import Watch
 
 logger = logging.getLogger("fbwrap")
-
-
-@dataclass
-class Fit:
-    """What a run did.
-
-    Attributes:
-        history: one dict a step: step, critic and player loss, seconds.
-        steps: optimizer steps of the player.
-        samples: generated samples that the player learned from.
-        seconds: wall time.
-        held_out: (AFL) distance to held-out data over the base's, by share of the strength
-            (:mod:`fbwrap.recipes.watch`); empty where nothing was compared.
-        stopped: why the run ended early; empty where it did not.
-        trained: whether this call trained at all: a run that had ended is only read.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    steps: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    held_out: dict[float, float] = field(default_factory=dict)
-    stopped: str = ""
-    trained: bool = True
-
-    def __repr__(self) -> str:
-        last = ", ".join(f"{k} {v:.3g}" for k, v in (self.history or [{}])[-1].items() if k not in ("step", "seconds"))
-        none = "" if self.trained else ", nothing trained in this call"
-        none += f", stopped: {self.stopped}" if self.stopped else ""
-        return (
-            f"Fit({self.steps} steps, {self.samples} samples, {self.seconds:.1f} s{f'; {last}' if last else ''}{none})"
-        )
 
 
 class Trainer:
@@ -126,59 +95,31 @@ class Trainer:
             fixed: networks that do not learn, by name: they must be the same when the run is resumed.
             about: what else must be the same, plain data by name: T, the links.
         """
-        options = self.options
         self._device = next(self.critic.net.parameters()).device
         folder = Path(out) if out is not None else None
-        trackers = self._trackers
-        if trackers is None and folder and importlib.util.find_spec("tensorboard"):
-            trackers = "tensorboard"
-        trackers = None if trackers == "none" else trackers
-        fixed = fixed or {}
         learner = self.player.learner if self.player is not None else None
-        fit, path = Fit(), None
+        fit = Fit()
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            self._processes = Processes(self._device, options.mixed_precision, trackers, folder)
-            stack.callback(self._processes.end)
-            main = self._processes.main
-            self._processes.same(self.critic.net, learner, *fixed.values())
-            weights = {f"{name}'s weights": fingerprint(net)["weights"][:16] for name, net in fixed.items()}
-            self._same = {**weights, **(about or {})}
-            if not isinstance(real_data, Pairs) and (options.reconstruction or self._perceptual is not None):
-                raise SettingError("A reconstruction or perceptual loss wants targets: pass Pairs(inputs, targets).")
-            share = self._processes.share
-            self._stream = Stream(real_data, latents, options.seed, self._device, share, options.workers)
-            stack.callback(self._stream.close)
+            self._start_processes(stack, folder, fixed or {}, about or {})
+            self._open_data(stack, real_data, latents)
             self._optimizers()
             stop = stack.enter_context(interrupt_between_steps())
-            rng = RngState(self._device)
-            stack.callback(rng.set, rng.get())
-            torch.manual_seed(options.seed)
-            begin = 0
-            if folder and main:
+            self._seed(stack)
+            if folder and self._processes.main:
                 stack.enter_context(checkpoint.alone_in(folder))
             self._look_at_data(generate)
-            if folder and main and not resume:
-                checkpoint.set_aside(folder)
-            state = checkpoint.newest(folder) if folder and resume else None
-            self.watch, self._held = None, None
-            if watch is not None and options.held_out and self.player is not None:
-                self.watch = watch(self)
-                self._held = self._stream.hold_out(self._compared)
-            if state is not None:
-                begin = self._restore(state, fit)
-            if self.watch is not None and self._held is not None:
-                self._begin_watch(self.watch, self._held)
-            total = self.warmup + steps
-            self._processes.start_tracking("fbwrap", asdict(options))
+            begin = self._begin(folder, resume, watch, fit)
+            total = self.warmup + steps  # a resumed run's warmup is what it was
+            self._processes.start_tracking("fbwrap", asdict(self.options))
             fit.trained = begin < total
             if not fit.trained:
                 logger.warning(
                     "The run in %s had ended after %d steps: nothing was trained. Ask for more steps, or start anew "
                     "(resume=False).", folder, begin,
                 )  # fmt: skip
-            bar = stack.enter_context(_bar(begin, total, progress and main))
+            bar = stack.enter_context(_bar(begin, total, progress and self._processes.main))
             started = time.monotonic() - fit.seconds
             for step in range(begin, total):
                 losses = self._processes.mean(self._whole_step(step, total, generate, fit), self._device)
@@ -189,21 +130,75 @@ class Trainer:
                     fit.stopped = self._diverged(done)
                 if fit.stopped:
                     break
-                if folder and main and (done % options.save_every == 0 or done == total or ending):
-                    path = checkpoint.save(self._state(done, fit), folder, done, options.keep)
-                    if preview and done < total and not ending:
-                        preview(done, self.average)
+                path = self._save(folder, fit, done, whether=done == total or ending)
+                if path and preview and done < total and not ending:
+                    preview(done, self.average)
                 if ending:
-                    self._processes.agreed(True, self._device)  # none leaves before the first one has saved
-                    if main:
-                        logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
-                    raise KeyboardInterrupt
+                    self._interrupt(done, path)
             if self._processes.agreed(stop.is_set(), self._device):  # while a run that had ended was read, say
                 raise KeyboardInterrupt
-        if self.player is not None and self.average is not None:
-            self.player.learner.load_state_dict(self.average.module.state_dict())
+        if learner is not None and self.average is not None:
+            learner.load_state_dict(self.average.module.state_dict())
         self._processes.same(self.critic.net, learner)
         return fit
+
+    def _start_processes(
+        self, stack: ExitStack, folder: Path | None, fixed: Mapping[str, nn.Module], about: Mapping[str, Any]
+    ) -> None:
+        """Processes that hold the same networks; and what must be the same when the run is resumed."""
+        trackers = self._trackers
+        if trackers is None and folder and importlib.util.find_spec("tensorboard"):
+            trackers = "tensorboard"
+        trackers = None if trackers == "none" else trackers
+        self._processes = Processes(self._device, self.options.mixed_precision, trackers, folder)
+        stack.callback(self._processes.end)
+        learner = self.player.learner if self.player is not None else None
+        self._processes.same(self.critic.net, learner, *fixed.values())
+        weights = {f"{name}'s weights": fingerprint(net)["weights"][:16] for name, net in fixed.items()}
+        self._same = {**weights, **about}
+
+    def _open_data(self, stack: ExitStack, real_data: Any, latents: Any) -> None:
+        options = self.options
+        if not isinstance(real_data, Pairs) and (options.reconstruction or self._perceptual is not None):
+            raise SettingError("A reconstruction or perceptual loss wants targets: pass Pairs(inputs, targets).")
+        self._stream = Stream(
+            real_data, latents, options.seed, self._device, self._processes.share, options.workers
+        )  # fmt: skip
+        stack.callback(self._stream.close)
+
+    def _seed(self, stack: ExitStack) -> None:
+        """The run's own random numbers; the user's come back in the end."""
+        rng = RngState(self._device)
+        stack.callback(rng.set, rng.get())
+        torch.manual_seed(self.options.seed)
+
+    def _begin(
+        self, folder: Path | None, resume: bool, watch: Callable[["Trainer"], Watch | None] | None, fit: Fit
+    ) -> int:
+        """The step to begin with: where the newest checkpoint ends, else 0. The comparison begins too."""
+        if folder and self._processes.main and not resume:
+            checkpoint.set_aside(folder)
+        state = checkpoint.newest(folder) if folder and resume else None
+        self.watch, held_out = None, None
+        if watch is not None and self.options.held_out and self.player is not None:
+            self.watch = watch(self)
+            held_out = self._stream.hold_out(self._compared)
+        begin = self._restore(state, fit) if state is not None else 0
+        if self.watch is not None and held_out is not None:
+            self._begin_watch(self.watch, held_out)
+        return begin
+
+    def _save(self, folder: Path | None, fit: Fit, done: int, *, whether: bool) -> Path | None:
+        """A checkpoint, at intervals and when asked for; by the first process."""
+        if not folder or not self._processes.main or not (whether or done % self.options.save_every == 0):
+            return None
+        return checkpoint.save(self._state(done, fit), folder, done, self.options.keep)
+
+    def _interrupt(self, done: int, path: Path | None) -> None:
+        self._processes.agreed(True, self._device)  # none leaves before the first one has saved
+        if self._processes.main:
+            logger.warning("Interrupted after step %d%s.", done, f": saved in {path}" if path else "")
+        raise KeyboardInterrupt
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Each value's mean over the processes."""

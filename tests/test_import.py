@@ -115,3 +115,12 @@ def test_paths_of_before_the_rooms_still_work():
 
     assert push_folder is importlib.import_module("fbwrap.heads.hub").push_folder
     assert spread is importlib.import_module("fbwrap.feedback.features").broadcast
+
+
+def test_functions_stay_short():
+    """At most 60 lines of code, the docstring apart."""
+    for path in [p for folder in ("fbwrap", "recipes", "adapters") for p in (ROOT / folder).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                assert node.end_lineno - first.lineno < 60, f"{path}: {node.name}"

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,6 @@ def build(studio: Studio) -> Any:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
 
-    start = studio.start()
     folder = Path(studio.head)
     name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else studio.head
     with gr.Blocks(title=f"fbwrap · {name}", analytics_enabled=False) as page:
@@ -73,98 +73,158 @@ def build(studio: Studio) -> Any:
         )
         with gr.Row():
             with gr.Column(scale=1):
-                strength = gr.Slider(*_range(start.strength), start.strength, step=0.05, label="strength α of all",
-                                     elem_id="strength")  # fmt: skip
-                links = [
-                    gr.Slider(*_range(alpha), alpha, step=0.05, label=f"α of {target}", elem_id=f"link{i}")
-                    for i, (target, alpha) in enumerate(zip(studio.names, start.links, strict=True))
-                ]
-                steps = gr.Slider(
-                    0, max(MOST_STEPS, start.steps), start.steps, step=1, label="steps T", elem_id="steps"
-                )
-                latent = not studio.takes_pictures
-                with gr.Row(visible=latent):
-                    seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**32, elem_id="seed")
-                    samples = gr.Slider(1, 16, 4, step=1, label="samples", elem_id="samples")
-                label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels)
-                keep = gr.Checkbox(True, label="keep this latent", visible=latent, elem_id="keep")
-                again = gr.Button("New latents", visible=latent, elem_id="again")
-                picture = gr.Image(label="G's input", type="numpy", visible=not latent, elem_id="picture")
-                with gr.Accordion("Reference: what D looks at in place of the sample", open=False, elem_id="refbox"):
-                    reference = gr.Image(label="reference", type="numpy", elem_id="reference")
-                with gr.Accordion("Mask: paint where corrections may act", open=False, elem_id="maskbox"):
-                    mask = gr.ImageEditor(
-                        label="mask", type="numpy", image_mode="RGBA", sources=(), transforms=(), elem_id="mask",
-                        brush=gr.Brush(colors=["#d62728"], color_mode="fixed"), layers=False,
-                    )  # fmt: skip
-                    fetch = gr.Button("Put the base sample there to paint on", elem_id="fetch")
+                controls = _controls(gr, studio)
             with gr.Column(scale=3):
-                told = gr.Markdown(elem_id="told")
-                base = gr.Image(label="base", format="png", elem_id="base", interactive=False)
-                feedback = gr.Image(label="with feedback", format="png", elem_id="feedback", interactive=False)
-                difference = gr.Image(label="difference", format="png", elem_id="difference", interactive=False)
-                answers = gr.Image(
-                    label="D's response, a row a step: red is fake",
-                    format="png",
-                    elem_id="responses",
-                    interactive=False,
-                )
-                answered = gr.Markdown(elem_id="answered")
-                show = gr.Button("Gallery over strengths", elem_id="show")
-                gallery = gr.Image(label="a row a strength", format="png", elem_id="gallery", interactive=False)
-                strengths = gr.Markdown(elem_id="strengths")
-                with gr.Row():
-                    as_code = gr.Button("This setting as code", elem_id="ascode")
-                    as_head = gr.Button("Its strengths and steps as a head", elem_id="ashead")
-                code = gr.Code(language="python", label="code", elem_id="code")
-                file = gr.File(label="head", elem_id="file")
-
-        controls: list[Any] = [strength, steps, seed, samples, label, picture, reference, mask, *links]
-
-        def setting(*values: Any) -> Setting:
-            alpha, t, number, many, kind, image, seen, painted, *alphas = values
-            return Setting(
-                seed=int(number or 0), samples=int(many), label=int(kind or 0), strength=float(alpha),
-                links=tuple(map(float, alphas)), steps=int(t), picture=image, reference=seen, mask=_painted(painted),
-            )  # fmt: skip
-
-        def told_of(work: Callable[[Setting], Any]) -> Callable[..., Any]:
-            """The work on the page's setting; what goes wrong is said on the page."""
-
-            def run(*values: Any) -> Any:
-                try:
-                    return work(setting(*values))
-                except FbwrapError as error:
-                    raise gr.Error(str(error), duration=None) from error
-                except Exception as error:  # G, D or a module of the user's can fail in any way
-                    raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
-
-            return run
-
-        def shown(now: Setting) -> Any:
-            if studio.takes_pictures and now.picture is None:
-                return None, None, None, None, "", "Upload a picture."
-            view = studio.view(now)
-            return view.base, view.feedback, view.difference, *_stacked(view.responses), view.told
-
-        views = [base, feedback, difference, answers, answered, told]
-        for control in controls:
-            control.change(
-                told_of(shown), controls, views, show_progress="hidden", trigger_mode="always_last", queue=True
-            )
-        page.load(told_of(shown), controls, views, show_progress="hidden")
-
-        def fresh(kept: bool, number: int) -> Any:
-            return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
-
-        again.click(lambda: random.randrange(1 << 20), None, seed)  # noqa: S311
-        for control in (strength, steps, *links):
-            control.release(fresh, [keep, seed], seed, show_progress="hidden")
-        show.click(told_of(lambda now: _stacked(studio.gallery(now))), controls, [gallery, strengths])
-        as_code.click(told_of(studio.code), controls, code)
-        as_head.click(told_of(lambda now: str(studio.export(now))), controls, file)
-        fetch.click(told_of(studio.canvas), controls, mask)
+                views = _views(gr)
+        _connect(gr, studio, page, controls, views)
     return page
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What is set on the page: a setting's fields, and buttons."""
+
+    strength: Any
+    links: list[Any]
+    steps: Any
+    seed: Any
+    samples: Any
+    label: Any
+    keep: Any
+    again: Any
+    picture: Any
+    reference: Any
+    mask: Any
+    fetch: Any
+
+    def setting(self) -> list[Any]:
+        """Those that a setting is read from, in the order of :func:`_setting`."""
+        named = [
+            self.strength,
+            self.steps,
+            self.seed,
+            self.samples,
+            self.label,
+            self.picture,
+            self.reference,
+            self.mask,
+        ]
+        return [*named, *self.links]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is shown on the page."""
+
+    told: Any
+    base: Any
+    feedback: Any
+    difference: Any
+    answers: Any
+    answered: Any
+    show: Any
+    gallery: Any
+    strengths: Any
+    as_code: Any
+    as_head: Any
+    code: Any
+    file: Any
+
+
+def _controls(gr: Any, studio: Studio) -> Controls:
+    start, latent = studio.start(), not studio.takes_pictures
+    strength = gr.Slider(
+        *_range(start.strength), start.strength, step=0.05, label="strength α of all", elem_id="strength"
+    )  # fmt: skip
+    links = [
+        gr.Slider(*_range(alpha), alpha, step=0.05, label=f"α of {target}", elem_id=f"link{i}")
+        for i, (target, alpha) in enumerate(zip(studio.names, start.links, strict=True))
+    ]
+    steps = gr.Slider(0, max(MOST_STEPS, start.steps), start.steps, step=1, label="steps T", elem_id="steps")
+    with gr.Row(visible=latent):
+        seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**32, elem_id="seed")
+        samples = gr.Slider(1, 16, 4, step=1, label="samples", elem_id="samples")
+    label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels)
+    keep = gr.Checkbox(True, label="keep this latent", visible=latent, elem_id="keep")
+    again = gr.Button("New latents", visible=latent, elem_id="again")
+    picture = gr.Image(label="G's input", type="numpy", visible=not latent, elem_id="picture")
+    with gr.Accordion("Reference: what D looks at in place of the sample", open=False, elem_id="refbox"):
+        reference = gr.Image(label="reference", type="numpy", elem_id="reference")
+    with gr.Accordion("Mask: paint where corrections may act", open=False, elem_id="maskbox"):
+        mask = gr.ImageEditor(
+            label="mask", type="numpy", image_mode="RGBA", sources=(), transforms=(), elem_id="mask",
+            brush=gr.Brush(colors=["#d62728"], color_mode="fixed"), layers=False,
+        )  # fmt: skip
+        fetch = gr.Button("Put the base sample there to paint on", elem_id="fetch")
+    return Controls(strength, links, steps, seed, samples, label, keep, again, picture, reference, mask, fetch)
+
+
+def _views(gr: Any) -> Views:
+    def image(label: str, name: str) -> Any:
+        return gr.Image(label=label, format="png", elem_id=name, interactive=False)
+
+    told = gr.Markdown(elem_id="told")
+    base, feedback = image("base", "base"), image("with feedback", "feedback")
+    difference = image("difference", "difference")
+    answers = image("D's response, a row a step: red is fake", "responses")
+    answered = gr.Markdown(elem_id="answered")
+    show = gr.Button("Gallery over strengths", elem_id="show")
+    gallery = image("a row a strength", "gallery")
+    strengths = gr.Markdown(elem_id="strengths")
+    with gr.Row():
+        as_code = gr.Button("This setting as code", elem_id="ascode")
+        as_head = gr.Button("Its strengths and steps as a head", elem_id="ashead")
+    code = gr.Code(language="python", label="code", elem_id="code")
+    file = gr.File(label="head", elem_id="file")
+    shown = (base, feedback, difference, answers, answered)
+    return Views(told, *shown, show, gallery, strengths, as_code, as_head, code, file)
+
+
+def _connect(gr: Any, studio: Studio, page: Any, controls: Controls, views: Views) -> None:
+    """What happens when a control changes or a button is pressed."""
+
+    def told_of(work: Callable[[Setting], Any]) -> Callable[..., Any]:
+        """The work on the page's setting; what goes wrong is said on the page."""
+
+        def run(*values: Any) -> Any:
+            try:
+                return work(_setting(*values))
+            except FbwrapError as error:
+                raise gr.Error(str(error), duration=None) from error
+            except Exception as error:  # G, D or a module of the user's can fail in any way
+                raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
+
+        return run
+
+    def shown(now: Setting) -> Any:
+        if studio.takes_pictures and now.picture is None:
+            return None, None, None, None, "", "Upload a picture."
+        view = studio.view(now)
+        return view.base, view.feedback, view.difference, *_stacked(view.responses), view.told
+
+    def fresh(kept: bool, number: int) -> Any:
+        return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
+
+    setting = controls.setting()
+    seen = [views.base, views.feedback, views.difference, views.answers, views.answered, views.told]
+    for control in setting:
+        control.change(told_of(shown), setting, seen, show_progress="hidden", trigger_mode="always_last", queue=True)
+    page.load(told_of(shown), setting, seen, show_progress="hidden")
+    controls.again.click(lambda: random.randrange(1 << 20), None, controls.seed)  # noqa: S311
+    for control in (controls.strength, controls.steps, *controls.links):
+        control.release(fresh, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
+    views.show.click(told_of(lambda now: _stacked(studio.gallery(now))), setting, [views.gallery, views.strengths])
+    views.as_code.click(told_of(studio.code), setting, views.code)
+    views.as_head.click(told_of(lambda now: str(studio.export(now))), setting, views.file)
+    controls.fetch.click(told_of(studio.canvas), setting, controls.mask)
+
+
+def _setting(*values: Any) -> Setting:
+    alpha, t, number, many, kind, image, seen, painted, *alphas = values
+    return Setting(
+        seed=int(number or 0), samples=int(many), label=int(kind or 0), strength=float(alpha),
+        links=tuple(map(float, alphas)), steps=int(t), picture=image, reference=seen, mask=_painted(painted),
+    )  # fmt: skip
 
 
 def theme() -> Any:

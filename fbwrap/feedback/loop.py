@@ -388,7 +388,7 @@ class Loop(nn.Module):
         run = forward or entry(self.generator, self.method)
         return run(*args, **kwargs)
 
-    # -- surroundings -----------------------------------------------------------------------------
+    # -- context ----------------------------------------------------------------------------------
 
     @contextmanager
     def _running(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ Examples:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -37,35 +37,9 @@ def card(
         metrics: what was measured: ``{"name": "frechet[LeNet f6]", "value": 7.5, "dataset": "MNIST", "base": 97.7}``.
         pictures: names of picture files beside it.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
-    kinds = {str(link["module"].get("kind")) for link in config["links"]}
-    method = "fal" if kinds and kinds <= {"ast", "film", "concat", "add"} else "afl"
-    adapter = config.get("adapter") or {}
-    known = {plain(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
-    more: dict[str, Any] = {}
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=str(row["dataset"]).lower().replace(" ", "-"),
-            dataset_name=str(row["dataset"]),
-            metric_type=str(row["name"]).split("[")[0],
-            metric_name=str(row["name"]),
-            metric_value=float(row["value"]),
-        )
-        for row in metrics
-    ]
     name = repo_id.rsplit("/", 1)[-1]
-    if results:
-        more = {"eval_results": results, "model_name": name}
-    data = ModelCardData(
-        library_name="fbwrap",
-        license=license,
-        base_model=base_model,
-        tags=["fbwrap", method, *sorted(known), *tags],
-        pipeline_tag=task,
-        **more,
-    )
+    method = _method(config)
+    data = _metadata(config, name, method, license, base_model, task, tags, metrics)
     G, D = (_class(config.get(who)) for who in ("generator", "discriminator"))
     lines = [
         f"# {name}",
@@ -79,36 +53,96 @@ def card(
         *_use(config, repo_id, G, D),
         "```",
         "",
+        *_links(config),
     ]
-    for link in config["links"]:
-        sources = " + ".join(str(source) for source in link.get("sources", []))
-        lines.append(f"- {plain(link['target'])} ← {plain(link['module'].get('kind'))} ← {plain(sources)}")
     if (latents := config.get("latents")) is not None:
         lines += ["", f"Latents: `{plain(in_words(latents))}` (how G's inputs are distributed)."]
     lines += ["", f"Steps T = {config.get('steps', 1)}, strength α = {config.get('strength', 1.0)}.", ""]
-    if metrics:
-        lines += ["| measure | data | without | with |", "| --- | --- | --- | --- |"]
-        keys = ("name", "dataset", "base", "value")
-        lines += ["| " + " | ".join(plain(row.get(key, "")) for key in keys) + " |" for row in metrics]
-        lines.append("")
+    lines += _measured(metrics)
     lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
-    if trained := config.get("trained_on"):
-        apart = ("options", "generator", "held_out")
-        told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
-        lines += [f"Trained: {', '.join(told)}.", ""]
-        held_out = trained.get("held_out")
-        if isinstance(held_out, Mapping) and all(isinstance(each, float) for each in held_out.values()) and held_out:
-            ratios = ", ".join(f"{plain(share)}: {ratio:.3f}" for share, ratio in held_out.items())
-            lines += [
-                "Distance to held-out data over that without feedback, in untrained features, by share of the strength "
-                f"in training: {ratios}.",
-                "",
-            ]
-        if trained.get("generator") == GENERATOR:
-            lines += [f"G's weights, which the head is for: `{GENERATOR}` (`fbwrap.load_weights(G, file)`).", ""]
-    if isinstance(cited := adapter.get("citations"), list) and cited:
+    lines += _trained(config.get("trained_on") or {})
+    cited = (config.get("adapter") or {}).get("citations")
+    if isinstance(cited, list) and cited:
         lines += [f"The networks are known from: {'; '.join(map(plain, cited))}.", ""]
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
+    return f"---\n{data}\n---\n\n" + "\n".join(lines)
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    """The paper whose modules a head has: "afl" or "fal"."""
+    kinds = {str(link["module"].get("kind")) for link in config["links"]}
+    return "fal" if kinds and kinds <= {"ast", "film", "concat", "add"} else "afl"
+
+
+def _metadata(
+    config: Mapping[str, Any],
+    name: str,
+    method: str,
+    license: str | None,
+    base_model: str | None,
+    task: str,
+    tags: Sequence[str],
+    metrics: Sequence[Mapping[str, Any]],
+) -> str:
+    """What the Hub reads, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    adapter = config.get("adapter") or {}
+    known = {plain(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=str(row["dataset"]).lower().replace(" ", "-"),
+            dataset_name=str(row["dataset"]),
+            metric_type=str(row["name"]).split("[")[0],
+            metric_name=str(row["name"]),
+            metric_value=float(row["value"]),
+        )
+        for row in metrics
+    ]
+    more: dict[str, Any] = {"eval_results": results, "model_name": name} if results else {}
+    data = ModelCardData(
+        library_name="fbwrap",
+        license=license,
+        base_model=base_model,
+        tags=["fbwrap", method, *sorted(known), *tags],
+        pipeline_tag=task,
+        **more,
+    )
+    return str(data.to_yaml())
+
+
+def _links(config: Mapping[str, Any]) -> Iterator[str]:
+    for link in config["links"]:
+        sources = " + ".join(str(source) for source in link.get("sources", []))
+        yield f"- {plain(link['target'])} ← {plain(link['module'].get('kind'))} ← {plain(sources)}"
+
+
+def _measured(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not metrics:
+        return []
+    keys = ("name", "dataset", "base", "value")
+    rows = ["| " + " | ".join(plain(row.get(key, "")) for key in keys) + " |" for row in metrics]
+    return ["| measure | data | without | with |", "| --- | --- | --- | --- |", *rows, ""]
+
+
+def _trained(trained: Mapping[str, Any]) -> list[str]:
+    """What is known of the training; nothing where nothing is."""
+    if not trained:
+        return []
+    apart = ("options", "generator", "held_out")
+    told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
+    lines = [f"Trained: {', '.join(told)}.", ""]
+    held_out = trained.get("held_out")
+    if isinstance(held_out, Mapping) and all(isinstance(each, float) for each in held_out.values()) and held_out:
+        ratios = ", ".join(f"{plain(share)}: {ratio:.3f}" for share, ratio in held_out.items())
+        lines += [
+            "Distance to held-out data over that without feedback, in untrained features, by share of the strength "
+            f"in training: {ratios}.",
+            "",
+        ]
+    if trained.get("generator") == GENERATOR:
+        lines += [f"G's weights, which the head is for: `{GENERATOR}` (`fbwrap.load_weights(G, file)`).", ""]
+    return lines
 
 
 def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) -> list[str]:

@@ -128,17 +128,8 @@ def push_folder(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     check_id(repo_id)
-    if wrong := [row for row in metrics if not set(FIELDS) <= set(row)]:
-        raise SettingError(f"metrics holds {dict(wrong[0])}: each wants {', '.join(FIELDS)}.")
-    if wrong := [row for row in metrics if not _finite(row["value"])]:
-        raise SettingError(f"metrics holds {dict(wrong[0])}: its value is no number.")
-    files = [Path(picture) for picture in pictures]
-    if absent := [path for path in files if not path.is_file()]:
-        raise SettingError(f"There is no picture {absent[0]}.")
-    if wrong_files := [path for path in files if path.suffix.lower() not in _PICTURES]:
-        raise SettingError(f"{wrong_files[0]} is no picture: pass {', '.join(_PICTURES)}.")
-    if len({path.name for path in files}) < len(files):
-        raise SettingError("Two pictures have the same name: on the Hub they lie in one folder.")
+    _check_metrics(metrics)
+    files = _checked_pictures(pictures)
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
         try:
@@ -152,25 +143,11 @@ def push_folder(
             metrics=metrics, pictures=[path.name for path in files],
         )  # fmt: skip
         with hub_errors(repo_id):
-            retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-            if revision is not None and not create_pr and not revision.startswith("refs/"):
-                retry(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
-            info = retry(lambda: api.model_info(repo_id, revision=revision))
-            if private and info.private is False:
-                raise SettingError(
-                    f"{repo_id} is there already, and public. Make it private on the Hub, then push again."
-                )
+            info = _repository(api, repo_id, private, None if create_pr else revision, revision)
             there = {sibling.rfilename for sibling in info.siblings or []}
-            paths = {path.name: path for path in held.iterdir() if path.is_file()}
-            paths |= {path.name: path for path in files}
+            paths = {path.name: path for path in [*held.iterdir(), *files] if path.is_file()}
             if config["trained_on"].get("generator") == GENERATOR:
-                if (Path(folder) / GENERATOR).is_file():
-                    paths[GENERATOR] = Path(folder) / GENERATOR
-                elif GENERATOR not in there:
-                    logger.warning(
-                        "G learned with this head, which fits no other: push the folder that was trained in "
-                        "(fbwrap push), with %s in it, or write G's weights to the Hub yourself.", GENERATOR,
-                    )  # fmt: skip
+                paths |= _generators_weights(Path(folder), there)
             if _README in there:
                 logger.info("%s has a README.md: it stays as it is, without what was said for the card.", repo_id)
             else:
@@ -189,6 +166,47 @@ def push_folder(
             )
     logger.info("%s is at %s, commit %s.", repo_id, commit.commit_url, commit.oid)
     return str(commit.pr_url or commit.commit_url)
+
+
+def _check_metrics(metrics: Sequence[Mapping[str, Any]]) -> None:
+    if wrong := [row for row in metrics if not set(FIELDS) <= set(row)]:
+        raise SettingError(f"metrics holds {dict(wrong[0])}: each wants {', '.join(FIELDS)}.")
+    if wrong := [row for row in metrics if not _finite(row["value"])]:
+        raise SettingError(f"metrics holds {dict(wrong[0])}: its value is no number.")
+
+
+def _checked_pictures(pictures: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    files = [Path(picture) for picture in pictures]
+    if absent := [path for path in files if not path.is_file()]:
+        raise SettingError(f"There is no picture {absent[0]}.")
+    if wrong := [path for path in files if path.suffix.lower() not in _PICTURES]:
+        raise SettingError(f"{wrong[0]} is no picture: pass {', '.join(_PICTURES)}.")
+    if len({path.name for path in files}) < len(files):
+        raise SettingError("Two pictures have the same name: on the Hub they lie in one folder.")
+    return files
+
+
+def _repository(api: Any, repo_id: str, private: bool | None, branch: str | None, revision: str | None) -> Any:
+    """What the repository holds at the revision; it, and the branch, are made if need be."""
+    retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+    if branch is not None and not branch.startswith("refs/"):
+        retry(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
+    info = retry(lambda: api.model_info(repo_id, revision=revision))
+    if private and info.private is False:
+        raise SettingError(f"{repo_id} is there already, and public. Make it private on the Hub, then push again.")
+    return info
+
+
+def _generators_weights(folder: Path, there: set[str]) -> dict[str, Path]:
+    """The weights of a G that learned with the head, for nobody else has that G."""
+    if (folder / GENERATOR).is_file():
+        return {GENERATOR: folder / GENERATOR}
+    if GENERATOR not in there:
+        logger.warning(
+            "G learned with this head, which fits no other: push the folder that was trained in (fbwrap push), with %s "
+            "in it, or write G's weights to the Hub yourself.", GENERATOR,
+        )  # fmt: skip
+    return {}
 
 
 def pull(
