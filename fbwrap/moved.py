@@ -19,7 +19,7 @@ MOVED = {
     "card": "heads.card", "checks": "engine.checks", "copies": "engine.copies",
     "corrections": "feedback.corrections", "critic": "feedback.critic", "dice": "engine.rng",
     "example": "heads.example", "export": "feedback.export", "fetching": "files.download",
-    "fingerprint": "engine.fingerprint", "flops": "engine.flops", "headconfig": "heads.config",
+    "fingerprint": "engine.fingerprint", "flops": "engine.flops", "head": "heads.saving", "headconfig": "heads.config",
     "headfiles": "heads.files", "hosting": "feedback.install", "hub": "heads.hub", "inputs": "heads.inputs",
     "intercept": "engine.intercept", "latents": "feedback.latents", "links": "feedback.links",
     "locks": "engine.locks", "modes": "engine.training_mode", "modules": "feedback.modules",
@@ -31,10 +31,14 @@ MOVED = {
     "state": "engine.state", "surroundings": "engine.context", "table": "engine.layer_table",
     "trees": "engine.pytree", "unroll": "feedback.unroll", "weightsfile": "files.weights_file",
 }  # fmt: skip
+ALSO = {"head": "attaching.loading", "hub": "pretrained"}  # what was one module is two
 RENAMED = {
-    "Dice": "RngState", "Form": "FeatureSpec", "Observer": "CriticRunner", "drawn": "draw_inputs", "fit": "resize",
-    "form_of": "feature_spec_of", "look": "trace_forward", "proven": "verified", "span_of": "value_range_of",
-    "spread": "broadcast",
+    "Axes": "BatchAxes", "Dice": "RngState", "Form": "FeatureSpec", "Held": "ThreadSettings",
+    "Observer": "CriticRunner", "again": "retry", "assumed": "latents_are_assumed", "drawn": "draw_inputs",
+    "fetched": "download", "fit": "resize", "form_of": "feature_spec_of", "held": "resolve_generator",
+    "look": "trace_forward", "proven": "verified", "same_dice": "same_rng", "span_of": "value_range_of",
+    "spread": "broadcast", "standing_in": "replace_forward", "take_over": "retarget_optimizer", "told": "hub_errors",
+    "tried": "ask",
 }  # fmt: skip
 
 
@@ -54,8 +58,14 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         now = import_module(f"fbwrap.{MOVED[old]}")
         warnings.warn(f"{module.__name__} is {now.__name__} now.", DeprecationWarning, stacklevel=2)
 
+        places = [now, *(import_module(f"fbwrap.{ALSO[old]}") for _ in range(old in ALSO))]
+
         def found(name: str) -> Any:
-            return getattr(now, RENAMED[name] if name in RENAMED and not hasattr(now, name) else name)
+            for place in places:
+                for each in (name, RENAMED.get(name, name)):
+                    if hasattr(place, each):
+                        return getattr(place, each)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__getattr__ = found  # type: ignore[method-assign]
 

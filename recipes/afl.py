@@ -320,7 +320,7 @@ class AFL:
         if not is_picture(outputs[0]):
             return
         try:
-            save_grid(outputs, path, self.options.value_range)
+            save_grid(outputs, path, self.options.value_range or self.loop.facts.value_range or (-1.0, 1.0))
         except Exception as error:  # noqa: BLE001 -- whatever a full disk or a broken image library raises
             logger.warning("%s could not be written (%s): training goes on without it.", path, short(error, 200))
 

@@ -105,7 +105,8 @@ def _check_range(sample: Tensor, value_range: tuple[float, float], what: str) ->
     far = max(most - middle, middle - least) / reach
     if math.isfinite(far) and far > _FAR:
         raise SettingError(
-            f"The real data is out of the range of G's samples, {low:g} to {high:g}. {what}. Bring it to that range."
+            f"The real data is out of the range of G's samples, {low:g} to {high:g}. {what}. Bring it to that range; "
+            "if it is right as it is, say value_range=(low, high)."
         )
     if far > _NEAR or (low < 0 <= least and len(sample) > 1):
         logger.warning("Is the real data in the range of G's samples, %g to %g? %s.", low, high, what)

@@ -15,7 +15,12 @@ from typing import Any
 from fbwrap.errors import SettingError
 
 LOSS_NAMES = ("bce", "hinge", "least_squares", "wasserstein_gp", "relativistic")
-_OPTIONAL = {"loss": "hinge", "critic_steps": 1, "warmup": 0}  # None: see there; else a value of this kind
+_OPTIONAL = {
+    "loss": "hinge",
+    "critic_steps": 1,
+    "warmup": 0,
+    "value_range": (-1.0, 1.0),
+}  # None: see there; else a value of this kind
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Options:
         workers: processes that read a dataset's items ahead; they change no number.
         save_every: steps between checkpoints, and (AFL, FAL) sample grids; with ``out=``.
         keep: newest checkpoints that are kept.
-        value_range: the lowest and the highest value of a sample, for the grids; where it is not the default, real data
-            far outside it is refused.
+        value_range: the lowest and the highest value of a sample. Real data far outside it is refused, and grids are
+            drawn in it. None: as the adapter knows, else unknown (grids: -1 to 1).
     """
 
     loss: str | None = None
@@ -101,7 +106,7 @@ class Options:
     workers: int = 0
     save_every: int = 500
     keep: int = 2
-    value_range: tuple[float, float] = (-1.0, 1.0)
+    value_range: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Options":

@@ -70,8 +70,7 @@ class Trainer:
         self.player, self.critic, self.options = player, critic, options
         self._perceptual, self._trackers = perceptual, trackers
         self.warmup = warmup if options.warmup is None else options.warmup
-        said = options.value_range if options.value_range != Options.value_range else None
-        self._value_range, self._ready = said or value_range, False
+        self._value_range, self._ready = options.value_range or value_range, False
 
     def fit(
         self,
@@ -372,7 +371,7 @@ class Trainer:
         differ = {
             k: (was.get(k), v) for k, v in now.items() if checkpoint.comparable(was.get(k)) != checkpoint.comparable(v)
         }
-        for free in ("save_every", "keep", "accumulate", "workers"):
+        for free in ("save_every", "keep", "accumulate", "workers", "value_range"):
             differ.pop(free, None)
         if differ:
             raise TrainingError(

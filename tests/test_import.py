@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fbwrap
 from fbwrap import moved
 
 ROOT = Path(__file__).parent.parent
@@ -110,9 +111,15 @@ def test_paths_of_before_the_rooms_still_work():
         sys.modules.pop(f"fbwrap.{old}", None)
         with pytest.warns(DeprecationWarning, match=f"fbwrap.{old} is fbwrap.{new} now"):
             importlib.import_module(f"fbwrap.{old}")
-    from fbwrap.hub import push_folder
+    from fbwrap.head import from_folder, save_pretrained
+    from fbwrap.hub import from_pretrained, push_folder
     from fbwrap.signals import spread
 
+    assert from_pretrained is fbwrap.from_pretrained
+    assert from_folder.__module__ == "fbwrap.attaching.loading"
+    assert save_pretrained.__module__ == "fbwrap.heads.saving"
+    names = {name for old, new in moved.MOVED.items() for name in vars(importlib.import_module(f"fbwrap.{new}"))}
+    assert set(moved.RENAMED.values()) <= names
     assert push_folder is importlib.import_module("fbwrap.heads.hub").push_folder
     assert spread is importlib.import_module("fbwrap.feedback.features").broadcast
 

@@ -239,7 +239,7 @@ def test_a_head_may_be_trained_with_g_in_train_mode(caplog):
         AFL(loop, loss="bce", generator_mode="both")
 
 
-# -- surroundings -------------------------------------------------------------------------------------
+# -- context -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_training_within_inference_mode_and_no_grad(mode):
     torch.manual_seed(0)

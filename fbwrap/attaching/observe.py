@@ -20,7 +20,7 @@ from .networks import Networks, method_of
 from .request import Request
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observed:
     """Both networks, and what they did on the example.
 

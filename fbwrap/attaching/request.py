@@ -12,7 +12,7 @@ from ..feedback.critic import CriticInput
 Layers = str | Sequence[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """The arguments of :func:`fbwrap.attach`.
 

@@ -21,7 +21,7 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword inputs of G."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What a head says about a loop, and what it needs to be made again.
 

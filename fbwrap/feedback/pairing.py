@@ -41,11 +41,11 @@ def stage_names(trace: Trace) -> list[str]:
 
 def _stages(calls: list[Call], trace: Trace) -> list[str]:
     output = trace.sample_shape
-    forms = [form_of_call(call, len(output) - 2) for call in calls]
+    forms = [feature_spec_of_call(call, len(output) - 2) for call in calls]
     # what has no more channels than the sample (a skip in RGB) is no feature, nor what has other dimensions
     same = [len(form.spatial) == len(output) - 2 and form.channels > output[1] for form in forms]
     calls = list(itertools.compress(calls, same)) or calls
-    sizes = [form_of_call(call, len(output) - 2).spatial for call in calls]
+    sizes = [feature_spec_of_call(call, len(output) - 2).spatial for call in calls]
     last = dict(zip(sizes, calls, strict=True))
     inner = {size: call for size, call in last.items() if size != tuple(output[2:]) and math.prod(size) > 1}
     # a size that is no part of the sample's is mostly that of a padded map
@@ -85,7 +85,7 @@ def best_source(
         PairingError: D has no layer with a feature.
     """
     every = _candidates(trace, shared=True) if trace else []
-    every = [call for call in every if form_of_call(call, image_dims).channels > 1]
+    every = [call for call in every if feature_spec_of_call(call, image_dims).channels > 1]
     calls = [call for call in every if call.alone] or every
     if among is not None:
         named = {_label(call): call for call in (_candidates(trace, shared=True) if trace else [])}
@@ -99,7 +99,7 @@ def best_source(
         )
 
     def distance(call: Call) -> float:
-        form = form_of_call(call, image_dims)
+        form = feature_spec_of_call(call, image_dims)
         if bool(form.spatial) != bool(target.spatial):
             return 10.0 + math.prod(form.spatial)
         ratio = math.prod(form.spatial) / max(math.prod(target.spatial), 1)
@@ -114,7 +114,7 @@ def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] 
     pairs = []
     for target in targets_of(generator):
         call = next(c for c in generator.calls if c.name == target)
-        form = form_of_call(call, image_dims)
+        form = feature_spec_of_call(call, image_dims)
         source, distance = best_source(form, critic, image_dims, among)
         if distance <= _FARTHEST:
             pairs.append((target, str(source)))
@@ -145,7 +145,7 @@ def _candidates(trace: Trace, *, shared: bool = False) -> list[Call]:
     return sorted(found, key=lambda call: call.end)
 
 
-def form_of_call(call: Call, image_dims: int) -> FeatureSpec:
+def feature_spec_of_call(call: Call, image_dims: int) -> FeatureSpec:
     """How the feature that a call returned is laid out."""
     batch = call.batches.get((), None) or Batch()
     return feature_spec_of(_shape(call), call.layout, image_dims, batch.axis)

@@ -218,7 +218,7 @@ def pull(
     local_files_only: bool = False,
     max_bytes: int = MOST_BYTES,
 ) -> Path:
-    """The folder of a head from the Hub, in huggingface_hub's cache; arguments as of :func:`from_pretrained`."""
+    """The folder of a head from the Hub, in huggingface_hub's cache; arguments as of :func:`fbwrap.from_pretrained`."""
     check_id(repo_id)
     how: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     with hub_errors(repo_id):
