@@ -55,10 +55,8 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Give the module the contents of the one that it is now."""
         old = module.__name__.rpartition(".")[2]
-        now = import_module(f"fbwrap.{MOVED[old]}")
-        warnings.warn(f"{module.__name__} is {now.__name__} now.", DeprecationWarning, stacklevel=2)
-
-        places = [now, *(import_module(f"fbwrap.{ALSO[old]}") for _ in range(old in ALSO))]
+        warnings.warn(f"{module.__name__} is fbwrap.{MOVED[old]} now.", DeprecationWarning, stacklevel=2)
+        places = [import_module(f"fbwrap.{place}") for place in (MOVED[old], ALSO.get(old)) if place]
 
         def found(name: str) -> Any:
             for place in places:

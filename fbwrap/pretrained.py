@@ -48,14 +48,9 @@ def from_pretrained(
         HubError: no such repository or revision, no right to read it, no network and nothing in the cache.
         HeadError: as of :func:`fbwrap.attaching.loading.from_folder`.
     """
-    folder = Path(repo_or_dir)
-    if not folder.exists() and isinstance(repo_or_dir, str) and REPO.fullmatch(repo_or_dir):
-        folder = pull(
-            repo_or_dir, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
-            max_bytes=max_bytes,
-        )  # fmt: skip
-    elif revision is not None:
-        raise SettingError(f"revision={revision!r} is for the Hub, and {repo_or_dir} is a folder.")
+    folder = _folder(
+        repo_or_dir, revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, max_bytes=max_bytes
+    )  # fmt: skip
     return from_folder(folder, generator, discriminator, **options)
 
 
@@ -94,11 +89,7 @@ def load_pretrained(
     how: dict[str, Any] = {
         "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only, "max_bytes": max_bytes,
     }  # fmt: skip
-    folder = Path(repo_or_dir)
-    if not folder.exists() and REPO.fullmatch(str(repo_or_dir)):
-        folder = pull(str(repo_or_dir), revision=revision, **how)
-    elif revision is not None:
-        raise SettingError(f"revision={revision!r} is for the Hub, and {repo_or_dir} is a folder.")
+    folder = _folder(str(repo_or_dir), revision, **how)
     name = config_of(folder)["base"]
     if not pinned(name):
         raise HeadError(
@@ -109,3 +100,13 @@ def load_pretrained(
     loop = from_folder(folder, generator.to(device), discriminator, **options)
     loop.note(base=name)
     return loop
+
+
+def _folder(repo_or_dir: str | os.PathLike[str], revision: str | None, **how: Any) -> Path:
+    """The folder of a head: the one that is named, or, where there is none, that of a repository of this name."""
+    folder = Path(repo_or_dir)
+    if not folder.exists() and isinstance(repo_or_dir, str) and REPO.fullmatch(repo_or_dir):
+        return pull(repo_or_dir, revision=revision, **how)
+    if revision is not None:
+        raise SettingError(f"revision={revision!r} is for the Hub, and {repo_or_dir} is a folder.")
+    return folder
