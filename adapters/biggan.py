@@ -9,14 +9,12 @@ stopped before its projection. To train, wrap both in a module ``forward(z, y)``
 ``critic_input="output_and_label"``.
 """
 
-from typing import Any
-
 import torch
 
 from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
 
 
-def _latent_and_embedding(net: Network) -> Any:
+def _latent_and_embedding(net: Network) -> object:
     """z in as many chunks as there are blocks, and one more, where it is hierarchical."""
     chunk, embedding = net.shape("linear")[1], net.shape("shared")[1]
     hierarchical = net.shape("blocks.0.0.bn1.gain")[1] == embedding + chunk
@@ -24,7 +22,7 @@ def _latent_and_embedding(net: Network) -> Any:
     return net.noise(1, chunk * chunks), net.noise(1, embedding)
 
 
-def _latent_class_and_truncation(net: Network) -> Any:
+def _latent_class_and_truncation(net: Network) -> object:
     embedding, classes = net.shape("embeddings")
     label = torch.eye(classes)[:1].to(net.noise(1))
     return net.noise(1, net.shape("generator.gen_z")[1] - embedding), label, 0.4

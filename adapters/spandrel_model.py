@@ -9,7 +9,6 @@ The file is read with ``weights_only=True`` (or as safetensors); spandrel then t
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,7 +35,7 @@ def load(path: str) -> nn.Module:
     return network.eval()
 
 
-def _state(tree: Any) -> dict[str, Tensor]:
+def _state(tree: object) -> dict[str, Tensor]:
     """The state dict in a file; an average where there is one."""
     for key in ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net"):
         if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):

@@ -8,16 +8,14 @@ Noise is drawn at test time: every step of a call sees the same. D's minibatch s
 depend on its batch, behind the layers that are linked.
 """
 
-from typing import Any
-
 from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
 
 
-def _list_of_latents(net: Network) -> Any:
+def _list_of_latents(net: Network) -> object:
     return ([net.noise(1, net.shape("style.1")[1])],)
 
 
-def _latent_and_label(net: Network) -> Any:
+def _latent_and_label(net: Network) -> object:
     """z, and c or None: the mapping's first layer takes both."""
     both, label = net.shape("mapping.fc0")[1], net.shape("mapping.embed") if "mapping.embed" in net.layers else None
     if label is None:

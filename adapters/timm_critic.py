@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fbwrap.errors import CriticError, SettingError
 from fbwrap.files.download import MOST_BYTES, download, hub_errors
+from fbwrap.files.pictures import is_picture
 from fbwrap.recognition.spec import parse_call
 
 _USUAL = {"pretrained": True, "levels": None, "width": 64}
@@ -95,7 +96,7 @@ class TimmCritic(nn.Module):
 
     def prepared(self, image: Tensor) -> Tensor:
         """The image as the backbone wants it: three channels, its size, its normalisation."""
-        if image.dim() != 4 or image.shape[1] not in (1, 3):
+        if not is_picture(image.shape):
             raise CriticError(
                 f"A timm backbone looks at images (N, 3, H, W) or (N, 1, H, W), not at {tuple(image.shape)}. Pass "
                 "critic_input=, a function of G's output that makes one."

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from fbwrap.recipes.losses import LOSSES, gradient_penalty
+from fbwrap.recipes.training.losses import LOSSES, gradient_penalty
 from torch import Tensor, nn
 
 

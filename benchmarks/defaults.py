@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from fbwrap.recipes import AFL
-from fbwrap.recipes.metrics import features, frechet_distance
-from fbwrap.recipes.plain_space import PlainSpace
+from fbwrap.recipes.metrics import PixelSpace, features, frechet_distance
 from results import Results
 from torch import Tensor
 
@@ -74,7 +73,7 @@ class Case:
                 net.eval()
         if name == "dcgan_faces32":  # its data is not here: its own samples stand in, a base that cannot be bettered
             self.real, test = self.samples(self.G, 20_000, 1), self.samples(self.G, 10_000, 2)
-            self.space = PlainSpace(test[:4000])._spaces[1]
+            self.space = PixelSpace(test[:4000])._spaces[1]
         elif self.space is None:
             self.space = known.load(known.LeNet(), weights / "lenet_mnist.safetensors").eval()
         self._test = features(self.space, test)

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fbwrap.recipes import FAL, GAN, Pairs
-from fbwrap.recipes.networks.residual import Block, PatchDiscriminator, Translator
-from fbwrap.recipes.quality import image_quality, segmentation
+from fbwrap.recipes.metrics.quality import image_quality, segmentation
+from fbwrap.recipes.networks.residual import Block, PatchDiscriminator, TranslationGenerator
 from judges import trained_once
 from PIL import Image
 from results import Results
@@ -166,7 +166,7 @@ class Measures:
 def pair(seed: int) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(seed)
     block = lambda width: Block(width, width, norm="instance")  # noqa: E731 -- pre-activation; CycleGAN's is not
-    return Translator(3, 3, WIDTH, BLOCKS, block), PatchDiscriminator(6, 32)
+    return TranslationGenerator(3, 3, WIDTH, BLOCKS, block), PatchDiscriminator(6, 32)
 
 
 def main() -> None:

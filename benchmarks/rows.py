@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from fbwrap.recipes import AFL, GAN
-from fbwrap.recipes.studies import fed
+from fbwrap.recipes.studies import replaced_signals
 from torch import Tensor, nn
 
 import fbwrap
@@ -53,7 +53,7 @@ def trained_row(
         whole(net, copy.deepcopy(D)).fit(real, latents, **fit)
         return measured(net.eval())
     loop = attach()
-    with loop, fed(loop, row) if row in CONTROLS else nullcontext():
+    with loop, replaced_signals(loop, row) if row in CONTROLS else nullcontext():
         head(loop).fit(real, latents, **fit)
         return strengths(loop, measured)
 

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fbwrap.recipes import AFL, GAN, Pairs
+from fbwrap.recipes.data import SuperResolution
+from fbwrap.recipes.metrics.quality import image_quality, niqe
 from fbwrap.recipes.networks.residual import PatchDiscriminator, RRDBNet
-from fbwrap.recipes.quality import image_quality, niqe
-from fbwrap.recipes.sources import SuperResolution
-from fbwrap.recipes.studies import fed
+from fbwrap.recipes.studies import replaced_signals
 from PIL import Image
 from results import Results
 from safetensors.torch import load_model, save_model
@@ -160,7 +160,7 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, pairs: Pairs, seed: int, optio
     module, source = HEADS[options.head]
     links = [(f"body.{block}", source) for block in range(4)]
     loop = fbwrap.attach(G, D, links, module=module, example=torch.rand(1, 3, 16, 16))
-    with loop, fed(loop, row) if row in CONTROLS else nullcontext():
+    with loop, replaced_signals(loop, row) if row in CONTROLS else nullcontext():
         AFL(loop, lr=RATES["head"], **common).fit(pairs, steps=options.steps, out=out, resume=True, progress=False)
         found = measured(loop, tests)
         for alpha in (0.25, 0.5, 0.75):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from fbwrap.recipes import AFL, GAN
 from fbwrap.recipes.experiments import mlp, roll
-from fbwrap.recipes.studies import fed
+from fbwrap.recipes.studies import replaced_signals
 from results import Results
 from torch import Tensor, nn
 
@@ -97,7 +97,7 @@ def phase_2(row: str, G: nn.Module, D: nn.Module, seed: int, steps: int, out: Pa
         GAN(more, copy.deepcopy(D), **options).fit(roll, latents, **fit)
         return measured(more, seed)
     loop = fbwrap.attach(G, D, [("5", ["1", "3", "5"])], example=torch.randn(4, 2), module=MODULE)
-    with loop, fed(loop, row) if row in CONTROLS else nullcontext():
+    with loop, replaced_signals(loop, row) if row in CONTROLS else nullcontext():
         AFL(loop, critic_ema=1.0, recalibrate=0, **options).fit(roll, latents, **fit)
         found = measured(loop, seed)
         if row == "AFL":

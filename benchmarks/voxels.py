@@ -43,7 +43,7 @@ OPTIONS: dict[str, Any] = {
     "save_every": 1000, "trackers": "none",
 }  # fmt: skip
 AST = {"kind": "ast", "scale": 1 / 30}  # D's response is tens to hundreds, voxels are 0 and 1
-LAST = {"judged": "last", "critic_ema": 0.995}
+LAST = {"loss_steps": "last", "critic_ema": 0.995}
 ROWS = ("VoxelGAN", "FAL", "FAL, last judged", "FAL after VoxelGAN")
 
 

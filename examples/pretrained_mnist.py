@@ -128,7 +128,7 @@ def run(arm: str, G: nn.Module, D: nn.Module, real, steps: int, seed: int, score
 
 def pictures(loop: fbwrap.FeedbackLoop, path: Path) -> None:
     """Rows y_0 … y_T of the same latents."""
-    from fbwrap.recipes.pictures import save_grid
+    from fbwrap.recipes.training.pictures import save_grid
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(7)

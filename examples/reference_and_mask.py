@@ -9,7 +9,7 @@ looking at a real digit, feedback in the left half alone.
 from pathlib import Path
 
 import torch
-from fbwrap.recipes.pictures import save_grid
+from fbwrap.recipes.training.pictures import save_grid
 
 import fbwrap
 from fbwrap.app.digits import Discriminator, Generator, data, latents

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from fbwrap.recipes import AFL
 from fbwrap.recipes.networks.residual import PatchDiscriminator, RRDBNet
-from fbwrap.recipes.pictures import save_grid
+from fbwrap.recipes.training.pictures import save_grid
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 

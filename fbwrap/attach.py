@@ -23,12 +23,12 @@ from .loop import FeedbackLoop
 
 
 def attach(
-    generator: Any,
+    generator: object,
     discriminator: nn.Module | str | None,
     layers: Layers = "auto",
     *,
-    module: Any = None,
-    example: Any = None,
+    module: object = None,
+    example: object = None,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Tensor] | None = None,
     steps: int | None = None,

@@ -9,7 +9,7 @@ Examples:
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .feedback.loop import Loop
 from .heads import hub, saving
@@ -29,7 +29,7 @@ class FeedbackLoop(Loop):
         *,
         discriminator: Literal["auto", "all", "none"] = "auto",
         dtype: Literal["fp16", "bf16"] | None = None,
-        trained_on: Mapping[str, Any] | None = None,
+        trained_on: Mapping[str, object] | None = None,
     ) -> Path:
         """Write a head: the modules, their settings, and D where it differs from the one it came from.
 
@@ -65,7 +65,7 @@ class FeedbackLoop(Loop):
         base_model: str | None = None,
         task: str = "image-to-image",
         tags: Sequence[str] = (),
-        metrics: Sequence[Mapping[str, Any]] = (),
+        metrics: Sequence[Mapping[str, object]] = (),
     ) -> str:
         """Write the head to the Hugging Face Hub, in one commit; the repository is made if need be.
 

@@ -1,4 +1,4 @@
-"""Import paths of before the core had rooms: they work until 0.2, and say where the module is now.
+"""Import paths of before the packages had rooms: they work until 0.2, and say where the module is now.
 
 Examples:
     >>> from fbwrap.hub import push_folder                   # doctest: +SKIP
@@ -30,12 +30,24 @@ MOVED = {
     "settings": "feedback.settings", "signals": "feedback.features", "spec": "recognition.spec",
     "state": "engine.state", "surroundings": "engine.context", "table": "engine.layer_table",
     "trees": "engine.pytree", "unroll": "feedback.unroll", "weightsfile": "files.weights_file",
+    "recipes.ablation": "recipes.studies.ablation", "recipes.checkpoint": "recipes.training.checkpoint",
+    "recipes.checks": "recipes.training.checks", "recipes.ema": "recipes.training.ema",
+    "recipes.fit": "recipes.training.fit", "recipes.interrupts": "recipes.training.interrupts",
+    "recipes.layouts": "recipes.data.layouts", "recipes.loss_choice": "recipes.training.loss_choice",
+    "recipes.losses": "recipes.training.losses", "recipes.maps": "recipes.studies.maps",
+    "recipes.options": "recipes.training.options", "recipes.pictures": "recipes.training.pictures",
+    "recipes.plain_space": "recipes.metrics.pixel_space", "recipes.processes": "recipes.training.processes",
+    "recipes.quality": "recipes.metrics.quality", "recipes.sources": "recipes.data.sources",
+    "recipes.spectral": "recipes.training.spectral", "recipes.steps": "recipes.training.steps",
+    "recipes.trainer": "recipes.training.trainer", "recipes.voxels": "recipes.data.voxels",
+    "recipes.watch": "recipes.training.watch", "recipes.weights": "recipes.training.weights",
 }  # fmt: skip
 ALSO = {"head": "attaching.loading", "hub": "pretrained"}  # what was one module is two
 RENAMED = {
     "Axes": "BatchAxes", "Dice": "RngState", "Form": "FeatureSpec", "Held": "ThreadSettings",
-    "Observer": "CriticRunner", "again": "retry", "assumed": "latents_are_assumed", "drawn": "draw_inputs",
-    "fetched": "download", "fit": "resize", "form_of": "feature_spec_of", "held": "resolve_generator",
+    "Observer": "CriticRunner", "PlainSpace": "PixelSpace", "again": "retry", "assumed": "latents_are_assumed",
+    "drawn": "draw_inputs", "fetched": "download", "fit": "resize", "form_of": "feature_spec_of",
+    "held": "resolve_generator",
     "look": "trace_forward", "proven": "verified", "same_dice": "same_rng", "span_of": "value_range_of",
     "spread": "broadcast", "standing_in": "replace_forward", "take_over": "retarget_optimizer", "told": "hub_errors",
     "tried": "ask",
@@ -43,18 +55,17 @@ RENAMED = {
 
 
 class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a module of the core under the path that it had."""
+    """Finds a module under the path that it had."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """What ``import fbwrap.OLD`` asks for, where nothing else is found."""
-        package, _, old = name.rpartition(".")
-        return importlib.machinery.ModuleSpec(name, self) if package == "fbwrap" and old in MOVED else None
+        return importlib.machinery.ModuleSpec(name, self) if name.removeprefix("fbwrap.") in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Give the module the contents of the one that it is now."""
-        old = module.__name__.rpartition(".")[2]
+        old = module.__name__.removeprefix("fbwrap.")
         warnings.warn(f"{module.__name__} is fbwrap.{MOVED[old]} now.", DeprecationWarning, stacklevel=2)
         places = [import_module(f"fbwrap.{place}") for place in (MOVED[old], ALSO.get(old)) if place]
 

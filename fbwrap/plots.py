@@ -11,10 +11,9 @@ belongs to no window; matplotlib (and for animations Pillow, or imageio with ffm
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +23,18 @@ from .errors import CriticError, HeadError, SettingError
 from .feedback.critic import image_of
 from .feedback.loop import Loop
 from .feedback.rollout import Rollout
+from .files.atomic import atomic_write
+from .files.pictures import FIGURES, is_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
+HEAT = "coolwarm_r"  # red where D finds a sample fake
+CHANGE = "RdBu_r"
 _LONGEST = 512
 
 
@@ -48,10 +56,10 @@ def flat(sample: Tensor) -> Tensor:
         if rows.shape[-1] > _LONGEST:  # a sound: its mean, in as many pieces, tall enough to be seen
             rows = F.adaptive_avg_pool2d(rows, (rows.shape[2], _LONGEST)).repeat_interleave(_LONGEST // 16, 2)
         return rows
-    return sample if sample.shape[1] in (1, 3) else sample.mean(1, keepdim=True)
+    return sample if is_picture(sample.shape) else sample.mean(1, keepdim=True)
 
 
-def pictures(output: Any, value_range: Range = SIGNED) -> Tensor:
+def pictures(output: object, value_range: Range = SIGNED) -> Tensor:
     """What G returned as RGB pictures ``(N, 3, H, W)`` in [0, 1]."""
     return unit(flat(image_of(output)), value_range).expand(-1, 3, -1, -1)
 
@@ -66,7 +74,7 @@ def answers_of(rollout: Rollout) -> tuple[Tensor, ...]:
     return answers if all(answer.dim() and len(answer) == samples for answer in answers) else ()
 
 
-def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> Any:
+def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> "Figure":
     """A row a sample, a column a step; above each, D's mean response to it if there is a whole D."""
     first = int(rollout.starts_from_zeros)
     columns = [pictures(output, value_range)[:samples] for output in rollout.outputs[first:]]
@@ -83,7 +91,7 @@ def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> An
     return figure
 
 
-def difference(before: Any, after: Any, value_range: Range = SIGNED, samples: int = 8) -> Any:
+def difference(before: object, after: object, value_range: Range = SIGNED, samples: int = 8) -> "Figure":
     """Rows: without feedback, with, and the difference (red: brighter, blue: darker, on one scale)."""
     a, b = (flat(image_of(each))[:samples] for each in (before, after))
     change = (b - a).mean(1)
@@ -92,14 +100,14 @@ def difference(before: Any, after: Any, value_range: Range = SIGNED, samples: in
     for column in range(len(a)):
         _show(panels[0][column], pictures(a, value_range)[column])
         _show(panels[1][column], pictures(b, value_range)[column])
-        shown = panels[2][column].imshow(change[column].numpy(), cmap="RdBu_r", vmin=-most, vmax=most)
+        shown = panels[2][column].imshow(change[column].numpy(), cmap=CHANGE, vmin=-most, vmax=most)
     for row, name in enumerate(("without", "with", "difference")):
         panels[row][0].set_ylabel(name, fontsize=8)
     figure.colorbar(shown, ax=[row[-1] for row in panels], shrink=0.6)
     return figure
 
 
-def responses(rollout: Rollout, value_range: Range = SIGNED, samples: int = 4) -> Any:
+def responses(rollout: Rollout, value_range: Range = SIGNED, samples: int = 4) -> "Figure":
     """A row a sample, a column a step, D's response map laid over it: red where D finds it fake (FAL Fig. 8).
 
     Raises:
@@ -110,22 +118,39 @@ def responses(rollout: Rollout, value_range: Range = SIGNED, samples: int = 4) -
 
 
 def response_overlay(
-    outputs: Sequence[Any], answers: Sequence[Tensor], value_range: Range = SIGNED, samples: int = 4, first: int = 0
-) -> Any:
+    outputs: Sequence[object], answers: Sequence[Tensor], value_range: Range = SIGNED, samples: int = 4, first: int = 0
+) -> "Figure":
     """As :func:`responses`, of outputs and responses one by one; ``first`` is the step of the first."""
     check_map(answers[0])
-    heats = [flat(answer).mean(1, keepdim=True)[:samples] for answer in answers]
-    low, high = min(float(h.min()) for h in heats), max(float(h.max()) for h in heats)
-    figure, panels = _panels(len(heats[0]), len(heats))
-    for t, (output, heat) in enumerate(zip(outputs, heats, strict=True)):
-        below = pictures(output, value_range)[:samples]
-        heat = F.interpolate(heat, below.shape[2:], mode="bilinear")
-        for row, picture in enumerate(below):
+    layers, low, high = with_heat(outputs, answers, value_range)
+    figure, panels = _panels(len(layers[0][0][:samples]), len(layers))
+    for t, (below, heat) in enumerate(layers):
+        for row, picture in enumerate(below[:samples]):
             _show(panels[row][t], picture)
-            shown = panels[row][t].imshow(heat[row, 0].numpy(), cmap="coolwarm_r", vmin=low, vmax=high, alpha=0.5)
+            shown = panels[row][t].imshow(heat[row, 0].numpy(), cmap=HEAT, vmin=low, vmax=high, alpha=0.5)
         panels[0][t].set_title(f"t = {first + t}", fontsize=9)
     figure.colorbar(shown, ax=panels.ravel().tolist(), label="D's response")
     return figure
+
+
+def with_heat(
+    outputs: Sequence[object], answers: Sequence[Tensor], value_range: Range
+) -> tuple[list[tuple[Tensor, Tensor]], float, float]:
+    """Each step's pictures and D's response at their size, (N, 1, H, W); and the least and the largest response."""
+    heats = [flat(answer).mean(1, keepdim=True) for answer in answers]
+    low, high = min(float(h.min()) for h in heats), max(float(h.max()) for h in heats)
+    below = [pictures(output, value_range) for output in outputs]
+    heats = [F.interpolate(h, b.shape[2:], mode="bilinear") for h, b in zip(heats, below, strict=True)]
+    return list(zip(below, heats, strict=True)), low, high
+
+
+def coloured(values: Tensor, colormap: str) -> Tensor:
+    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W)."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    colours = torch.from_numpy(np.asarray(colormaps[colormap](values[:, 0].numpy())))[..., :3]
+    return colours.permute(0, 3, 1, 2).float()
 
 
 def check_map(answer: Tensor) -> None:
@@ -140,12 +165,12 @@ def check_map(answer: Tensor) -> None:
 @torch.no_grad()
 def strengths(
     loop: Loop,
-    *inputs: Any,
+    *inputs: object,
     values: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     value_range: Range = SIGNED,
     samples: int = 8,
     **named: Any,
-) -> Any:
+) -> "Figure":
     """The same inputs at several strengths: a row a sample, a column a strength. ``inputs`` as of the loop."""
     columns = [
         pictures(loop.rollout(*inputs, strength=float(alpha), **named).output, value_range)[:samples]
@@ -159,13 +184,12 @@ def strengths(
     return figure
 
 
-def voxels(cubes: Any, threshold: float = 0.5, samples: int = 4, slices: int = 4) -> Any:
+def voxels(cubes: object, threshold: float = 0.5, samples: int = 4, slices: int = 4) -> "Figure":
     """A row a cube: the view in three dimensions of what lies above the threshold, and slices along the first axis."""
     held = image_of(cubes).detach().float().cpu()[:samples, 0]
     if held.dim() != 4:
         raise SettingError(f"voxels wants cubes (N, C, X, Y, Z), not {tuple(image_of(cubes).shape)}.")
-    Figure = figure_class()
-    figure = Figure(figsize=(1.5 * slices + 2.6, 2.2 * len(held)), layout="constrained")
+    figure = figure_class()(figsize=(1.5 * slices + 2.6, 2.2 * len(held)), layout="constrained")
     for row, cube in enumerate(held):
         axes: Any = figure.add_subplot(len(held), slices + 1, row * (slices + 1) + 1, projection="3d")
         axes.voxels(cube.numpy() > threshold, shade=True)
@@ -201,7 +225,7 @@ def animation(
     target = Path(path)
     if target.suffix not in (".gif", ".mp4"):
         raise SettingError(f"animation({str(path)!r}): end the name in .gif or .mp4.")
-    with whole(target) as part:
+    with atomic_write(target) as part:
         if target.suffix == ".gif":
             from PIL import Image
 
@@ -215,19 +239,19 @@ def animation(
     return target
 
 
-def save(figure: Any, path: str | os.PathLike[str], loop: Loop | None = None, **facts: Any) -> Path:
+def save(figure: "Figure", path: str | os.PathLike[str], loop: Loop | None = None, **facts: object) -> Path:
     """Write a figure, whole or not at all; a PNG says inside how it was made.
 
     Args:
         loop: its strength and steps are noted.
         facts: more to be noted, such as ``seed=0``; :func:`facts` reads them back.
     """
-    target, kinds = Path(path), (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
-    if target.suffix.lower() not in kinds:
-        raise SettingError(f"save(figure, {str(path)!r}): end the name in one of {', '.join(kinds)}.")
+    target = Path(path)
+    if target.suffix.lower() not in FIGURES:
+        raise SettingError(f"save(figure, {str(path)!r}): end the name in one of {', '.join(FIGURES)}.")
     noted = {**({"strength": loop.strength, "steps": loop.steps} if loop is not None else {}), **facts}
     kind = target.suffix.lower().removeprefix(".")
-    with whole(target) as part:
+    with atomic_write(target) as part:
         text = {f"fbwrap:{key}": str(value) for key, value in noted.items()} if kind == "png" else None
         figure.savefig(part, dpi=110, format=kind, metadata=text)
     return target
@@ -242,28 +266,7 @@ def facts(path: str | os.PathLike[str]) -> dict[str, str]:
     return {key.removeprefix("fbwrap:"): value for key, value in held.items() if key.startswith("fbwrap:")}
 
 
-class whole:  # noqa: N801 -- reads as one: with whole(path) as part
-    """A file that is written beside its place and put there when it is done."""
-
-    def __init__(self, target: Path):
-        self._target = target
-
-    def __enter__(self) -> Path:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(suffix=self._target.suffix, prefix=".fbwrap-", dir=self._target.parent)
-        os.close(number)
-        self._part = Path(name)
-        self._part.chmod(0o644)
-        return self._part
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
-            os.replace(self._part, self._target)
-        else:
-            self._part.unlink(missing_ok=True)
-
-
-def figure_class() -> Any:
+def figure_class() -> "type[Figure]":
     """matplotlib's Figure.
 
     Raises:
@@ -276,14 +279,13 @@ def figure_class() -> Any:
     return Figure
 
 
-def _panels(rows: int, columns: int) -> tuple[Any, Any]:
-    Figure = figure_class()
-    figure = Figure(figsize=(1.3 * columns + 0.6, 1.4 * rows + 0.4), layout="constrained")
+def _panels(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
+    figure = figure_class()(figsize=(1.3 * columns + 0.6, 1.4 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.ravel():
         panel.set(xticks=[], yticks=[])
     return figure, panels
 
 
-def _show(panel: Any, picture: Tensor) -> None:
+def _show(panel: "Axes", picture: Tensor) -> None:
     panel.imshow(picture.permute(1, 2, 0).numpy(), vmin=0, vmax=1)

@@ -61,7 +61,7 @@ class _Fit:
     """A place in a file, and what of it is the model's, under the model's own names."""
 
     found: Found
-    mine: dict[str, Any]
+    mine: dict[str, object]
     lacking: list[str]
     wrong: list[str]
     extra: list[str] = field(default_factory=list)
@@ -136,12 +136,12 @@ def load_weights(
 def _fit(found: Found, state: State, wanted: State, needed: list[str]) -> _Fit:
     """What of a state dict is a model's."""
     names = {name.removeprefix(found.prefix): name for name in state if name.startswith(found.prefix)}
-    plain = {_plain(name): name for name in names}
-    mine: dict[str, Any] = {}
+    canonical = {_canonical(name): name for name in names}
+    mine: dict[str, object] = {}
     lacking, wrong, shapes = [], [], {}
     used = set()
     for name, value in wanted.items():
-        key = name if name in names else plain.get(_plain(name))
+        key = name if name in names else canonical.get(_canonical(name))
         if key is None:
             lacking += [name] * (name in needed)
             continue
@@ -156,12 +156,12 @@ def _fit(found: Found, state: State, wanted: State, needed: list[str]) -> _Fit:
     return _Fit(found, mine, lacking, wrong, extra, len(used & wanted.keys()), shapes)
 
 
-def _same_shape(theirs: Tensor, mine: Any) -> bool:
+def _same_shape(theirs: Tensor, mine: object) -> bool:
     """As ``load_state_dict`` has it: a value without dimensions and one of one number are alike."""
     return isinstance(mine, Tensor) and (theirs.shape == mine.shape or (mine.dim() == 0 and theirs.shape == (1,)))
 
 
-def _plain(name: str) -> str:
+def _canonical(name: str) -> str:
     """A name without those of wrappers, its weight norm as torch's newer one says it."""
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
     for old, new in (("_g", "original0"), ("_v", "original1")):
@@ -171,7 +171,7 @@ def _plain(name: str) -> str:
     return ".".join(parts)
 
 
-def _dicts(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _dicts(tree: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
     """Every dict in a file that holds tensors by name."""
     if not isinstance(tree, Mapping) or len(keys) > 3:
         return
@@ -190,15 +190,15 @@ def _dicts(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 def _prefixes(state: State, wanted: State) -> list[str]:
     """What may stand before the model's names in a file's: "", "module.", "netG." …; the shortest first."""
     first = next((name for name in wanted if not name.endswith((_COUNTER, _EXTRA))), "")
-    plain = _plain(first)
+    canonical = _canonical(first)
     found = {""}
     for name in state:
         if name.endswith(f".{first}") and first:
             found.add(name.removesuffix(first))
-        elif plain and _plain(name).endswith(f".{plain}"):
-            before = _plain(name).removesuffix(plain)
+        elif canonical and _canonical(name).endswith(f".{canonical}"):
+            before = _canonical(name).removesuffix(canonical)
             parts = name.split(".")
-            while parts and _plain(".".join(parts)) != before.rstrip("."):
+            while parts and _canonical(".".join(parts)) != before.rstrip("."):
                 parts.pop()  # the part of the name that is the prefix, as it stands in the file
             found.add(".".join(parts) + "." if parts else before)
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
@@ -224,5 +224,5 @@ def _unfit(net: nn.Module, file: str, nearest: _Fit, wanted: State, buffers: set
     return f"{where}: {short(said, 240)}. {hint}"
 
 
-def _shape(value: Any) -> str:
+def _shape(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__

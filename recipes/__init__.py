@@ -11,14 +11,14 @@ was published without one. :func:`afl_step` and :func:`fal_step` are for trainin
 """
 
 from .afl import AFL
-from .data import Pairs
+from .data.batches import Pairs
 from .fal import FAL
-from .fit import Fit
 from .gan import GAN, train_discriminator
-from .losses import LOSSES, Perceptual
-from .metrics import frechet_distance
-from .options import Options
-from .steps import Critic, afl_step, fal_step
+from .metrics.distances import frechet_distance
+from .training.fit import Fit
+from .training.losses import LOSSES, Perceptual
+from .training.options import Options
+from .training.steps import Critic, afl_step, fal_step
 
 __all__ = [
     "AFL",

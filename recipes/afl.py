@@ -25,18 +25,19 @@ from fbwrap.errors import SettingError, short
 from fbwrap.feedback.critic import image_of
 from fbwrap.feedback.latents import is_latents
 from fbwrap.feedback.settings import is_zero
+from fbwrap.files.pictures import is_picture
 from fbwrap.heads.inputs import source_of
 from fbwrap.loop import FeedbackLoop
 
-from .data import Batches, Pairs
-from .ema import EMA
-from .fit import Fit
-from .loss_choice import options_of
-from .pictures import is_picture, save_grid
-from .processes import Processes
-from .steps import Auxiliary, Critic, Head, Player, as_inputs, frozen
-from .trainer import Trainer
-from .watch import Watch
+from .data.batches import Batches, Pairs
+from .training.ema import EMA
+from .training.fit import Fit
+from .training.loss_choice import options_of
+from .training.pictures import save_grid
+from .training.processes import Processes
+from .training.steps import Auxiliary, Critic, Head, Player, as_inputs, frozen
+from .training.trainer import Trainer
+from .training.watch import Watch
 
 logger = logging.getLogger("fbwrap")
 
@@ -50,12 +51,13 @@ class AFL:
     step to the last, and the copy only judges: what the head reads does not move under it, and the head fits the D
     that was published and ships none (``loop.save_pretrained(folder, discriminator="all")`` does). The loop's own
     ``steps`` and ``strength`` hold in training; with T > 1 the loss is the mean over y_1 … y_T, or y_T's alone
-    (``judged="last"``).
+    (``loss_steps="last"``).
 
     Args:
         loop: an attached loop with a discriminator.
         auxiliary: a further loss of D on real data, ``f(D's answer, real batch)``.
-        perceptual: with paired data, a distance ``f(output, target)``: :class:`~fbwrap.recipes.losses.Perceptual`.
+        perceptual: with paired data, a distance ``f(output, target)``, such as
+            :class:`~fbwrap.recipes.Perceptual`.
         generator_mode: G's mode in training, ``"eval"`` or ``"train"``: the one in which it will be used. The head
             keeps it, and a loop whose G is in the other mode says so. No statistic of G moves in either.
         trackers: where losses go: anything that accelerate's ``log_with`` takes; None: TensorBoard, where it is
@@ -75,8 +77,8 @@ class AFL:
         auxiliary: Auxiliary | None = None,
         perceptual: nn.Module | None = None,
         generator_mode: Literal["eval", "train"] = "eval",
-        trackers: Any = None,
-        **options: Any,
+        trackers: object = None,
+        **options: object,
     ):
         if loop.discriminator is None:
             raise SettingError(
@@ -113,8 +115,8 @@ class AFL:
 
     def fit(
         self,
-        real_data: Any,
-        latents: Any = None,
+        real_data: object,
+        latents: object = None,
         steps: int = 1000,
         *,
         out: str | os.PathLike[str] | None = None,
@@ -122,7 +124,7 @@ class AFL:
         progress: bool = True,
     ) -> Fit:
         """Train for ``steps`` steps; afterwards the loop holds the averaged weights, in eval mode, and the strength
-        at which the head does no harm on held-out data (``Options.held_out``, :mod:`fbwrap.recipes.watch`).
+        at which the head does no harm on held-out data (``Options.held_out``, :mod:`fbwrap.recipes.training.watch`).
 
         Args:
             real_data: what D is called with for real data: a tensor of samples, a tuple or dict of
@@ -141,7 +143,7 @@ class AFL:
 
         Raises:
             SettingError: data that D cannot take, or that is unlike what G makes; a loss that must be said
-                (:mod:`fbwrap.recipes.loss_choice`).
+                (:mod:`fbwrap.recipes.training.loss_choice`).
             TrainingError: a loss that is not finite before the first comparison, a checkpoint of another run.
         """
         loop, options = self.loop, self.options
@@ -194,7 +196,7 @@ class AFL:
                     critic.average = EMA(critic.net, options.critic_ema)
             self.loop.use_discriminator(critic.average.module if critic.average else critic.net)
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> dict[str, object]:
         """What must be the same when the run is resumed."""
         return {
             "steps of feedback": self.loop.steps,
@@ -203,7 +205,7 @@ class AFL:
             "perceptual losses": type(self._perceptual).__name__,
         }
 
-    def _trained_on(self, fit: Fit) -> dict[str, Any]:
+    def _trained_on(self, fit: Fit) -> dict[str, object]:
         """What the head says about its training."""
         return {
             "recipe": type(self).__name__,
@@ -214,7 +216,7 @@ class AFL:
             "held_out": {str(share): ratio for share, ratio in fit.held_out.items()},
         }
 
-    def _latents(self, real_data: Any, given: Any) -> Any:
+    def _latents(self, real_data: object, given: Any) -> Any:
         """The source of G's inputs; a description becomes the loop's own."""
         if is_latents(given):
             self.loop.latents = given
@@ -224,7 +226,7 @@ class AFL:
         return given
 
     def _player(self) -> Player:
-        return Head(self.loop, self.options.judged)
+        return Head(self.loop, self.options.loss_steps)
 
     def _warmup(self, steps: int) -> int:
         """Steps of D alone, where nobody says: a published D has often not seen this G's samples in eval mode."""
@@ -267,7 +269,7 @@ class AFL:
         self.loop.save_pretrained(folder / "head", discriminator="auto" if self.options.critic_ema == 1 else "all")
 
     @torch.no_grad()
-    def _recalibrate(self, latents: Any) -> None:
+    def _recalibrate(self, latents: object) -> None:
         """Read the batch norms' running statistics anew: those of the averaged weights, not an average."""
         norms = [m for m in self.loop.feedback.modules() if isinstance(m, _BatchNorm)]
         if not norms or not _again(latents):
@@ -287,7 +289,7 @@ class AFL:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
 
-    def _shown(self, latents: Any) -> Any:
+    def _shown(self, latents: object) -> object:
         device = next(self._critic.net.parameters()).device
         with torch.random.fork_rng():
             torch.manual_seed(self.options.seed)
@@ -299,7 +301,7 @@ class AFL:
         loop, learning = self.loop, self.loop.feedback
         try:
             if average is not None and isinstance(average.module, nn.ModuleList):
-                loop.feedback = average.module  # type: ignore[assignment]
+                loop.feedback = average.module
             loop.eval()
             with torch.random.fork_rng(), training_mode(list(unwrap(loop.generator).modules()), self._training):
                 yield
@@ -313,11 +315,11 @@ class AFL:
         return self._generator_mode == "train"
 
     @torch.no_grad()
-    def _grid(self, path: Path, inputs: Any, average: EMA | None) -> None:
+    def _grid(self, path: Path, inputs: object, average: EMA | None) -> None:
         args, kwargs = as_inputs(inputs)
         with self._showing(average):
             outputs = [image_of(y) for y in self.loop.rollout(*args, **kwargs).outputs]
-        if not is_picture(outputs[0]):
+        if not is_picture(outputs[0].shape):
             return
         try:
             save_grid(outputs, path, self.options.value_range or self.loop.facts.value_range or (-1.0, 1.0))
@@ -325,7 +327,7 @@ class AFL:
             logger.warning("%s could not be written (%s): training goes on without it.", path, short(error, 200))
 
 
-def _inputs_of(real_data: Any, latents: Any) -> Any:
+def _inputs_of(real_data: object, latents: object) -> object:
     """A source of G's inputs for grids and statistics."""
     if not isinstance(real_data, Pairs) or real_data.targets is not None:
         return real_data.inputs if isinstance(real_data, Pairs) else latents
@@ -335,6 +337,6 @@ def _inputs_of(real_data: Any, latents: Any) -> Any:
     return real_data.inputs
 
 
-def _again(latents: Any) -> bool:
+def _again(latents: object) -> bool:
     """Whether drawing a few inputs costs nothing: not from an iterable that can be read once."""
     return callable(latents) or isinstance(latents, torch.Tensor | tuple | dict)

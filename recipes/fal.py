@@ -23,17 +23,17 @@ from fbwrap.heads.files import GENERATOR
 from fbwrap.loop import FeedbackLoop
 
 from .afl import AFL
-from .steps import Head, Player
-from .trainer import Trainer
-from .watch import Watch
-from .weights import save_generator
+from .training.steps import Head, Player
+from .training.trainer import Trainer
+from .training.watch import Watch
+from .training.weights import save_generator
 
 
 class _Both(Head):
     """The head and G as the player."""
 
-    def __init__(self, loop: FeedbackLoop, judged: str):
-        super().__init__(loop, judged)
+    def __init__(self, loop: FeedbackLoop, loss_steps: str):
+        super().__init__(loop, loss_steps)
         self.learner = nn.ModuleDict({"head": loop.feedback, "generator": unwrap(loop.generator)})
 
 
@@ -46,10 +46,11 @@ class FAL(AFL):
     keeps the statistics of the first of the T passes, which are not those of later ones: instance or group norm is
     safer.
 
-    As published every step is judged (``judged="all"``). Without paired data that leaves G a way out: D sees the steps'
-    outputs as one set, and it is enough that this set is like real data. On voxels every y_t became a few shapes, other
-    ones for each t. ``judged="last", critic_ema=0.995`` mends it (docs/results/voxels.md): the losses are of y_T alone,
-    and the feedback is that of an average of D, as what is kept is an average of the head.
+    As published the loss is the mean over all steps (``loss_steps="all"``). Without paired data that leaves G a way
+    out: D sees the steps' outputs as one set, and it is enough that this set is like real data. On voxels every y_t
+    became a few shapes, other ones for each t. ``loss_steps="last", critic_ema=0.995`` mends it
+    (docs/results/voxels.md): the losses are of y_T alone, and the feedback is that of an average of D, as what is kept
+    is an average of the head.
 
     While G learns there is no base to compare with: no held-out comparison, and the strength stays.
 
@@ -82,7 +83,7 @@ class FAL(AFL):
         return None if self._train_generator else super()._watch(trainer)
 
     def _player(self) -> Player:
-        return (_Both if self._train_generator else Head)(self.loop, self.options.judged)
+        return (_Both if self._train_generator else Head)(self.loop, self.options.loss_steps)
 
     def _fixed(self) -> dict[str, nn.Module]:
         return {name: net for name, net in super()._fixed().items() if name != "G" or not self._train_generator}

@@ -18,10 +18,10 @@ from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import CriticInput, critic_input_of
 
-from .fit import Fit
-from .loss_choice import options_of
-from .steps import Auxiliary, Critic, frozen
-from .trainer import Trainer
+from .training.fit import Fit
+from .training.loss_choice import options_of
+from .training.steps import Auxiliary, Critic, frozen
+from .training.trainer import Trainer
 
 
 class _Generator:
@@ -30,7 +30,7 @@ class _Generator:
     def __init__(self, net: nn.Module):
         self.learner = net
 
-    def outputs(self, *args: Any, **kwargs: Any) -> Sequence[Any]:
+    def outputs(self, *args: object, **kwargs: object) -> Sequence[Any]:
         return [self.learner(*args, **kwargs)]
 
 
@@ -56,8 +56,8 @@ class GAN:
         auxiliary: Auxiliary | None = None,
         generator_mode: str = "train",
         perceptual: nn.Module | None = None,
-        trackers: Any = None,
-        **options: Any,
+        trackers: object = None,
+        **options: object,
     ):
         self.generator, self.discriminator = unwrap(generator), unwrap(discriminator)
         self.options = options_of(options, self.generator, self.discriminator, critic_steps=1)
@@ -71,8 +71,8 @@ class GAN:
 
     def fit(
         self,
-        real_data: Any,
-        latents: Any = None,
+        real_data: object,
+        latents: object = None,
         steps: int = 1000,
         *,
         out: str | os.PathLike[str] | None = None,
@@ -97,18 +97,18 @@ class GAN:
 def train_discriminator(
     generator: nn.Module,
     discriminator: nn.Module,
-    real_data: Any,
-    latents: Any,
+    real_data: object,
+    latents: object,
     steps: int,
     *,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Any] | None = None,
     auxiliary: Auxiliary | None = None,
-    trackers: Any = None,
+    trackers: object = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
-    **options: Any,
+    **options: object,
 ) -> Fit:
     """Teach D, in place, to tell real data from what a frozen G makes.
 

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import ZOO, clone, first, stir
+from helpers import clone, first, stir
 from safetensors.torch import load_file, save_file
+from zoo import ZOO
 
 import fbwrap
 from fbwrap.heads.files import sha256

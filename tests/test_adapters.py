@@ -5,8 +5,9 @@ import random
 
 import pytest
 import torch
-from conftest import clone, first, naive, same, state, stir
 from families import FAMILIES
+from helpers import clone, first, same, state, stir
+from naive import naive
 from support import CHECKS, render, row_of, support_page
 from torch import nn
 

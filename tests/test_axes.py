@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import stir
+from helpers import stir
 from torch import nn
 
 import fbwrap
@@ -285,7 +285,7 @@ def test_a_head_of_a_time_first_pair_comes_back(tmp_path):
 
 
 def test_convolutions_are_taken_as_they_are_without_a_trial(monkeypatch):
-    from conftest import ZOO
+    from zoo import ZOO
 
     from fbwrap.feedback.batch_axis import BatchAxes
 

@@ -76,7 +76,7 @@ def test_training(name, folder):
     loop.eval()
     args, _ = loop.facts.example
     outputs = loop.rollout(*args, steps=1).outputs
-    from conftest import first
+    from helpers import first
 
     with torch.no_grad():
         base = first(loop.rollout(*args, steps=0).output)

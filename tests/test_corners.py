@@ -10,9 +10,10 @@ import threading
 
 import pytest
 import torch
-from conftest import ZOO, Residual, clone, patch, state, stir
 from fbwrap.recipes import AFL
+from helpers import clone, state, stir
 from torch import nn
+from zoo import ZOO, Residual, patch
 
 import fbwrap
 from fbwrap import errors

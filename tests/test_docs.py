@@ -1,6 +1,7 @@
 """The README and the documentation: every snippet runs, every command of the tutorial, and the site builds."""
 
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -142,6 +143,15 @@ def test_the_site_builds_without_a_warning(tmp_path):
         text = (tmp_path / "site" / "api" / name / "index.html").read_text()
         assert 'class="gp">&gt;&gt;&gt;' in text, f"no example of {name} is a block of code"
         assert not re.search(r"<p>[^<]*&gt;&gt;&gt;", text), f"an example of {name} is running text"
+    for name in ("core", "recipes", "plots", "adapters"):
+        text = (tmp_path / "site" / "api" / name / "index.html").read_text()
+        headings = re.findall(r'<h3 id="([\w.]+)" class="doc', text)
+        assert headings
+        for path in headings:  # import paths, as a user writes them
+            assert path.startswith("fbwrap.")
+            assert pkgutil.resolve_name(path) is not None
+    text = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
+    assert re.search(r"steps.*?: .*?int", re.sub(r"<[^>]+>", "", text)), "signatures have types"
     for path in (tmp_path / "site").rglob("*.html"):
         outside = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', path.read_text())
         assert not outside, f"{path} asks another host for {outside}"

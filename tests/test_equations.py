@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from conftest import Deconv, patch, stir
+from helpers import stir
 from torch import nn
+from zoo import Deconv, patch
 
 import fbwrap
 
@@ -183,7 +184,7 @@ def test_through_time():
 
 def test_the_papers_residual_blocks():
     """SN-GAN's D sees the negative half of its image; CycleGAN's block is x + IN(conv(ReLU(IN(conv x))))."""
-    from fbwrap.recipes.networks.residual import Discriminator, Plain, Translator
+    from fbwrap.recipes.networks.residual import ConvBlock, Discriminator, TranslationGenerator
 
     torch.manual_seed(0)
     D, x = Discriminator(8).eval(), -torch.rand(2, 3, 32, 32)
@@ -191,8 +192,8 @@ def test_the_papers_residual_blocks():
     D.blocks[0].conv1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     D(x)
     assert torch.equal(seen[0], x)
-    block, h = Plain(4), torch.randn(2, 4, 5, 5)
-    assert all(isinstance(each, Plain) for each in Translator(width=1).blocks)
+    block, h = ConvBlock(4), torch.randn(2, 4, 5, 5)
+    assert all(isinstance(each, ConvBlock) for each in TranslationGenerator(width=1).blocks)
     first, second = block.body[0], block.body[3]
     conv = lambda m, h: F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), m.weight, m.bias)
     wanted = h + F.instance_norm(conv(second, F.relu(F.instance_norm(conv(first, h)))))

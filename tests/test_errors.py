@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ZOO, Conditional, Deconv, Residual, Trees, patch
 from torch import nn
+from zoo import ZOO, Conditional, Deconv, Residual, Trees, patch
 
 import fbwrap
 from fbwrap import Link, errors

@@ -100,7 +100,7 @@ def test_settings_reach_the_run_and_wrong_ones_are_said(tmp_path):
 
 @pytest.mark.parametrize(("phase", "step"), [("base", 4), ("head", 4)])
 def test_a_run_that_was_killed_in_either_phase_ends_the_same(phase, step, tmp_path, monkeypatch):
-    from fbwrap.recipes import checkpoint
+    from fbwrap.recipes.training import checkpoint
 
     every = {"base_steps": 6, "steps": 6, "base.save_every": 2, "head.save_every": 2}
     config = EXPERIMENTS["swiss_roll"].small().changed(every)
@@ -167,8 +167,8 @@ def test_sizes_that_do_not_double_are_said_and_files_are_passed_over_when_asked(
 
 
 def test_a_g_without_feedback_needs_no_option_of_the_recipe(data, tmp_path):
-    from fbwrap.recipes.ablation import varied
     from fbwrap.recipes.experiments import train_without
+    from fbwrap.recipes.studies.ablation import varied
 
     config = EXPERIMENTS["shapenet_fal"].small()
     assert varied(config, "film").module == {"kind": "film", "scale": 1 / 30}
@@ -211,7 +211,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch):
 
 # -- ablations ----------------------------------------------------------------------------------------
 def test_ablations_train_each_variant_once_and_measure_the_same_inputs(data, tmp_path):
-    from fbwrap.recipes.ablation import NAMES, ablation
+    from fbwrap.recipes.studies.ablation import NAMES, ablation
 
     config = EXPERIMENTS["celeba_fal"].small()
     z = torch.randn(5, *config.latent(config), generator=torch.Generator().manual_seed(0))
@@ -237,7 +237,7 @@ def test_ablations_train_each_variant_once_and_measure_the_same_inputs(data, tmp
 
 
 def test_afls_variants_share_one_base(data, tmp_path):
-    from fbwrap.recipes.ablation import ablation, varied
+    from fbwrap.recipes.studies.ablation import ablation, varied
 
     config = EXPERIMENTS["cifar10_dcgan"].small()
     z = torch.randn(4, *config.latent(config))

@@ -5,10 +5,10 @@ import copy
 
 import pytest
 import torch
-from conftest import Deconv, Residual, patch
 from fbwrap.recipes import AFL, FAL, GAN, frechet_distance
 from fbwrap.recipes.metrics import kernel_distance, precision_and_recall
-from fbwrap.recipes.studies import controls, fed
+from fbwrap.recipes.studies import controls, replaced_signals
+from zoo import Deconv, Residual, patch
 
 import fbwrap
 
@@ -47,7 +47,7 @@ def test_heads_learn_in_each_precision_and_g_stays(precision, loss):
     assert all(torch.equal(value, before[name]) for name, value in loop.generator.state_dict().items())
     assert any(not torch.equal(value, fresh[name]) for name, value in loop.state_dict().items())
     assert all(parameter.is_cuda and parameter.dtype == torch.float32 for parameter in loop.parameters())
-    with fed(loop, "noise"):
+    with replaced_signals(loop, "noise"):
         assert loop(latents(3).cuda()).is_cuda
 
 

@@ -6,9 +6,10 @@ import os
 
 import pytest
 import torch
-from conftest import ZOO, Mine, clone, same, state, stir
+from helpers import clone, same, state, stir
 from safetensors.torch import load_file
 from torch import nn
+from zoo import ZOO, Mine
 
 import fbwrap
 from fbwrap.errors import HeadError
@@ -220,7 +221,7 @@ def test_config_holds_no_code_and_no_paths(saved):
 
 def test_a_head_with_the_beginning_of_its_d_tells_no_response(tmp_path):
     """What feedback needs is there; D's answer would be half of one D and half of another."""
-    from conftest import Deconv, patch
+    from zoo import Deconv, patch
 
     torch.manual_seed(0)
     G, D, z = Deconv().eval(), patch().eval(), torch.randn(2, 6, 1, 1)

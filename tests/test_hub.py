@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Deconv, patch, stir
+from helpers import stir
 from hubserver import Hub, Repo
 from safetensors.torch import load_file
+from zoo import Deconv, patch
 
 import fbwrap
 from fbwrap.errors import HeadError, HubError, SettingError
@@ -258,7 +259,7 @@ def test_a_fresh_process_pulls_without_the_training_code(hub, nets, tmp_path):
     code = f"""
 import sys, torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from conftest import Deconv, patch
+from zoo import Deconv, patch
 import fbwrap
 nets = Deconv().eval(), patch().eval()
 for net, state in zip(nets, torch.load({str(tmp_path / "nets.pt")!r})):
@@ -282,7 +283,7 @@ def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
     from fbwrap.app.models import load_model
 
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    spec = f"{Path(__file__).parent / 'conftest.py'}:"
+    spec = f"{Path(__file__).parent / 'zoo.py'}:"
     torch.manual_seed(0)
     G = load_model(spec + "Deconv()")
     torch.save(G.state_dict(), tmp_path / "g.pth")
@@ -481,7 +482,7 @@ def test_the_g_that_learned_with_its_head_goes_with_it(hub, nets, tmp_path, capl
     with caplog.at_level(logging.WARNING, "fbwrap"):
         loop.push_to_hub("me/alone", token=hub.token)
     assert "which fits no other" in caplog.text
-    from fbwrap.recipes.weights import save_generator
+    from fbwrap.recipes.training.weights import save_generator
 
     save_generator(nets[0], tmp_path / "head")
     fbwrap.heads.hub.push_folder(tmp_path / "head", "me/head", token=hub.token)

@@ -19,6 +19,7 @@ ROOMS = [
     "errors", "version", "moved", "engine", "files", "weights", "feedback", "adapter", "recognition", "plots", "heads",
     "loop", "attaching", "attach", "pretrained", "__init__", "app", "__main__",
 ]  # fmt: skip
+RECIPES = ["networks", "data", "metrics", "training", "gan", "afl", "fal", "experiments", "studies", "__init__"]
 
 
 def test_import_brings_only_torch():
@@ -34,49 +35,49 @@ def test_recipes_come_when_asked_for():
     assert found == ["AFL", "False"]
 
 
-def modules():
-    """Each module of the core by its dotted name below fbwrap."""
-    core = ROOT / "fbwrap"
-    for path in core.rglob("*.py"):
-        yield ".".join(path.relative_to(core).with_suffix("").parts).removesuffix(".__init__"), path
+def modules(folder="fbwrap"):
+    """Each module of the core (or of the recipes) by its dotted name below the package."""
+    for path in (ROOT / folder).rglob("*.py"):
+        yield ".".join(path.relative_to(ROOT / folder).with_suffix("").parts).removesuffix(".__init__"), path
 
 
-def imported(name, path, known):
-    """Modules of the core that a module imports, wherever it does so: at its top, in a function, for types."""
+def imported(name, path, known, root):
+    """Modules of its package that a module imports, wherever it does so: at its top, in a function, for types."""
     package = name.split(".") if path.stem == "__init__" and name != "__init__" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         found = []
         if isinstance(node, ast.Import):
             found = [
-                alias.name.split(".")[1:] or ["__init__"]
+                alias.name.removeprefix(root).removeprefix(".").split(".")
                 for alias in node.names
-                if alias.name.split(".")[0] == "fbwrap"
+                if f"{alias.name}.".startswith(f"{root}.")
             ]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else None
             parts = node.module.split(".") if node.module else []
-            if above is None and parts[:1] != ["fbwrap"]:
+            if above is None and not f"{node.module}.".startswith(f"{root}."):
                 continue
-            base = above + parts if above is not None else parts[1:]
+            base = above + parts if above is not None else parts[root.count(".") + 1 :]
             found = [[*base, alias.name] if ".".join([*base, alias.name]) in known else base for alias in node.names]
         for each in found:
             if ".".join(each) in known:
                 yield ".".join(each)
-            elif not each:
+            elif not any(each):
                 yield "__init__"
 
 
-def graph():
-    files = dict(modules())
-    return {name: set(imported(name, path, files)) - {name} for name, path in files.items()}
+def graph(folder="fbwrap"):
+    files, root = dict(modules(folder)), {"fbwrap": "fbwrap", "recipes": "fbwrap.recipes"}[folder]
+    return {name: set(imported(name, path, files, root)) - {name} for name, path in files.items()}
 
 
-def test_each_room_knows_only_those_above_it():
-    assert {name.split(".")[0] for name, _ in modules()} == set(ROOMS)
-    place = {room: i for i, room in enumerate(ROOMS)}
+@pytest.mark.parametrize(("folder", "rooms"), [("fbwrap", ROOMS), ("recipes", RECIPES)])
+def test_each_room_knows_only_those_above_it(folder, rooms):
+    assert {name.split(".")[0] for name, _ in modules(folder)} == set(rooms)
+    place = {room: i for i, room in enumerate(rooms)}
     wrong = [
         f"{name} imports {other}"
-        for name, others in graph().items()
+        for name, others in graph(folder).items()
         for other in others
         if place[other.split(".")[0]] > place[name.split(".")[0]]
     ]
@@ -85,6 +86,7 @@ def test_each_room_knows_only_those_above_it():
 
 def test_no_module_imports_itself_by_way_of_others():
     TopologicalSorter(graph()).prepare()  # raises where there is a circle
+    TopologicalSorter(graph("recipes")).prepare()
 
 
 def test_the_core_knows_recipes_and_adapters_by_name_only():
@@ -102,7 +104,7 @@ def test_only_intercept_touches_other_peoples_modules():
 
 
 def test_files_stay_small():
-    for path in [*(ROOT / "fbwrap").rglob("*.py"), *(ROOT / "recipes").glob("*.py")]:
+    for path in [*(ROOT / "fbwrap").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 450, path
 
 
@@ -131,3 +133,16 @@ def test_functions_stay_short():
             if isinstance(node, ast.FunctionDef):
                 first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
                 assert node.end_lineno - first.lineno < 60, f"{path}: {node.name}"
+
+
+def test_old_names_of_options_and_studies_still_work():
+    from fbwrap.recipes import Options, studies
+
+    with pytest.warns(DeprecationWarning, match="judged is loss_steps now"):
+        assert Options(judged="last").loss_steps == "last"
+    with pytest.warns(DeprecationWarning, match="judged is loss_steps now"):
+        assert Options.of({"judged": "last"}) == Options(loss_steps="last")
+    with pytest.warns(DeprecationWarning, match="fed is replaced_signals now"):
+        assert studies.fed is studies.replaced_signals
+    with pytest.warns(DeprecationWarning, match="beyond is more_steps now"):
+        assert studies.beyond is studies.more_steps

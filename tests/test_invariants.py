@@ -5,8 +5,10 @@ import pickle
 
 import pytest
 import torch
-from conftest import ZOO, clone, dice, first, naive, same, state, stir, throw
+from helpers import clone, dice, first, same, state, stir, throw
+from naive import naive
 from torch import Tensor, nn
+from zoo import ZOO
 
 import fbwrap
 

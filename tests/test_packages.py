@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from conftest import stir
 from families import FAMILIES, basicsr, patch, rrdb_for_spandrel, vae
+from helpers import stir
 from lookalikes import latent, translate
 from safetensors.torch import load_file
 

@@ -226,7 +226,7 @@ def test_a_picture_is_uploaded_for_super_resolution(driver, tmp_path):
     ]  # fmt: skip
     page = Page(driver, *nets)
     try:
-        page.wait(lambda: "Upload a picture" in page.text("#told"), "it asks for a picture")
+        page.wait(lambda: "Upload a picture" in page.text("#status"), "it asks for a picture")
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype("uint8")).save(tmp_path / "x.png")
         page.upload("picture", tmp_path / "x.png")
         page.one("#feedback img")

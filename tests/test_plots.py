@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import Deconv, patch, stir
+from helpers import stir
 from PIL import Image
 from torch import nn
+from zoo import Deconv, patch
 
 import fbwrap
 from fbwrap import plots

@@ -192,7 +192,7 @@ class Codec(nn.Module):
 
 
 def test_the_generator_may_be_a_method():
-    from conftest import stir
+    from helpers import stir
 
     torch.manual_seed(0)
     net, D = Codec(), tiny_critic()
@@ -216,7 +216,7 @@ def test_the_generator_may_be_a_method():
 
 
 def test_install_is_one_line_and_detach_undoes_it():
-    from conftest import stir
+    from helpers import stir
 
     G, D = latent.dcgan_g(size=32), latent.DcganD(size=32)
     loop = stir(fbwrap.attach(G.eval(), D))
@@ -243,7 +243,7 @@ def test_install_is_one_line_and_detach_undoes_it():
 
 
 def test_generators_that_call_forward_themselves():
-    from conftest import stir
+    from helpers import stir
 
     G, D = latent.MimicryG().eval(), latent.MimicryD().eval()
     with stir(fbwrap.attach(G, D)).installed() as loop:
@@ -330,7 +330,7 @@ def test_layouts_are_not_guessed_from_vectors_nor_lost_in_subclasses():
 
 def test_a_head_survives_remove_weight_norm(tmp_path):
     """HiFi-GAN's inference script removes weight norm; the weights are the same."""
-    from conftest import stir
+    from helpers import stir
     from lookalikes import audio
 
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ import builtins
 import pytest
 import torch
 from fbwrap.recipes import metrics as M
-from fbwrap.recipes import quality as Q
+from fbwrap.recipes.metrics import quality as Q
 from torch import nn
 
 from fbwrap.errors import SettingError

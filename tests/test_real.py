@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import same, state, stir
 from fbwrap.recipes import AFL
+from helpers import same, state, stir
 
 import fbwrap
 

@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
-from conftest import Conditional, Deconv, LabelCritic, patch, same, state
 from fbwrap.recipes import AFL, GAN, LOSSES, Options, frechet_distance, train_discriminator
-from fbwrap.recipes import losses as L
+from fbwrap.recipes.training import losses as L
+from helpers import same, state
 from torch import nn
+from zoo import Conditional, Deconv, LabelCritic, patch
 
 import fbwrap
 from fbwrap.errors import SettingError, TrainingError
@@ -149,7 +150,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
 def test_options_and_data_that_make_no_sense():
     G, D = pair()
     loop = fbwrap.attach(G, D, ["main.5"], example=latents(2))
-    for wrong in ({"loss": "wgan"}, {"batch": 0}, {"ema": 1.0}, {"critic_mode": "x"}, {"decay": "x"}, {"judged": "x"}):
+    for wrong in (
+        {"loss": "wgan"},
+        {"batch": 0},
+        {"ema": 1.0},
+        {"critic_mode": "x"},
+        {"decay": "x"},
+        {"loss_steps": "x"},
+    ):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             AFL(loop, **{"loss": "bce", **wrong})
     for data, words in ((7, "no source"), ([], "empty"), ((DATA, DATA[:3]), "rows")):

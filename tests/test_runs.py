@@ -8,13 +8,14 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import Deconv, Residual, patch, same, state
 from fbwrap.recipes import AFL, FAL, GAN, Critic, Options, Pairs, Perceptual, train_discriminator
-from fbwrap.recipes import checkpoint as C
 from fbwrap.recipes.data import Batches, Stream
-from fbwrap.recipes.losses import content_loss
-from fbwrap.recipes.steps import all_of, critic_step
+from fbwrap.recipes.training import checkpoint as C
+from fbwrap.recipes.training.losses import content_loss
+from fbwrap.recipes.training.steps import all_of, critic_step
+from helpers import same, state
 from torch import nn
+from zoo import Deconv, Residual, patch
 
 import fbwrap
 from fbwrap.errors import SettingError, TrainingError
@@ -169,10 +170,24 @@ def test_a_checkpoint_that_is_interrupted_leaves_no_part(tmp_path, monkeypatch):
     def stop(*a, **k):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(C.os, "fsync", stop)
+    monkeypatch.setattr("os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         C.save({"step": 1}, tmp_path, 1, keep=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_with_an_options_old_name_is_resumed(tmp_path):
+    fit(GAN(*pair(), batch=4, loss="bce"), 2, out=tmp_path)
+    path = C.found(tmp_path)[-1]
+    state = torch.load(path, weights_only=True)
+    state["options"]["judged"] = state["options"].pop("loss_steps")
+    torch.save(state, path)
+    assert fit(GAN(*pair(), batch=4, loss="bce"), 3, out=tmp_path, resume=True).steps == 3
+    state["options"]["judged"] = "last"
+    C.set_aside(tmp_path)
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match=r"other options.*loss_steps"):
+        fit(GAN(*pair(), batch=4, loss="bce"), 3, out=tmp_path, resume=True)
 
 
 def test_our_own_checkpoints_are_read_as_weights_the_average_first(tmp_path):

@@ -11,8 +11,9 @@ import time
 
 import pytest
 import torch
-from conftest import ZOO, stir
+from helpers import stir
 from safetensors.torch import load_file, save_file
+from zoo import ZOO
 
 import fbwrap
 from fbwrap.errors import HeadError

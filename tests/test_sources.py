@@ -5,9 +5,8 @@ import logging
 import numpy as np
 import pytest
 import torch
-from fbwrap.recipes import layouts, voxels
-from fbwrap.recipes import sources as S
-from fbwrap.recipes.data import Batches
+from fbwrap.recipes.data import Batches, layouts, voxels
+from fbwrap.recipes.data import sources as S
 from PIL import Image
 
 from fbwrap.errors import DataError, SettingError

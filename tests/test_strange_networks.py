@@ -5,8 +5,9 @@ import types
 
 import pytest
 import torch
-from conftest import patch, same, state
+from helpers import same, state
 from torch import nn
+from zoo import patch
 
 import fbwrap
 from fbwrap.errors import HeadError, LayerNotFoundError, UnsupportedError

@@ -5,10 +5,11 @@ import csv
 import numpy as np
 import pytest
 import torch
-from conftest import Deconv, patch, stir
 from fbwrap.recipes import studies as S
 from fbwrap.recipes.metrics import Space, accuracy, kernel_distance
+from helpers import stir
 from torch import nn
+from zoo import Deconv, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
@@ -76,7 +77,7 @@ def test_controls_and_switching(loop):
     with pytest.raises(SettingError, match="two or more"):
         S.controls(loop, Z[:1], measure)
     assert not any(module._forward_pre_hooks for module in loop.feedback)
-    with pytest.raises(SettingError, match="pass one of"), S.fed(loop, "nonsense"):
+    with pytest.raises(SettingError, match="pass one of"), S.replaced_signals(loop, "nonsense"):
         pass
 
 
@@ -85,7 +86,7 @@ def test_variance_beyond_and_fooling(loop):
     with torch.no_grad():
         assert study.rows[2]["mean"] == pytest.approx(float(loop.generator(Z * 2).mean()), abs=1e-6)
         assert study.rows[3]["mean"] == pytest.approx(float(loop(Z * 2).mean()), abs=1e-6)
-    rows = S.beyond(loop, Z, measure, 4).rows
+    rows = S.more_steps(loop, Z, measure, 4).rows
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["probability"] for row in rows[:3]] == [row["probability"] for row in S.fooling(loop, Z, 2).rows]
     study = S.fooling(loop, Z, 2, batch=3)
@@ -112,11 +113,11 @@ def test_probabilities_are_those_of_the_loss_that_d_learned(loop):
 
 
 def test_another_sample_wants_another_one_and_one_number_is_its_own_noise(loop):
-    with S.fed(loop, "another sample"), pytest.raises(SettingError, match="A batch of one"):
+    with S.replaced_signals(loop, "another sample"), pytest.raises(SettingError, match="A batch of one"):
         loop(Z[:1])
     G, D = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), nn.Linear(2, 1)
     points = fbwrap.attach(G, D, [("0", "response")], example=torch.zeros(2, 2))
-    with S.fed(points, "noise"):
+    with S.replaced_signals(points, "noise"):
         assert torch.isfinite(points(torch.zeros(1, 2))).all()
     sizes = []
     S.in_batches(lambda z: [sizes.append(len(z)) or z], torch.zeros(101, 2))
@@ -181,7 +182,7 @@ def test_accuracy():
 
 
 def test_the_base_of_a_fal_loop_is_g_and_not_zeros():
-    from conftest import Residual
+    from zoo import Residual
 
     torch.manual_seed(0)
     loop = stir(fbwrap.attach(Residual(), patch(), ["body.1"], module="ast", example=torch.zeros(1, 3, 8, 8)), 0.1)
@@ -189,15 +190,15 @@ def test_the_base_of_a_fal_loop_is_g_and_not_zeros():
     rows = S.latent_variance(loop, x, measure, (1.0,)).rows
     with torch.no_grad():
         assert rows[0]["mean"] == pytest.approx(float(loop.generator(x).mean()), abs=1e-6)
-    with S.fed(loop, "noise"):
+    with S.replaced_signals(loop, "noise"):
         once = S.generated(loop, x)[-1]
-    with S.fed(loop, "noise"):
+    with S.replaced_signals(loop, "noise"):
         assert torch.equal(once, S.generated(loop, x)[-1]), "the same noise each time"
 
 
 def test_response_maps(tmp_path):
-    from conftest import Residual
-    from fbwrap.recipes.maps import response_maps
+    from fbwrap.recipes.studies.maps import response_maps
+    from zoo import Residual
 
     torch.manual_seed(0)
     D = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3, 1, 1)).eval()
@@ -224,7 +225,7 @@ def test_response_maps(tmp_path):
 
 
 def test_a_response_without_places_has_no_map():
-    from fbwrap.recipes.maps import response_maps
+    from fbwrap.recipes.studies.maps import response_maps
 
     D = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 8)).eval()
     loop = fbwrap.attach(Deconv().eval(), D, ["main.5"], example=Z[:2])

@@ -5,9 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import Deconv, patch, stir
 from digits import loaded, pair
+from helpers import stir
 from torch import nn
+from zoo import Deconv, patch
 
 import fbwrap
 from fbwrap import plots

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Residual, patch, same, state, stir
+from helpers import same, state, stir
 from torch import nn
+from zoo import Residual, patch
 
 import fbwrap
 from fbwrap.engine import locks

@@ -6,9 +6,10 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ZOO, Deconv, Mine, Residual, Restless, first, patch, stir, z
+from helpers import first, stir
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from zoo import ZOO, Deconv, Mine, Residual, Restless, patch, z
 
 import fbwrap
 

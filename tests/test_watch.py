@@ -4,13 +4,13 @@ import logging
 
 import pytest
 import torch
-from conftest import Deconv, Residual, patch
 from fbwrap.recipes import AFL, FAL, GAN, Pairs, train_discriminator
 from fbwrap.recipes.data import Batches
-from fbwrap.recipes.loss_choice import chosen_loss
-from fbwrap.recipes.plain_space import PlainSpace
-from fbwrap.recipes.steps import Critic
+from fbwrap.recipes.metrics import PixelSpace
+from fbwrap.recipes.training.loss_choice import chosen_loss
+from fbwrap.recipes.training.steps import Critic
 from torch import nn
+from zoo import Deconv, Residual, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
@@ -82,7 +82,7 @@ def test_a_sigmoids_answer_is_read_as_its_logit():
         (images()[:, :1], r"1 channels, G's samples 3"),
         (list(images()), r"3 dimensions, G's samples 4.*torch\.stack"),
         ((images(), torch.zeros(24)), r"D cannot be asked: TypeError.*sources\.Mapped"),
-        ("photos", r"'photos' is a path, not data.*sources\.Images"),
+        ("photos", r"'photos' is a path, not data.*data\.Images"),
     ],
 )
 def test_data_that_d_cannot_take_is_refused_before_the_first_step(real, says):
@@ -125,14 +125,14 @@ def test_held_out_rows_are_not_trained_on():
 
 
 # -- does the head do harm? ---------------------------------------------------------------------------
-def test_the_plain_space_sees_what_is_nearer():
+def test_the_pixel_space_sees_what_is_nearer():
     real = images(256)
-    space = PlainSpace(real)
+    space = PixelSpace(real)
     near, far = images(256, 1), images(256, 1) * 0.7 + 0.1
     assert space.ratio(far, near) > 1.2
     assert space.ratio(near, near) == 1.0
     assert space.ratio(near * torch.nan, near) == float("inf")
-    assert PlainSpace(torch.randn(64, 5)).ratio(torch.zeros(64, 5), torch.randn(64, 5)) > 1
+    assert PixelSpace(torch.randn(64, 5)).ratio(torch.zeros(64, 5), torch.randn(64, 5)) > 1
 
 
 def test_a_head_that_does_nothing_yet_keeps_its_strength():
@@ -159,7 +159,7 @@ def test_a_run_that_diverges_stops_goes_back_and_says_so(caplog, tmp_path):
     assert fit.steps < 900
     assert "The head is what it was after step" in caplog.text
     z = latents(64)
-    space = PlainSpace(real)
+    space = PixelSpace(real)
     with torch.no_grad():
         assert space.ratio(loop(z), G(z)) <= 1.02
         assert torch.equal(fbwrap.from_pretrained(tmp_path / "head", G, patch())(z), loop(z))
@@ -290,7 +290,7 @@ def test_recipes_and_results_have_short_reprs():
 
 
 def test_pairs_are_compared_on_held_out_pairs():
-    from conftest import Residual
+    from zoo import Residual
 
     torch.manual_seed(0)
     x = torch.randn(300, 3, 8, 8).tanh()

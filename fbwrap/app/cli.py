@@ -14,7 +14,7 @@ from fbwrap import __version__, explain
 from fbwrap.errors import FbwrapError
 
 from . import measuring, sharing, training
-from .terms import Answer, command
+from .command import Answer, command
 
 app = typer.Typer(
     add_completion=True,
@@ -62,8 +62,8 @@ def quickstart(
     from .quickstart import quickstart as run
 
     report = run(out, seed=seed, steps=steps, fresh=fresh)
-    told = f"{report.table}\n\nPictures: {report.folder / 'report.png'}   head: {report.folder / 'head'}"
-    return Answer(told, {"rows": report.rows, "folder": str(report.folder)})
+    text = f"{report.table}\n\nPictures: {report.folder / 'report.png'}   head: {report.folder / 'head'}"
+    return Answer(text, {"rows": report.rows, "folder": str(report.folder)})
 
 
 @command(app)

@@ -8,7 +8,6 @@ Examples:
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from fbwrap.heads.inputs import draw_inputs, takes_pictures
 from fbwrap.loop import FeedbackLoop
 
 
-def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | None) -> Tensor | tuple[Any, ...]:
+def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | None) -> Tensor | tuple[object, ...]:
     """Inputs of G like the example that the head was made with; a tensor where there is one alone.
 
     Raises:
@@ -37,13 +36,13 @@ def pictures_of(where: Path) -> Iterator[Path]:
     """A picture, or those of a folder."""
     if not where.exists():
         raise SettingError(f"--input {where}: there is no such file or folder.")
-    from fbwrap.recipes.sources import PICTURES
+    from fbwrap.files.pictures import READABLE
 
     listed = where.iterdir() if where.is_dir() else [where]
-    found = sorted(path for path in listed if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    found = sorted(path for path in listed if path.suffix.lower() in READABLE and not path.name.startswith("."))
     found = found if where.is_dir() else [where]
     if not found:
-        raise SettingError(f"--input {where}: the folder holds no picture ({', '.join(PICTURES)}).")
+        raise SettingError(f"--input {where}: the folder holds no picture ({', '.join(READABLE)}).")
     yield from found
 
 
@@ -55,7 +54,7 @@ def picture(path: str | os.PathLike[str], loop: FeedbackLoop, span: tuple[float,
     """
     from PIL import Image, UnidentifiedImageError
 
-    from fbwrap.recipes import sources
+    from fbwrap.recipes.data import sources
 
     args, kwargs = loop.facts.example
     if not takes_pictures(args):

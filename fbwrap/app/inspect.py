@@ -42,7 +42,7 @@ def report(
     return "\n\n".join([*parts, str(loop.plan)]), _facts(loop, str(parts[0]))
 
 
-def _facts(loop: FeedbackLoop, seen: str) -> dict[str, Any]:
+def _facts(loop: FeedbackLoop, seen: str) -> dict[str, object]:
     """The same as plain data."""
     traces = zip(("generator", "discriminator"), loop.traces, strict=True)
     return {
@@ -62,7 +62,7 @@ def _facts(loop: FeedbackLoop, seen: str) -> dict[str, Any]:
     }
 
 
-def example_of(text: str | None) -> Any:
+def example_of(text: str | None) -> object:
     """``"1x100x1x1"`` as noise of that shape; several inputs are separated by commas."""
     if text is None:
         return None

@@ -67,7 +67,7 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     return model.eval()
 
 
-def _check_makes_networks(spec: str, found: Any) -> None:
+def _check_makes_networks(spec: str, found: object) -> None:
     """Refuse to call what is neither a class of networks nor a function that may be there to make one."""
     while isinstance(found, functools.partial):
         found = found.func
@@ -103,7 +103,7 @@ class AsTrained(nn.Module):
         super().__init__()
         self.net, self._range = net, value_range
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> object:
         """What the network answers."""
         mean, deviation = (x.new_tensor(numbers).view(1, 3, 1, 1) for numbers in IMAGENET)
         return self.net((unit(x, self._range).expand(-1, 3, -1, -1) - mean) / deviation)
@@ -119,7 +119,7 @@ def as_trained(net: nn.Module, spec: str, value_range: tuple[float, float]) -> n
     return AsTrained(net, value_range) if of_imagenet(spec) else net
 
 
-def _imported(where: str) -> Any:
+def _imported(where: str) -> object:
     """A module by its dotted name (the working folder counts), or by its file."""
     try:
         if where.endswith(".py") or "/" in where or os.sep in where:

@@ -15,12 +15,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.loop import FeedbackLoop
 
 from .studio import Setting, Studio
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 MOST_STEPS = 6
 
@@ -59,7 +62,7 @@ def serve(
         page.close(verbose=False)
 
 
-def build(studio: Studio) -> Any:
+def build(studio: Studio) -> "gr.Blocks":
     """The page of a studio, as gradio ``Blocks``."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
@@ -73,10 +76,10 @@ def build(studio: Studio) -> Any:
         )
         with gr.Row():
             with gr.Column(scale=1):
-                controls = _controls(gr, studio)
+                controls = _controls(studio)
             with gr.Column(scale=3):
-                views = _views(gr)
-        _connect(gr, studio, page, controls, views)
+                views = _views()
+        _connect(studio, page, controls, views)
     return page
 
 
@@ -84,20 +87,20 @@ def build(studio: Studio) -> Any:
 class Controls:
     """What is set on the page: a setting's fields, and buttons."""
 
-    strength: Any
-    links: list[Any]
-    steps: Any
-    seed: Any
-    samples: Any
-    label: Any
-    keep: Any
-    again: Any
-    picture: Any
-    reference: Any
-    mask: Any
-    fetch: Any
+    strength: "gr.Slider"
+    links: "list[gr.Slider]"
+    steps: "gr.Slider"
+    seed: "gr.Number"
+    samples: "gr.Slider"
+    label: "gr.Number"
+    keep: "gr.Checkbox"
+    again: "gr.Button"
+    picture: "gr.Image"
+    reference: "gr.Image"
+    mask: "gr.ImageEditor"
+    fetch: "gr.Button"
 
-    def setting(self) -> list[Any]:
+    def setting(self) -> "list[gr.components.Component]":
         """Those that a setting is read from, in the order of :func:`_setting`."""
         named = [
             self.strength,
@@ -116,22 +119,24 @@ class Controls:
 class Views:
     """What is shown on the page."""
 
-    told: Any
-    base: Any
-    feedback: Any
-    difference: Any
-    answers: Any
-    answered: Any
-    show: Any
-    gallery: Any
-    strengths: Any
-    as_code: Any
-    as_head: Any
-    code: Any
-    file: Any
+    status: "gr.Markdown"
+    base: "gr.Image"
+    feedback: "gr.Image"
+    difference: "gr.Image"
+    answers: "gr.Image"
+    answered: "gr.Markdown"
+    show: "gr.Button"
+    gallery: "gr.Image"
+    strengths: "gr.Markdown"
+    as_code: "gr.Button"
+    as_head: "gr.Button"
+    code: "gr.Code"
+    file: "gr.File"
 
 
-def _controls(gr: Any, studio: Studio) -> Controls:
+def _controls(studio: Studio) -> Controls:
+    import gradio as gr
+
     start, latent = studio.start(), not studio.takes_pictures
     strength = gr.Slider(
         *_range(start.strength), start.strength, step=0.05, label="strength α of all", elem_id="strength"
@@ -159,11 +164,13 @@ def _controls(gr: Any, studio: Studio) -> Controls:
     return Controls(strength, links, steps, seed, samples, label, keep, again, picture, reference, mask, fetch)
 
 
-def _views(gr: Any) -> Views:
-    def image(label: str, name: str) -> Any:
+def _views() -> Views:
+    import gradio as gr
+
+    def image(label: str, name: str) -> gr.Image:
         return gr.Image(label=label, format="png", elem_id=name, interactive=False)
 
-    told = gr.Markdown(elem_id="told")
+    status = gr.Markdown(elem_id="status")
     base, feedback = image("base", "base"), image("with feedback", "feedback")
     difference = image("difference", "difference")
     answers = image("D's response, a row a step: red is fake", "responses")
@@ -177,16 +184,17 @@ def _views(gr: Any) -> Views:
     code = gr.Code(language="python", label="code", elem_id="code")
     file = gr.File(label="head", elem_id="file")
     shown = (base, feedback, difference, answers, answered)
-    return Views(told, *shown, show, gallery, strengths, as_code, as_head, code, file)
+    return Views(status, *shown, show, gallery, strengths, as_code, as_head, code, file)
 
 
-def _connect(gr: Any, studio: Studio, page: Any, controls: Controls, views: Views) -> None:
+def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views) -> None:
     """What happens when a control changes or a button is pressed."""
+    import gradio as gr
 
-    def told_of(work: Callable[[Setting], Any]) -> Callable[..., Any]:
+    def on_setting(work: Callable[[Setting], object]) -> Callable[..., object]:
         """The work on the page's setting; what goes wrong is said on the page."""
 
-        def run(*values: Any) -> Any:
+        def run(*values: object) -> object:
             try:
                 return work(_setting(*values))
             except FbwrapError as error:
@@ -196,27 +204,29 @@ def _connect(gr: Any, studio: Studio, page: Any, controls: Controls, views: View
 
         return run
 
-    def shown(now: Setting) -> Any:
+    def shown(now: Setting) -> tuple[object, ...]:
         if studio.takes_pictures and now.picture is None:
             return None, None, None, None, "", "Upload a picture."
         view = studio.view(now)
-        return view.base, view.feedback, view.difference, *_stacked(view.responses), view.told
+        return view.base, view.feedback, view.difference, *_stacked(view.responses), view.status
 
-    def fresh(kept: bool, number: int) -> Any:
+    def fresh(kept: bool, number: int) -> int:
         return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
 
     setting = controls.setting()
-    seen = [views.base, views.feedback, views.difference, views.answers, views.answered, views.told]
+    seen = [views.base, views.feedback, views.difference, views.answers, views.answered, views.status]
     for control in setting:
-        control.change(told_of(shown), setting, seen, show_progress="hidden", trigger_mode="always_last", queue=True)
-    page.load(told_of(shown), setting, seen, show_progress="hidden")
+        control.change(  # type: ignore[attr-defined] # made by gradio at run time
+            on_setting(shown), setting, seen, show_progress="hidden", trigger_mode="always_last", queue=True
+        )
+    page.load(on_setting(shown), setting, seen, show_progress="hidden")
     controls.again.click(lambda: random.randrange(1 << 20), None, controls.seed)  # noqa: S311
     for control in (controls.strength, controls.steps, *controls.links):
         control.release(fresh, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
-    views.show.click(told_of(lambda now: _stacked(studio.gallery(now))), setting, [views.gallery, views.strengths])
-    views.as_code.click(told_of(studio.code), setting, views.code)
-    views.as_head.click(told_of(lambda now: str(studio.export(now))), setting, views.file)
-    controls.fetch.click(told_of(studio.canvas), setting, controls.mask)
+    views.show.click(on_setting(lambda now: _stacked(studio.gallery(now))), setting, [views.gallery, views.strengths])
+    views.as_code.click(on_setting(studio.code), setting, views.code)
+    views.as_head.click(on_setting(lambda now: str(studio.export(now))), setting, views.file)
+    controls.fetch.click(on_setting(studio.canvas), setting, controls.mask)
 
 
 def _setting(*values: Any) -> Setting:
@@ -227,7 +237,7 @@ def _setting(*values: Any) -> Setting:
     )  # fmt: skip
 
 
-def theme() -> Any:
+def theme() -> "gr.themes.Base":
     """Gradio's, with the system's fonts: its own come from elsewhere."""
     import gradio as gr
 
@@ -239,7 +249,7 @@ def _range(alpha: float) -> tuple[float, float]:
     return min(0.0, alpha), max(2.0, alpha)
 
 
-def _stacked(rows: list[tuple[Any, str]]) -> tuple[Any, str]:
+def _stacked(rows: list[tuple[object, str]]) -> tuple[Any, str]:
     """Rows of samples as one picture, and their names from the top."""
     import numpy as np
 

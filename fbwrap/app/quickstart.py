@@ -24,9 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import fbwrap
+from fbwrap import plots
 from fbwrap.errors import FbwrapError
 from fbwrap.recipes import AFL, GAN, frechet_distance
 from fbwrap.recipes.metrics import features
+from fbwrap.recipes.studies import Study
 
 from .digits import Discriminator, Generator, data, latents, train_classifier
 
@@ -34,7 +36,7 @@ logger = logging.getLogger("fbwrap")
 
 LINKS = [("up1", "conv2"), ("up2", "conv1")]
 STRENGTHS, STEPS = (0.25, 0.5, 1.0), (1, 2, 3)
-OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, object] = {
     "loss": "bce",
     "critic_lr": 4e-4,
     "r1": 1.0,
@@ -118,7 +120,7 @@ def quickstart(
 
 def _measure(
     G: nn.Module, G2: nn.Module, loop: fbwrap.FeedbackLoop, space: nn.Module, real: Tensor, seed: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
         z = latents(5000)
@@ -157,46 +159,26 @@ def _check_round_trip(loop: fbwrap.FeedbackLoop, G: nn.Module, D: nn.Module, out
 
 
 def _pictures(loop: fbwrap.FeedbackLoop, rows: list[dict[str, Any]], out: Path, seed: int) -> None:
-    """``report.png``: samples at t = 0, 1, 2, what changed, D's response, and the strength sweep."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """``samples.png``: samples at t = 0, 1, 2 with D's response; ``difference.png``: what changed; ``report.png``: the
+    distance over the strength, beside G trained on."""
     with torch.random.fork_rng():
         torch.manual_seed(seed + 2)
         z = latents(16)
     with torch.no_grad():
         rollout = loop.rollout(z, steps=2, strength=1.0)
-    y0, y1, y2 = (y[:, 0] for y in rollout.outputs)
-    lines = [("t = 0", y0), ("t = 1", y1), ("t = 2", y2), ("y₂ − y₀", y2 - y0)]
-    figure = plt.figure(figsize=(11, 6.4), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(4, 3))
-    upper, lower = parts
-    axes = upper.subplots(len(lines), len(z))
-    for row, (name, pictures) in enumerate(lines):
-        for column, picture in enumerate(pictures):
-            ax = axes[row, column]
-            ax.imshow(picture, cmap="RdBu" if row == 3 else "gray", vmin=-1, vmax=1)
-            ax.set(xticks=[], yticks=[])
-            if row < 3:
-                logit = float(rollout.responses[row][column].mean())
-                ax.set_title(f"{torch.sigmoid(torch.tensor(logit)):.2f}", fontsize=7, pad=2)
-        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    upper.suptitle("Samples; above each: D's probability that it is real", fontsize=10)
-    left, right = lower.subplots(1, 2)
+    plots.save(plots.steps(rollout), out / "samples.png", loop, seed=seed)
+    plots.save(plots.difference(rollout.outputs[0], rollout.outputs[2]), out / "difference.png", loop, seed=seed)
     base, on = rows[0]["distance"], rows[1]["distance"]
-    for steps in STEPS:
-        points = [(0.0, base)] + [(r["strength"], r["distance"]) for r in rows if r.get("steps") == steps]
-        left.plot(*zip(*points, strict=True), marker="o", label=f"{steps} step(s)")
-    left.axhline(on, color="gray", linestyle="--", label="G trained on")
-    left.set(xlabel="strength α", ylabel="Fréchet distance", ylim=(0, None))
-    left.legend(fontsize=8)
-    means = [float(torch.sigmoid(r).mean()) for r in rollout.responses]
-    right.bar(range(len(means)), means, color="tab:blue")
-    right.set(xlabel="t", ylabel="mean D(y_t)", xticks=range(len(means)))
-    figure.savefig(out / "report.png", dpi=110)
-    plt.close(figure)
+    sweep = [
+        {"strength": strength, "model": f"{steps} step(s)", "distance": distance}
+        for steps in STEPS
+        for strength, distance in [
+            (0.0, base),
+            *((r["strength"], r["distance"]) for r in rows if r.get("steps") == steps),
+        ]
+    ]
+    sweep += [{"strength": at, "model": "G trained on", "distance": on} for at in (0.0, max(STRENGTHS))]
+    Study("report", "strength", tuple(sweep)).save(out)
 
 
 def _table(rows: list[dict[str, Any]], longer: float, trained: float) -> str:

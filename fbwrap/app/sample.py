@@ -6,6 +6,7 @@ Examples:
     PosixPath('samples/0000.png')
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import torch
 from torch import Tensor
 
 from fbwrap import plots
+from fbwrap.engine.pytree import take_rows
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import image_of
+from fbwrap.files.atomic import atomic_write
+from fbwrap.files.pictures import is_picture
 from fbwrap.heads.inputs import draw_inputs, takes_pictures
 from fbwrap.loop import FeedbackLoop
 
@@ -67,21 +71,14 @@ def sample(
     first: Any = None
     held: dict[str, Tensor] = {}
     if source is not None:
-        paths = list(pictures_of(source))
-        stems_of = _names(paths)
-        batches: Any = (((picture(path, loop, span),), {}, [stems_of[path]]) for path in paths)
-        total = len(paths)
+        batches, total = _pictures_in_turn(loop, source, span)
     else:
-        names = [f"{place:04d}" for place in range(count)]
-        starts = range(0, count, BATCH)
-        whole = draw_inputs(loop, count, seed, label)
-        batches = ((*_part(whole, begin, count), names[begin : begin + BATCH]) for begin in starts)
-        total = len(starts)
+        batches, total = _noise_in_batches(loop, count, seed, label)
     for inputs, named, stems in tqdm(batches, total=total, desc="sample", unit="batch", disable=None, leave=False):
         rollout = loop.rollout(*inputs, **named)
         first = first or rollout
         made = image_of(rollout.output).float().cpu()
-        if made.dim() == 4 and made.shape[1] in (1, 3):
+        if is_picture(made.shape):
             files += [_png(one, out / f"{stem}.png", span, noted) for one, stem in zip(made, stems, strict=True)]
         else:
             held |= dict(zip(stems, made, strict=True))
@@ -92,14 +89,32 @@ def sample(
     return Samples(files, plots.save(plots.steps(first, span), out / "overview.png", **noted))
 
 
-def _part(whole: Any, begin: int, count: int) -> Any:
-    """Some samples of all inputs."""
-    from fbwrap.engine.pytree import map_tensors
-
-    return map_tensors(lambda t: t[begin : begin + BATCH] if t.dim() and len(t) == count else t, whole)
+Batches = Iterator[tuple[tuple[Any, ...], dict[str, Any], list[str]]]  # G's inputs, and names of what is made of them
 
 
-def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, Any]) -> Path:
+def _pictures_in_turn(loop: FeedbackLoop, source: Path, span: tuple[float, float]) -> tuple[Batches, int]:
+    """Each picture as G's input, and how many there are."""
+    paths = list(pictures_of(source))
+    stems_of = _names(paths)
+    return (((picture(path, loop, span),), {}, [stems_of[path]]) for path in paths), len(paths)
+
+
+def _noise_in_batches(loop: FeedbackLoop, count: int, seed: int, label: int | None) -> tuple[Batches, int]:
+    """Seeded inputs in batches, and how many batches there are."""
+    names = [f"{place:04d}" for place in range(count)]
+    inputs, named = draw_inputs(loop, count, seed, label)
+    starts = range(0, count, BATCH)
+
+    def batches() -> Batches:
+        for begin in starts:
+            end = begin + BATCH
+            part, part_named = take_rows((inputs, named), begin, end, of=count)
+            yield part, part_named, names[begin:end]
+
+    return batches(), len(starts)
+
+
+def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, object]) -> Path:
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
@@ -107,7 +122,7 @@ def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, 
         info.add_text(f"fbwrap:{key}", str(value))
     pixels = plots.unit(image, span).mul(255).round().byte()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
-    with plots.whole(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(array).save(part, format="PNG", pnginfo=info)
     return path
 
@@ -123,10 +138,10 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return found
 
 
-def _stored(made: dict[str, Tensor], path: Path, noted: dict[str, Any]) -> Path:
+def _stored(made: dict[str, Tensor], path: Path, noted: dict[str, object]) -> Path:
     from safetensors.torch import save_file
 
-    with plots.whole(path) as part:
+    with atomic_write(path) as part:
         save_file(
             {key: value.contiguous() for key, value in made.items()},
             part,

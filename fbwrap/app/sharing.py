@@ -13,20 +13,8 @@ import typer
 
 from fbwrap.errors import SettingError
 
-from .terms import (
-    Answer,
-    CriticWeights,
-    Device,
-    Discriminator,
-    Generator,
-    Head,
-    Latents,
-    Range,
-    Seed,
-    Weights,
-    command,
-    loop_of,
-)  # fmt: skip
+from .command import Answer, command
+from .options import Head, NetworkOptions, Range, Seed
 
 logger = logging.getLogger("fbwrap")
 app = typer.Typer()
@@ -38,10 +26,7 @@ Steps = Annotated[int | None, typer.Option(help="T; its own if not said. 0: G wi
 @command(app)
 def sample(
     head: Head,
-    generator: Generator = None,
-    discriminator: Discriminator = None,
-    weights: Weights = None,
-    critic_weights: CriticWeights = None,
+    networks: NetworkOptions,
     source: Annotated[Path | None, typer.Option("--input", help="A picture or a folder, if G takes pictures.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1, max=100_000)] = 16,
     seed: Seed = 0,
@@ -49,8 +34,6 @@ def sample(
     strength: Strength = None,
     steps: Steps = None,
     value_range: Range = None,
-    latents: Latents = None,
-    device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
 ) -> Answer:
     """Make samples with a head: a PNG each (or one file of tensors), and an overview step by step.
@@ -61,8 +44,7 @@ def sample(
 
     from .sample import sample as run
 
-    given = locals()
-    loop = loop_of(head, given, device)
+    loop = networks.loop_of(head)
     with loop.settings(strength=strength, steps=steps):
         made = run(
             loop, out, count=count, seed=seed, label=label, source=source, span=value_range or value_range_of(loop)
@@ -115,7 +97,7 @@ def _of_this_head(head: Path) -> list[str]:
     return [path.stem for path in found if path.stem not in stale]
 
 
-def _measured(path: Path, dataset: str) -> list[dict[str, Any]]:
+def _measured(path: Path, dataset: str) -> list[dict[str, object]]:
     """What ``fbwrap eval`` found for the base and for the head's last step."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -147,13 +129,8 @@ def pull(
 @command(app)
 def ui(
     head: Head,
-    generator: Generator = None,
-    discriminator: Discriminator = None,
-    weights: Weights = None,
-    critic_weights: CriticWeights = None,
+    networks: NetworkOptions,
     value_range: Range = None,
-    latents: Latents = None,
-    device: Device = "auto",
     port: Annotated[int, typer.Option(help="On this machine alone; 0: any that is free.", min=0, max=65535)] = 7860,
 ) -> Answer:
     """Open an interactive page for a head: sliders, reference, mask, response. Ctrl-C ends it.
@@ -162,7 +139,7 @@ def ui(
     """
     from .page import serve
 
-    loop = loop_of(head, locals(), device)
+    loop = networks.loop_of(head)
     try:
         serve(loop, head, value_range, port, lambda address: typer.echo(f"The page: {address}   (Ctrl-C ends it)"))
     except ImportError as error:

@@ -28,6 +28,7 @@ from fbwrap.engine.pytree import tensors
 from fbwrap.errors import FbwrapError, HeadError, SettingError
 from fbwrap.feedback.critic import image_of
 from fbwrap.feedback.latents import in_words
+from fbwrap.files.pictures import is_picture
 from fbwrap.heads.example import code_of_example, spec_of_example
 from fbwrap.heads.inputs import draw_inputs, latents_are_assumed, takes_pictures, value_range_of
 from fbwrap.loop import FeedbackLoop
@@ -65,11 +66,11 @@ class Setting:
 class View:
     """Pictures of one setting."""
 
-    base: Any
-    feedback: Any
-    difference: Any
+    base: object
+    feedback: object
+    difference: object
     responses: list[tuple[Any, str]]
-    told: str
+    status: str
 
 
 class Studio:
@@ -120,10 +121,10 @@ class Studio:
         after = image_of(rollout.output)
         change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
         most = float(change.abs().max())
-        told = f"largest difference {most:.3g} · {time.monotonic() - started:.2f} s"
+        status = f"largest difference {most:.3g} · {time.monotonic() - started:.2f} s"
         return View(
             self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
-            self._row(_coloured(0.5 + 0.5 * change / (most or 1.0), "RdBu_r")), responses, told,
+            self._row(plots.coloured(0.5 + 0.5 * change / (most or 1.0), plots.CHANGE)), responses, status,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -203,7 +204,7 @@ class Studio:
 
     # -- parts ------------------------------------------------------------------------------------------
 
-    def _inputs(self, setting: Setting) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _inputs(self, setting: Setting) -> tuple[tuple[object, ...], dict[str, object]]:
         if not self.takes_pictures:
             return draw_inputs(self.loop, max(1, int(setting.samples)), int(setting.seed), int(setting.label))
         if setting.picture is None:
@@ -222,10 +223,10 @@ class Studio:
         except (RuntimeError, ValueError) as error:
             raise SettingError(f"G refuses this input: {str(error).splitlines()[0]}") from error
 
-    def _reference(self, setting: Setting, like: Tensor) -> Any:
+    def _reference(self, setting: Setting, like: Tensor) -> object:
         if setting.reference is None:
             return None
-        if like.dim() != 4 or like.shape[1] not in (1, 3):
+        if not is_picture(like.shape):
             raise SettingError("A picture can be the reference only where G makes pictures.")
         seen = self._pixels(setting.reference, like.shape[1])
         seen = F.interpolate(seen, like.shape[2:], mode="bilinear", antialias=True)
@@ -248,7 +249,7 @@ class Studio:
         mask = torch.from_numpy(np.asarray(setting.mask, dtype="float32") > 0).float()[None, None].to(like.device)
         return {i: alpha * mask for i, alpha in enumerate(links)}
 
-    def _pixels(self, array: Any, channels: int) -> Tensor:
+    def _pixels(self, array: object, channels: int) -> Tensor:
         held = np.asarray(array)
         if held.shape[0] * held.shape[1] > MOST_PIXELS:
             raise SettingError(
@@ -262,33 +263,24 @@ class Studio:
         low, high = self.span
         return low + (high - low) * pixels.to(next(iter(self.loop.generator.parameters())).device)
 
-    def _responses(self, rollout: Any) -> list[tuple[Any, str]]:
+    def _responses(self, rollout: Any) -> list[tuple[object, str]]:
         """D's response over each step's sample; a number where D gives no map; nothing without a whole D."""
         answers = plots.answers_of(rollout)
         if not answers:
             return []
         first = int(rollout.starts_from_zeros)
-        found, heats = [], [plots.flat(answer).mean(1, keepdim=True) for answer in answers[first:]]
-        low, high = min(float(h.min()) for h in heats), max(float(h.max()) for h in heats)
-        for t, (output, heat) in enumerate(zip(rollout.outputs[first:], heats, strict=True)):
-            below = plots.pictures(output, self.span)
-            heat = F.interpolate((heat - low) / ((high - low) or 1.0), below.shape[2:], mode="bilinear")
-            weight = 0.5 if heats[t].shape[2:].numel() > 1 else 0.2  # a map, or a number: a tint
-            shown = (1 - weight) * below + weight * _coloured(heat, "coolwarm_r")
-            found.append((self._row(shown), f"t = {first + t}: {float(answers[first + t].float().mean()):.3g}"))
+        layers, low, high = plots.with_heat(rollout.outputs[first:], answers[first:], self.span)
+        found = []
+        for t, (below, heat) in enumerate(layers, first):
+            weight = 0.5 if plots.flat(answers[t]).shape[2:].numel() > 1 else 0.2  # a map, or a number: a tint
+            tint = plots.coloured((heat - low) / ((high - low) or 1.0), plots.HEAT)
+            shown = self._row((1 - weight) * below + weight * tint)
+            found.append((shown, f"t = {t}: {float(answers[t].float().mean()):.3g}"))
         return found
 
-    def _row(self, samples: Tensor) -> Any:
+    def _row(self, samples: Tensor) -> object:
         """Samples side by side as one picture, small ones enlarged."""
         scale = max(1, math.ceil(SIDE / max(samples.shape[2:]) / (1 if len(samples) < 3 else 2)))
         large = samples.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         large = F.pad(large, (4, 4, 4, 4), value=1.0) if len(samples) > 1 else large
         return torch.cat(list(large), 2).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def _coloured(values: Tensor, name: str) -> Tensor:
-    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W)."""
-    from matplotlib import colormaps
-
-    coloured = torch.from_numpy(np.asarray(colormaps[name](values[:, 0].numpy())))[..., :3]
-    return coloured.permute(0, 3, 1, 2).float()

@@ -5,7 +5,7 @@ Examples:
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,31 @@ from torch import Tensor, nn
 from fbwrap import FeedbackLoop
 from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.feedback.critic import image_of
-from fbwrap.recipes import layouts, maps, quality, sources, studies, voxels
-from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score
+from fbwrap.recipes import studies
+from fbwrap.recipes.data import layouts, sources, voxels
+from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score, quality
+from fbwrap.recipes.studies import maps
+
+from .options import InputOptions, MeasureOptions, StudyOptions
 
 logger = logging.getLogger("fbwrap")
-Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, dict[str, Any]], studies.Study]
+Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, InputOptions, StudyOptions], studies.Study]
 STUDIES: dict[str, Study] = {
-    "strength": lambda loop, z, measure, given: studies.strength_sweep(loop, z, measure, **_at(given, "strengths")),
-    "modules": lambda loop, z, measure, given: studies.one_at_a_time(loop, z, measure),
-    "controls": lambda loop, z, measure, given: studies.controls(loop, z, measure),
-    "switching": lambda loop, z, measure, given: switched(
-        loop, z, measure, given["reference"], value_range(given), **_at(given, "strengths")
+    "strength": lambda loop, z, measure, inputs, how: studies.strength_sweep(loop, z, measure, **_at(how, "strengths")),
+    "modules": lambda loop, z, measure, inputs, how: studies.one_at_a_time(loop, z, measure),
+    "controls": lambda loop, z, measure, inputs, how: studies.controls(loop, z, measure),
+    "switching": lambda loop, z, measure, inputs, how: switched(
+        loop, z, measure, how.reference, inputs.span, **_at(how, "strengths")
     ),
-    "variance": lambda loop, z, measure, given: studies.latent_variance(
-        loop, _latents(z, given), measure, **_at(given, "variances")
+    "variance": lambda loop, z, measure, inputs, how: studies.latent_variance(
+        loop, _latents(z, inputs), measure, **_at(how, "variances")
     ),
-    "beyond": lambda loop, z, measure, given: studies.beyond(loop, z, measure, given["steps"] or 8),
-    "fooling": lambda loop, z, measure, given: studies.fooling(loop, z, given["steps"] or 3),
-    "response": lambda loop, z, measure, given: maps.response_maps(
-        loop, studies.first(z, 6), given["steps"] or 3, value_range(given)
+    "steps": lambda loop, z, measure, inputs, how: studies.more_steps(loop, z, measure, how.steps or 8),
+    "fooling": lambda loop, z, measure, inputs, how: studies.fooling(loop, z, how.steps or 3),
+    "response": lambda loop, z, measure, inputs, how: maps.response_maps(
+        loop, studies.first(z, 6), how.steps or 3, inputs.span
     ),
-    "eval": lambda loop, z, measure, given: evaluated(loop, z, measure),
+    "eval": lambda loop, z, measure, inputs, how: evaluated(loop, z, measure),
 }
 PAIRS: dict[str, Callable[..., Any]] = {
     "left": lambda where, size, **span: sources.SideBySide(where, size, inputs="left", **span),
@@ -57,11 +61,11 @@ def latents_of(text: str, samples: int, seed: int) -> Tensor:
     return torch.randn(samples, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def inputs_of(given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+def inputs_of(options: InputOptions) -> tuple[Tensor, Tensor | None]:
     """G's inputs as the command line names them; and targets, where they are pairs."""
-    if given["pairs"]:
-        return pairs_of(given["pairs"], given["size"], given["samples"], value_range(given))
-    return latents_of(given["latent"], given["samples"], given["seed"]), None
+    if options.pairs:
+        return pairs_of(options.pairs, options.size, options.samples, options.span)
+    return latents_of(options.latent or "", options.samples, options.seed), None
 
 
 def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> tuple[Tensor, Tensor]:
@@ -78,16 +82,16 @@ def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> t
     return inputs, targets
 
 
-def truths_of(given: dict[str, Any]) -> dict[str, Tensor]:
+def truths_of(inputs: InputOptions, measures: MeasureOptions) -> dict[str, Tensor]:
     """What ``--pairs`` are known to show, by who is to read it: of Cityscapes the classes, where its ``labelIds`` are
     there; of NYU the depth in metres."""
-    kind, _, where = (given.get("pairs") or "").partition(":")
-    many, found = range(given["samples"]), {}
-    if kind == "cityscapes" and given.get("segmenter"):
-        classes = layouts.CityscapesClasses(where, (given["size"], 2 * given["size"]))
+    kind, _, where = (inputs.pairs or "").partition(":")
+    many, found = range(inputs.samples), {}
+    if kind == "cityscapes" and measures.segmenter:
+        classes = layouts.CityscapesClasses(where, (inputs.size, 2 * inputs.size))
         found["segmenter"] = [classes[i] for i in many[: len(classes)]]
-    if kind == "nyu" and given.get("depth"):
-        rooms = _nyu(where, given["size"])
+    if kind == "nyu" and measures.depth:
+        rooms = _nyu(where, inputs.size)
         found["depth"] = [rooms.metres(i) for i in many[: len(rooms)]]
     return {reader: torch.stack(rows) for reader, rows in found.items() if rows}
 
@@ -105,66 +109,59 @@ def _two(where: str) -> tuple[str, str]:
     return inputs, targets
 
 
-def value_range(given: dict[str, Any]) -> tuple[float, float]:
-    """Of G's samples: what was said, else [0, 1] for super-resolution and [-1, 1] for all else."""
-    if given.get("value_range"):
-        low, high = given["value_range"]
-        return low, high
-    return (0.0, 1.0) if str(given.get("pairs") or "").startswith("sr:") else (-1.0, 1.0)
-
-
 def measure_of(
-    given: dict[str, Any],
+    inputs: InputOptions,
+    measures: MeasureOptions,
     models: dict[str, nn.Module],
     targets: Tensor | None = None,
     truths: dict[str, Tensor] | None = None,
 ) -> studies.Measure:
     """All that was asked for, of samples: their distance to real ones in a feature space, how near they are to what
     they should be, what a classifier, a segmentation or a depth network reads in them; if nothing, mean and spread."""
-    _partners(given, targets)
+    _partners(measures, targets)
     parts: list[studies.Measure] = []
-    known = truths or {}
-    span = value_range(given)
-    if given.get("real") is not None:
-        space = inception(span) if given["features"] == "inception" else Space(given["features"], models["features"])
-        parts.append(_distances(space, given))
+    known, span = truths or {}, inputs.span
+    if measures.real is not None and measures.features is not None:
+        inceptions = measures.features == "inception"
+        space = inception(span) if inceptions else Space(measures.features, models["features"])
+        parts.append(_distances(space, measures.real, measures.packed, inputs))
     if targets is not None:
         parts.append(lambda y: quality.image_quality(y, targets, span))
-        if given.get("lpips"):
+        if measures.lpips:
             parts.append(lambda y: {"lpips": quality.lpips(y, targets, span)})
-    if given.get("niqe"):
+    if measures.niqe:
         parts.append(lambda y: {"niqe": quality.niqe(y, span)})
-    if given.get("pi"):
+    if measures.pi:
         parts.append(lambda y: {"pi": quality.perceptual_index(y, span)})
-    if "classifier" in models:
-        parts.append(_classified(models["classifier"], given["classifier"], given.get("label")))
-    if "segmenter" in models and targets is not None:
-        parts.append(_segmented(models["segmenter"], targets, given["segmenter"], known.get("segmenter")))
-    if "depth" in models and targets is not None:
-        parts.append(_depths(models["depth"], targets, given["depth"], known.get("depth")))
+    if measures.classifier:
+        parts.append(_classified(models["classifier"], measures.classifier, measures.label))
+    if measures.segmenter and targets is not None:
+        parts.append(_segmented(models["segmenter"], targets, measures.segmenter, known.get("segmenter")))
+    if measures.depth and targets is not None:
+        parts.append(_depths(models["depth"], targets, measures.depth, known.get("depth")))
     if not parts:
         return lambda y: {"mean": float(y.mean()), "std": float(y.std())}
     return lambda y: {key: value for part in parts for key, value in part(y).items()}
 
 
-def _partners(given: dict[str, Any], targets: Tensor | None) -> None:
+def _partners(measures: MeasureOptions, targets: Tensor | None) -> None:
     """Options that mean nothing without another."""
-    if (given.get("features") is None) is not (given.get("real") is None):
+    if (measures.features is None) is not (measures.real is None):
         raise SettingError("--features and --real go together: the distance is that of samples to real ones there.")
-    if given.get("label") is not None and not given.get("classifier"):
+    if measures.label is not None and not measures.classifier:
         raise SettingError("--label wants --classifier: who is to take samples for it.")
-    for name in ("segmenter", "depth", "lpips"):
-        if given.get(name) and targets is None:
+    compared = {"segmenter": measures.segmenter, "depth": measures.depth, "lpips": measures.lpips}
+    for name, given in compared.items():
+        if given and targets is None:
             raise SettingError(f"--{name} wants --pairs: it compares samples with the targets.")
 
 
-def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
-    where = given["real"]
+def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) -> studies.Measure:
     if not where.exists():
         raise SettingError(f"--real {where}: there is no such file or folder.")
     if any(path.suffix.lower() in voxels.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
-        cubes = voxels.Voxels(where, packed=given["packed"])
-        real = _some(cubes, given["samples"])
+        cubes = voxels.Voxels(where, packed=packed)
+        real = _some(cubes, inputs.samples)
         return lambda y: space.distances(y, real)
     cache: dict[tuple[int, ...], Tensor] = {}
 
@@ -173,8 +170,8 @@ def _distances(space: Space, given: dict[str, Any]) -> studies.Measure:
             raise SettingError(f"G makes samples of the shape {tuple(y.shape[1:])}, and --real is a folder of images.")
         channels, height, width = y.shape[1:]  # grey samples are compared with grey images, at their own size
         if y.shape[1:] not in cache:
-            held = sources.Images(where, (height, width), channels=channels, value_range=value_range(given))
-            cache[y.shape[1:]] = _some(held, given["samples"])
+            held = sources.Images(where, (height, width), channels=channels, value_range=inputs.span)
+            cache[y.shape[1:]] = _some(held, inputs.samples)
         return space.distances(y, cache[y.shape[1:]])
 
     return measure
@@ -253,7 +250,7 @@ def switched(
     measure: studies.Measure,
     reference: Path | None,
     span: tuple[float, float],
-    **at: Any,
+    **at: Sequence[float],
 ) -> studies.Study:
     """D looks at a picture, or at the samples of the next inputs."""
     base = _base(loop, z)
@@ -268,29 +265,29 @@ def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -
     """The base and each step of the head, as it is; and what D says of each, where the head knows all of it."""
     outputs = [_base(loop, z), *studies.generated(loop, z)[1:]]
     try:
-        believed = {row.pop("step"): row for row in studies.fooling(loop, z, loop.steps).rows}
+        answers = {row.pop("step"): row for row in studies.fooling(loop, z, loop.steps).rows}
     except FbwrapError:
-        believed = {}
-    rows = [{"step": t, **measure(y), **_of_d(believed.get(t, {}))} for t, y in enumerate(outputs)]
+        answers = {}
+    rows = [{"step": t, **measure(y), **_of_d(answers.get(t, {}))} for t, y in enumerate(outputs)]
     return studies.Study("eval", "step", tuple(rows))
 
 
-def _of_d(row: dict[str, Any]) -> dict[str, Any]:
+def _of_d(row: Mapping[str, object]) -> dict[str, object]:
     return {f"D's {key}": value for key, value in row.items()}
 
 
-def _at(given: dict[str, Any], name: str) -> dict[str, Any]:
+def _at(options: StudyOptions, name: str) -> dict[str, Any]:
     """The values of ``--at``, if it was given."""
-    if not given.get("at"):
+    if not options.at:
         return {}
     try:
-        return {name: tuple(float(number) for number in given["at"].split(","))}
+        return {name: tuple(float(number) for number in options.at.split(","))}
     except ValueError:
-        raise SettingError(f"--at {given['at']}: write numbers with commas between them: 0,0.5,1.") from None
+        raise SettingError(f"--at {options.at}: write numbers with commas between them: 0,0.5,1.") from None
 
 
-def _latents(z: studies.Inputs, given: dict[str, Any]) -> studies.Inputs:
-    if given["pairs"]:
+def _latents(z: studies.Inputs, inputs: InputOptions) -> studies.Inputs:
+    if inputs.pairs:
         raise SettingError("The study variance scales G's latents: this G makes images of images. Pass --latent.")
     return z
 

@@ -11,8 +11,8 @@ import typer
 
 from fbwrap.errors import SettingError
 
+from .command import Answer, WrongUsageError, command
 from .devices import device_of
-from .terms import Answer, WrongUsageError, command
 
 app = typer.Typer()
 
@@ -64,12 +64,12 @@ def train(
     more: dict[str, Any] = {"trackers": tracker, "device": device, "seed": seed}
     more["perceptual"] = loss.to(device) if loss else None
     _, fit = run(config, data, folder, resume=not fresh, **more)
-    told = {"steps": fit.steps, "seconds": fit.seconds, "trained": fit.trained, "head": str(folder / "head")}
+    summary = {"steps": fit.steps, "seconds": fit.seconds, "trained": fit.trained, "head": str(folder / "head")}
     none = "" if fit.trained else "Nothing was trained: the run had ended. "
     return Answer(
         f"{none}{fit.steps} steps, {fit.seconds:.0f} s. The head: {folder / 'head'}, with the weights of its G beside "
         f"it (--weights {folder / 'head' / 'generator.safetensors'}).",
-        told,
+        summary,
     )
 
 

@@ -4,11 +4,13 @@ import logging
 
 from ..engine.context import outside_inference_mode
 from ..engine.fingerprint import fingerprint, names_of_places
+from ..feedback.critic_runner import CriticCall
 from ..feedback.facts import Facts
+from ..feedback.plan import Planned
 from ..loop import FeedbackLoop
 from .networks import Networks, networks
 from .observe import Observed, observe
-from .planning import Planned, planned
+from .planning import planned
 from .request import Request
 from .resolve import Resolved, resolved
 
@@ -33,20 +35,19 @@ def _built(request: Request, pair: Networks, observed: Observed, links: Resolved
         observed.generator,
         observed.discriminator,
         links.connections,
-        plan.modules,
-        plan.plan,
+        plan,
         (observed.generator_trace, observed.critic_trace),
-        plan.prefix,
-        critic_input=observed.critic_input,
-        response=observed.response,
-        critic_size=observed.critic_size,
-        first=plan.first,
-        critic_mode=request.critic_mode,
-        detach_signals=request.detach_signals,
+        CriticCall(
+            observed.critic_input,
+            observed.response,
+            observed.critic_size,
+            request.critic_mode,
+            request.detach_signals,
+        ),
+        _facts(pair, observed, plan),
         steps=steps,
         strength=request.strength,
         replay=request.replay,
-        facts=_facts(pair, observed, plan),
     )
     observed.forget_outputs()
     return loop

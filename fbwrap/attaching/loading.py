@@ -11,6 +11,7 @@ model is touched: the format's version, the hash and size of each file, the stru
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ logger = logging.getLogger("fbwrap")
 @outside_inference_mode()
 def from_folder(
     folder: str | os.PathLike[str],
-    generator: Any,
+    generator: object,
     discriminator: nn.Module | None = None,
     *,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Tensor] | None = None,
-    example: Any = None,
-    modules: Mapping[str, Any] | None = None,
+    example: object = None,
+    modules: Mapping[str, object] | None = None,
     method: str | None = None,
     critic_size: str | None = None,
     strict: bool = True,
@@ -86,11 +87,8 @@ def from_folder(
     config, tensors = read(Path(folder))
     try:
         check_sizes(config, tensors[FEEDBACK])
-        loop = _checked_and_attached(
-            *(config, tensors, generator, discriminator, critic_input, response, example, modules or {}, method),
-            critic_size=critic_size,
-            strict=strict,
-        )
+        given = Given(critic_input, response, example, modules or {}, method, critic_size)
+        loop = _checked_and_attached(config, tensors, generator, discriminator, given, strict)
     except FbwrapError as error:
         if isinstance(error, HeadError):
             raise
@@ -119,18 +117,24 @@ def from_folder(
     return loop
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a user gives at load beside the networks, for what a head cannot store; see :func:`from_folder`."""
+
+    critic_input: str | CriticInput | None
+    response: str | Callable[[Any], Tensor] | None
+    example: Any
+    modules: Mapping[str, object]
+    method: str | None
+    critic_size: str | None
+
+
 def _checked_and_attached(
     config: Mapping[str, Any],
     tensors: Mapping[str, dict[str, Tensor]],
     generator: nn.Module,
     discriminator: nn.Module | None,
-    critic_input: str | CriticInput | None,
-    response: str | Callable[[Any], Tensor] | None,
-    example: Any,
-    modules: Mapping[str, Any],
-    method: str | None,
-    *,
-    critic_size: str | None,
+    given: Given,
     strict: bool,
 ) -> FeedbackLoop:
     """A loop with a config's links on networks that it is for, its D made or given the head's weights."""
@@ -149,22 +153,22 @@ def _checked_and_attached(
     critic = discriminator
     if shipped and critic is not None:
         critic = _with_weights(critic, shipped)
-    if critic_input is None and config["critic_input"] is None:
+    if given.critic_input is None and config["critic_input"] is None:
         raise HeadError(
             "This head was made with a critic_input function of its author's, which a head cannot store. "
             "Pass the same function: from_pretrained(..., critic_input=...)."
         )
-    if response is None and config["own_response"]:
+    if given.response is None and config["own_response"]:
         raise HeadError(
             "This head was made with a response function of its author's, which a head cannot store. "
             "Pass the same function: from_pretrained(..., response=...)."
         )
-    _check_critic_size(config, critic_size)
-    how, expected = _method_of(config, generator, method), tensors[FEEDBACK]
-    return _attached(config, generator, critic, critic_input, response, example, modules, how, expected)
+    _check_critic_size(config, given.critic_size)
+    given = replace(given, method=_method_of(config, generator, given.method))
+    return _attached(config, generator, critic, given, tensors[FEEDBACK])
 
 
-def _check_critic_size(config: Mapping[str, Any], said: str | None) -> None:
+def _check_critic_size(config: Mapping[str, object], said: str | None) -> None:
     """Refuse an attribute of D that a stranger's head would set: it is one that an adapter knows, or the user names."""
     name = config["critic_size"]
     known = {family.size for adapter in adapters() for family in adapter.critics} | {None, said}
@@ -175,7 +179,7 @@ def _check_critic_size(config: Mapping[str, Any], said: str | None) -> None:
         )
 
 
-def _method_of(config: Mapping[str, Any], generator: nn.Module, method: str | None) -> str:
+def _method_of(config: Mapping[str, object], generator: nn.Module, method: str | None) -> str:
     """The method of G that a head says generates. A stranger's head may not choose one freely: it is the one that
     an adapter knows this G by, or that the user names."""
     said = config.get("method", "forward")
@@ -212,14 +216,11 @@ def _attached(
     config: Mapping[str, Any],
     generator: nn.Module,
     critic: nn.Module | None,
-    critic_input: str | CriticInput | None,
-    response: str | Callable[[Any], Tensor] | None,
-    example: Any,
-    modules: Mapping[str, Any],
-    method: str,
+    given: Given,
     expected: Mapping[str, Tensor],
 ) -> FeedbackLoop:
     """A fresh loop with a config's links and settings; modules of other shapes than ``expected`` are not made."""
+    example = given.example
     if example is None:
         args, kwargs = example_of_spec(config["example"], device_of(unwrap(generator)))
         if kwargs and args:
@@ -228,17 +229,17 @@ def _attached(
     request = Request(
         generator,
         critic,
-        [_link(link, modules) for link in config["links"]],
+        [_link(link, given.modules) for link in config["links"]],
         expected={key: tuple(tensor.shape) for key, tensor in expected.items()},
         example=example,
-        critic_input=critic_input or config["critic_input"],
-        response=response or config["response"],
+        critic_input=given.critic_input or config["critic_input"],
+        response=given.response or config["response"],
         steps=config["steps"],
         strength=config["strength"],
         first=config["first"],
         critic_mode=config["critic_mode"],
         detach_signals=config["detach_signals"],
-        method=method,
+        method=given.method,
         critic_size=config.get("critic_size"),
         adapter=None,  # all that it knew is in the config
     )
@@ -273,7 +274,7 @@ def _with_weights(critic: nn.Module, shipped: Mapping[str, Tensor]) -> nn.Module
     return mine
 
 
-def _link(config: Any, own: Mapping[str, Any]) -> Link:
+def _link(config: Any, own: Mapping[str, object]) -> Link:
     try:
         module = dict(config["module"])
         if config["own_module"]:
@@ -282,7 +283,7 @@ def _link(config: Any, own: Mapping[str, Any]) -> Link:
                     f"This head uses a feedback module of its author's, {module['kind']!r}. Pass its class: "
                     f"from_pretrained(..., modules={{{module['kind']!r}: CLASS}})."
                 )
-            chosen: Any = own[module["kind"]]
+            chosen: object = own[module["kind"]]
         elif module["kind"] in KINDS:
             chosen = module
         else:

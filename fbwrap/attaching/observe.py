@@ -115,7 +115,7 @@ def _observe_generator(net: nn.Module, inputs: Inputs, method: str, *, adapted: 
     return trace
 
 
-def _observe_critic(critic: nn.Module, ask: CriticInput, output: Any, inputs: Inputs, size: str | None) -> Trace:
+def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs: Inputs, size: str | None) -> Trace:
     args, kwargs = inputs
     try:
         given = ask(output, *args, **kwargs)

@@ -9,8 +9,7 @@ Examples:
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,29 +28,10 @@ from ..feedback.facts import Inputs
 from ..feedback.features import FeatureSpec
 from ..feedback.links import Connection
 from ..feedback.modules import Transform, build
-from ..feedback.plan import Plan, PlannedLink, schedule, suffix_flops
+from ..feedback.plan import Plan, Planned, PlannedLink, schedule, suffix_flops
 from .observe import Observed
 from .request import Request
 from .resolve import Resolved, module_of
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a loop will run.
-
-    Attributes:
-        modules: the feedback modules, one for each connection.
-        first: what the first step sees, ``"base"`` or ``"zeros"``.
-        prefix: what later passes of G leave out.
-        plan: the same as a description, with its costs.
-        critic_unused: layers of D that only run after D may stop; None: all of D is needed.
-    """
-
-    modules: tuple[nn.Module, ...]
-    first: Literal["base", "zeros"]
-    prefix: Schedule
-    plan: Plan
-    critic_unused: tuple[str, ...] | None
 
 
 def planned(request: Request, observed: Observed, resolved: Resolved) -> Planned:

@@ -115,7 +115,7 @@ class Resolver:
             raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
         return [self._link(item) for item in items]
 
-    def _link(self, item: Any) -> Link:
+    def _link(self, item: object) -> Link:
         if isinstance(item, Link):
             return item
         if isinstance(item, str | nn.Module):
@@ -230,7 +230,7 @@ class Resolver:
                 "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C)."
             )
         form = replace(feature_spec_of(info.shape, call.layout, self._dims, batch.axis), rows=batch.rows)
-        if len(info.shape) == 3 and not call.told and not batch.axis:
+        if len(info.shape) == 3 and not call.layout_known and not batch.axis:
             self.notes.append(
                 f"{where}, shape {info.shape}, is taken as channels first, (N, C, T): no layer around tells. If it is "
                 "not, say Link(target_layout='channels_last'), or source_layout=."

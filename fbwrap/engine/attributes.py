@@ -36,7 +36,7 @@ def may_hold_state(module: nn.Module) -> bool:
     return not is_torchs(module) and not is_scripted(module)
 
 
-def names_of(attributes: Mapping[str, Any]) -> set[str]:
+def names_of(attributes: Mapping[str, object]) -> set[str]:
     """Of a module's attributes those that may hold state."""
     return {
         name
@@ -61,7 +61,7 @@ class Note:
         self.value = value
         self.copy: Tensor | None = None
         self.version = 0
-        self.inner: dict[Any, Note] | None = None
+        self.inner: dict[object, Note] | None = None
         if isinstance(value, Tensor) and not value.is_meta:
             self.version, self.copy = version_of(value), value.detach().clone()
         elif (items := items_of(value)) is not None and depth < DEPTH:
@@ -103,7 +103,7 @@ class Note:
         return value
 
 
-def items_of(value: Any) -> list[tuple[Any, Any]] | None:
+def items_of(value: object) -> list[tuple[Any, Any]] | None:
     """What a container holds, with a key each; None for what is no container."""
     if isinstance(value, dict):
         return list(value.items())
@@ -112,7 +112,7 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
     return [(each, each) for each in value] if isinstance(value, set) else None
 
 
-def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
+def tensors_in(value: object, depth: int = 0) -> Iterator[Tensor]:
     """Tensors in a value, some levels deep."""
     if isinstance(value, Tensor):
         yield value

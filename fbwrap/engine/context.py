@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .pytree import map_tensors, tensors
+from .pytree import T, map_tensors, tensors
 
 _here = threading.local()
 
@@ -75,7 +75,7 @@ def outside_inference_mode() -> Iterator[None]:
         yield
 
 
-def usable(inputs: Any) -> Any:
+def usable(inputs: T) -> T:
     """Inputs that may be used outside inference mode."""
     if not torch.compiler.is_compiling() and any(tensor.is_inference() for _, tensor in tensors(inputs)):
         with torch.inference_mode(False):

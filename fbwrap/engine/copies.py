@@ -11,7 +11,7 @@ Examples:
 
 import copy
 import types
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ def detached_copy(net: Module) -> Module:
     """A deep copy, also of a network that keeps tensors with a graph (old weight and spectral norm, stored features):
     these are copied without it; and of one that holds what has no copy (a Python module, a lock, a file): that is
     shared."""
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for module in net.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -38,7 +38,7 @@ def detached_copy(net: Module) -> Module:
         return copy.deepcopy(net, memo)
 
 
-def _share_what_has_no_copy(value: Any, memo: dict[int, Any], depth: int = 0) -> None:
+def _share_what_has_no_copy(value: object, memo: dict[int, object], depth: int = 0) -> None:
     try:
         copy.deepcopy(value, dict(memo))
         return

@@ -29,7 +29,7 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(
         self, function: Any, kinds: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    ) -> object:
         """Run an operation and count it."""
         output = function(*args, **(kwargs or {}))
         formula = self._formulas.get(getattr(function, "_overloadpacket", None))

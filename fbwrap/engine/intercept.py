@@ -39,22 +39,22 @@ class _Wrapped:
 
     def __init__(self, module: nn.Module, around: Around, any_thread: bool, method: str, rank: float):
         self.module, self.around, self.method, self.rank = module, around, method, rank
-        self.own: Any = _ABSENT  # what stood at this place, and what it runs
+        self.own: object = _ABSENT  # what stood at this place, and what it runs
         self.original: Any = None
         anywhere = any_thread or torch.compiler.is_compiling()
         self.thread = None if anywhere else threading.get_ident()
         self._link()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if self.thread is not None and threading.get_ident() != self.thread:
             return self.original(*args, **kwargs)
         return self.around(self.original if self.thread is not None else self.inner, args, kwargs)
 
-    def inner(self, *args: Any, **kwargs: Any) -> Any:
+    def inner(self, *args: object, **kwargs: object) -> Any:
         """What stands within this wrapper at the time of the call."""
         return self.original(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         if getattr(self.original, "__func__", None) is getattr(type(self.module), self.method):
             return getattr, (self.module, self.method)
         return functools.partial, (self.original,)  # somebody's own instance-level forward
@@ -91,7 +91,7 @@ class _Wrapped:
 _chains = threading.RLock()
 
 
-def _changing() -> AbstractContextManager[Any]:
+def _changing() -> AbstractContextManager[object]:
     """Chains of wrappers are changed by one thread at a time; a compiler's trace knows no threads."""
     return nullcontext() if torch.compiler.is_compiling() else _chains
 
@@ -149,7 +149,7 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], stop: bool) -> tuple[dict[
     wanted = len(set(taps))
 
     def capture(module: nn.Module) -> Around:
-        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def around(forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
             call, seen[module] = seen[module], seen[module] + 1
             output = forward(*args, **kwargs)
             for tap in by_key.get((module, call), ()):
@@ -171,7 +171,7 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], stop: bool) -> tuple[dict[
     return found, output
 
 
-def _follow_tensors(output: Any, tap: Tap) -> Tensor:
+def _follow_tensors(output: object, tap: Tap) -> Tensor:
     found = dict(tensors(output))
     if tap.path in found:
         return found[tap.path]

@@ -11,7 +11,6 @@ Examples:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -50,7 +49,7 @@ class LayerTable:
         return "\n".join(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape}".rstrip() for name, kind, shape in lines)
 
 
-def layers(model: nn.Module, *example: Any, method: str = "forward", **named: Any) -> LayerTable:
+def layers(model: nn.Module, *example: object, method: str = "forward", **named: object) -> LayerTable:
     """Every layer of ``model`` with its name, type and output shape.
 
     Args:

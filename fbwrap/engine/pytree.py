@@ -10,15 +10,17 @@ Examples:
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from .names import Path
 
+T = TypeVar("T")
 
-def tensors(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+
+def tensors(tree: object, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
     """Every tensor in a nested structure, with the path to it."""
     if isinstance(tree, Tensor):
         yield path, tree
@@ -27,7 +29,7 @@ def tensors(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
             yield from tensors(value, (*path, key))
 
 
-def lengths(tree: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
+def lengths(tree: object, path: Path = ()) -> Iterator[tuple[Path, int]]:
     """How many items each tuple and list in a nested structure has, with the path to it."""
     if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
         yield path, len(tree)
@@ -35,7 +37,7 @@ def lengths(tree: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
         yield from lengths(value, (*path, key))
 
 
-def is_plain(tree: Any) -> bool:
+def is_plain(tree: object) -> bool:
     """Whether all that a structure holds can be seen: what cannot is never replayed."""
     if isinstance(tree, Tensor | str | int | float | bool | complex | type(None)):
         return True
@@ -47,37 +49,51 @@ def is_plain(tree: Any) -> bool:
     return all(is_plain(value) for _, value in _children(tree))
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def map_tensors(function: Callable[[Tensor], Tensor], tree: T) -> T:
     """The same structure, new containers, with ``function`` of each tensor."""
     if isinstance(tree, Tensor):
-        return function(tree)
+        return cast(T, function(tree))
     for key, value in list(_children(tree)):
         tree = put(tree, (key,), map_tensors(function, value))
-    return list(tree) if type(tree) is list else tree
+    return cast(T, list(cast(list[object], tree))) if type(tree) is list else tree  # a new one, also where it is empty
 
 
-def put(tree: Any, path: Path, value: Any) -> Any:
+def put(tree: T, path: Path, value: object) -> T:
     """A copy of ``tree`` with ``value`` at ``path``; nothing on the way is changed in place."""
+    return cast(T, _put(tree, path, value))
+
+
+def _put(tree: Any, path: Path, value: object) -> object:
     if not path:
         return value
     key, rest = path[0], path[1:]
     if isinstance(tree, tuple):
         position = tree._fields.index(key) if isinstance(key, str) else key  # type: ignore[attr-defined]
         items = list(tree)
-        items[position] = put(items[position], rest, value)
+        items[position] = _put(items[position], rest, value)
         return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
     if isinstance(tree, list):
         copied = list(tree)
-        copied[key] = put(copied[key], rest, value)  # type: ignore[index,call-overload]
+        copied[key] = _put(copied[key], rest, value)  # type: ignore[index]
         return copied
     if isinstance(tree, Mapping):
         fresh: Any = copy.copy(tree)
-        fresh[key] = put(fresh[key], rest, value)
+        fresh[key] = _put(fresh[key], rest, value)
         return fresh
-    return replace(tree, **{str(key): put(getattr(tree, str(key)), rest, value)})
+    return replace(tree, **{str(key): _put(getattr(tree, str(key)), rest, value)})
 
 
-def copy_tensors(tree: Any) -> Any | None:
+def batch_size(tree: object) -> int:
+    """Samples in a batch of inputs: the rows of the first tensor that has any; 0 where there is none."""
+    return next((len(tensor) for _, tensor in tensors(tree) if tensor.dim()), 0)
+
+
+def take_rows(tree: T, begin: int, end: int, of: int) -> T:
+    """Some samples of inputs: these rows of every tensor that has ``of`` of them; other tensors as they are."""
+    return map_tensors(lambda tensor: tensor[begin:end] if tensor.dim() and len(tensor) == of else tensor, tree)
+
+
+def copy_tensors(tree: T) -> T | None:
     """A copy whose tensors have the strides and the offset of the originals, and share memory where those do; with a
     graph they are differentiable. None where that cannot be: overlapping memory, or sharing within a graph."""
     held = [tensor for _, tensor in tensors(tree)]
@@ -155,11 +171,11 @@ def _overlaps(tensor: Tensor) -> bool:
     return False
 
 
-def _is_instance_of_dataclass(tree: Any) -> bool:
+def _is_instance_of_dataclass(tree: object) -> bool:
     return is_dataclass(tree) and not isinstance(tree, type)
 
 
-def _children(tree: Any) -> list[tuple[int | str, Any]]:
+def _children(tree: Any) -> list[tuple[int | str, object]]:
     if isinstance(tree, Mapping):
         return list(tree.items())
     if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
@@ -169,7 +185,7 @@ def _children(tree: Any) -> list[tuple[int | str, Any]]:
     return []
 
 
-def leaves(tree: Any) -> Iterator[Any]:
+def leaves(tree: object) -> Iterator[Any]:
     """Everything in a nested structure that is not a container."""
     inner = _children(tree)
     if not inner:

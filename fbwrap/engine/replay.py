@@ -71,12 +71,12 @@ ARGUMENTS: Path = ("containers",)
 class Watch:
     """Around one call: what it did to the tensors that it was given."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
+    def __init__(self, args: tuple[object, ...], kwargs: dict[str, object]):
         self._given = (args, kwargs)
         self._tensors = [(path, tensor, version_of(tensor)) for path, tensor in tensors(self._given)]
         self._lengths = list(lengths(self._given))
 
-    def effects(self, output: Any) -> Effects:
+    def effects(self, output: object) -> Effects:
         """The inputs that were written (a list that grew counts), and those whose memory ``output`` stands on."""
         writes = {path for path, tensor, version in self._tensors if version_of(tensor) != version}
         now = [(path, id(tensor)) for path, tensor in tensors(self._given)]
@@ -117,10 +117,10 @@ class _Diverged(BaseException):
 class _Recorded:
     """What a call returned: a copy if it is overwritten later, and what else the call moved."""
 
-    value: Any
+    value: object
     copied: bool
     versions: list[tuple[Path, Tensor, int]]
-    rng: dict[str, Any] | None
+    rng: dict[str, object] | None
     moved: list[Moved]
 
 
@@ -153,18 +153,18 @@ class Replay:
         self._run, self._sites, self._schedule = run, sites, schedule
         self._rng, self._random, self._state, self._rank = rng, random, state, rank
         self._wanted = set(schedule.replay)
-        self._kept: dict[Key, _Recorded] = {}
+        self._recordings: dict[Key, _Recorded] = {}
         self._storages: dict[int, Key] = {}
         self._order: list[Key] = []
         self._at: dict[tuple[nn.Module, int, str], list[int]] = {}
         for index, site in enumerate(sites):
             self._at.setdefault((site.module, site.call, site.at), []).append(index)
         self._modules = dict.fromkeys([s.module for s in sites] + [m for m, _ in schedule.replay])
-        self._start: dict[str, Any] | None = None
+        self._start: dict[str, object] | None = None
         self._dead: set[Key] = set()
         self.replaying = False
         self.recorded = False  # the prefix can be replayed in this rollout
-        self.spoilt = False  # a call did more than was known: never again
+        self.unexpected = False  # a call did more than was known: never again
         self._in_order = True
         self._passing = False
 
@@ -193,14 +193,14 @@ class Replay:
             return output
         drew = bool(self._rng and not same_rng(self._start or {}, self._rng.get()))
         if drew and not self._random:
-            self.spoilt = True  # nobody expected it: states inside the pass were not kept
+            self.unexpected = True  # nobody expected it: states inside the pass were not kept
         in_order = self._in_order and tuple(self._order) == self._schedule.replay
         if in_order:
-            self.spoilt |= self._overwritten()
+            self.unexpected |= self._overwritten()
         if self._state is not None:
             in_order &= not (self._state.attributes_changed() or self._state.moved_unexpectedly())
-            self.spoilt |= not self._state.moved_storages().isdisjoint(self._storages)
-        self.recorded = in_order and not self.spoilt
+            self.unexpected |= not self._state.moved_storages().isdisjoint(self._storages)
+        self.recorded = in_order and not self.unexpected
         return output
 
     def again(self, correct: Correct) -> Any:
@@ -212,7 +212,7 @@ class Replay:
                 self.replaying = True
                 output = self._pass(correct, recording=False)
                 if self._written_since():
-                    self.recorded, self.spoilt = False, True
+                    self.recorded, self.unexpected = False, True
                 return output
             except _Diverged:
                 self.recorded = False
@@ -224,7 +224,7 @@ class Replay:
                 self.replaying = False
         return self._pass(correct, recording=False)
 
-    def shares_memory(self, output: Any) -> bool:
+    def shares_memory(self, output: object) -> bool:
         """Whether part of an output is a recorded tensor, which later passes may overwrite."""
         return bool(self._storages) and any(storage_of(tensor) in self._storages for _, tensor in tensors(output))
 
@@ -232,7 +232,7 @@ class Replay:
         """Calls are counted from here: a pass begins, or (a loop within a loop) the generator is called again."""
         self._seen = dict.fromkeys(self._modules, 0)
 
-    def _pass(self, correct: Correct | None, recording: bool, required: Collection[int] | None = None) -> Any:
+    def _pass(self, correct: Correct | None, recording: bool, required: Collection[int] | None = None) -> object:
         self.begin_pass()
         self._passing = True
         self._played: list[Key] = []
@@ -266,7 +266,7 @@ class Replay:
     def _around(self, module: nn.Module) -> Around:
         visible = self._schedule.visible.get(module)
 
-        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def around(forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
             if not self._passing:
                 return forward(*args, **kwargs)
             count, self._seen[module] = self._seen[module], self._seen[module] + 1
@@ -277,9 +277,9 @@ class Replay:
             key = (module, count)
             if (module, count, "input") in self._at:
                 args, kwargs = self._inject_input(key, args, kwargs)
-            if self.replaying and key in self._kept:
+            if self.replaying and key in self._recordings:
                 output = self._play(key, args)
-            elif self._recording and key in self._wanted and not self.spoilt:
+            elif self._recording and key in self._wanted and not self.unexpected:
                 output = self._record(key, forward, args, kwargs)
             else:
                 output = forward(*args, **kwargs)
@@ -291,7 +291,9 @@ class Replay:
 
     # -- recording ----------------------------------------------------------------------------------
 
-    def _record(self, key: Key, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record(
+        self, key: Key, forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         expected = self._schedule.effects.get(key, NONE)
         watch = Watch(args, kwargs)
         output = forward(*args, **kwargs)
@@ -300,28 +302,28 @@ class Replay:
             self._in_order = False
             return output
         if not (is_plain(output) and found.writes <= expected.writes and found.returns <= expected.returns):
-            self.spoilt = True
+            self.unexpected = True
             return output
         self._order.append(key)
         rng = self._rng.get() if self._rng and self._random else None
         moved = self._state.newly_moved() if self._state is not None else []  # playing the call moves them too
         if key in self._dead:
-            self._kept[key] = _Recorded(None, False, [], rng, moved)
+            self._recordings[key] = _Recorded(None, False, [], rng, moved)
             return output
         copied, held = expected.overwritten, {storage_of(tensor) for _, tensor in tensors(output)}
         value = copy_tensors(output) if copied else map_tensors(_itself, output)
         shared = [self._storages[memory] for memory in held if memory in self._storages]
-        if value is None or (shared and (copied or any(self._kept[other].copied for other in shared))):
-            self.spoilt = True  # copies one by one would no longer share their memory
+        if value is None or (shared and (copied or any(self._recordings[other].copied for other in shared))):
+            self.unexpected = True  # copies one by one would no longer share their memory
             return output
         self._storages |= dict.fromkeys(held, key)
         versions = [(path, tensor, version_of(tensor)) for path, tensor in tensors(output)]
-        self._kept[key] = _Recorded(value, copied, versions, rng, moved)
+        self._recordings[key] = _Recorded(value, copied, versions, rng, moved)
         return output
 
     def _overwritten(self) -> bool:
         """Whether a recorded value was written more or less often than expected; originals of copies are let go."""
-        for key, kept in self._kept.items():
+        for key, kept in self._recordings.items():
             expected = self._schedule.effects.get(key, NONE).later_writes
             for path, tensor, version in kept.versions:
                 if version_of(tensor) - version != expected.get(path, 0):
@@ -332,14 +334,14 @@ class Replay:
 
     def _written_since(self) -> bool:
         return any(
-            version_of(tensor) != version for kept in self._kept.values() for _, tensor, version in kept.versions
+            version_of(tensor) != version for kept in self._recordings.values() for _, tensor, version in kept.versions
         )
 
     # -- playing ------------------------------------------------------------------------------------
 
-    def _play(self, key: Key, args: tuple[Any, ...]) -> Any:
+    def _play(self, key: Key, args: tuple[object, ...]) -> object:
         self._played.append(key)
-        kept = self._kept[key]
+        kept = self._recordings[key]
         if self._rng and kept.rng is not None:
             self._rng.set(kept.rng)
         put_state(kept.moved)
@@ -347,7 +349,7 @@ class Replay:
             return args[0] if args else None
         return copy_tensors(kept.value) if kept.copied else map_tensors(_itself, kept.value)
 
-    def _inject(self, index: int, output: Any) -> Any:
+    def _inject(self, index: int, output: object) -> object:
         self._reached.add(index)
         if self._correct is None:
             return output
@@ -365,8 +367,8 @@ class Replay:
         return put(output, site.path, corrected)
 
     def _inject_input(
-        self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, key: Key, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
         both: Any = (args, kwargs)
         for index in self._at[(*key, "input")]:
             both = self._inject(index, both)

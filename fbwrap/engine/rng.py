@@ -26,7 +26,7 @@ class RngState:
     """The state of every source of random numbers that a network on ``device`` may draw from: torch's, of its
     inputs' generators, Python's and (where it is in use) NumPy's."""
 
-    def __init__(self, device: torch.device, inputs: Any = ()):
+    def __init__(self, device: torch.device, inputs: object = ()):
         self._sources: dict[str, Source] = {
             "torch": (torch.get_rng_state, torch.set_rng_state),
             "python": (random.getstate, _set_python),
@@ -45,7 +45,7 @@ class RngState:
         """The states now, by source: plain data and tensors."""
         return {name: get() for name, (get, _) in self._sources.items()}
 
-    def set(self, states: dict[str, Any]) -> None:
+    def set(self, states: dict[str, object]) -> None:
         """Go back to states that :meth:`get` gave; a source that one side alone has stays."""
         for name, (_, put) in self._sources.items():
             if name in states:
@@ -70,6 +70,6 @@ def _set_python(state: Any) -> None:
     random.setstate((version, tuple(numbers), gauss))
 
 
-def _get_numpy() -> tuple[Any, ...]:
+def _get_numpy() -> tuple[object, ...]:
     name, keys, *rest = sys.modules["numpy.random"].get_state()
     return (name, keys.tolist(), *rest)

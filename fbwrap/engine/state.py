@@ -100,7 +100,7 @@ class Snapshot:
         held = [each for value in moved for each in (value.tensor, value.holder.get(value.place[1]))]
         return {storage_of(tensor) for tensor in held if isinstance(tensor, Tensor)}
 
-    def shares_memory(self, output: Any) -> bool:
+    def shares_memory(self, output: object) -> bool:
         """Whether part of an output stands where something may be put back: in a buffer, or in a tensor that a module
         keeps."""
         held = self.moved_storages()

@@ -72,9 +72,9 @@ class Call:
 
     ``effects``: what it does to tensors that others hold. ``entangled``: it overwrites its input or returns (part of)
     it, and others may hold that input: skipping the call would be noticed. ``plain``: all that it takes and returns
-    can be seen. ``layout``: where its channels are; ``told``: a layer tells so. ``batches``: where the batch is in
-    what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its layer is
-    called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
+    can be seen. ``layout``: where its channels are; ``layout_known``: a layer says so. ``batches``: where the
+    batch is in what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its
+    layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Call:
     flops_before: int = 0
     flops_after: int = 0
     layout: str = "channels_first"
-    told: bool = False
+    layout_known: bool = False
     batches: dict[Path, "Batch | None"] = field(default_factory=dict)
     alone: bool = True
     trunk: bool = True
@@ -147,8 +147,8 @@ class Trace:
 
 def trace_forward(
     model: nn.Module,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: tuple[object, ...] = (),
+    kwargs: Mapping[str, object] | None = None,
     *,
     may_fail: bool = False,
     method: str = "forward",
@@ -161,9 +161,7 @@ def trace_forward(
             refuse the image size only later); the error is then in ``trace.error``.
     """
     net, kwargs = unwrap(model), dict(kwargs or {})
-    known: dict[nn.Module, str] = {}
-    for name, module in names(net).items():
-        known.setdefault(module, name)
+    known = {module: name for name, module in reversed(names(net).items())}  # a shared layer has its first name
     trace = Trace(net, [], method=method)
     alive: dict[int, list[tuple[Path, Tensor, int]]] = {}
     modules = modules_of(net)
@@ -175,7 +173,7 @@ def trace_forward(
         torch.inference_mode(False),
         torch.no_grad(),
         training_mode(modules, False),
-        _put_back(modules, trace),
+        _state_restored(modules, trace),
         FlopCounter() as flops,
     ):
         args, kwargs = map_tensors(Tensor.clone, (args, kwargs))  # the network may write into them
@@ -202,7 +200,7 @@ def trace_forward(
         around = None if call.parent is None else trace.calls[call.parent]
         call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
         call.alone = often[call.module] < 2
-        call.layout, call.told = _layout(call, trace.calls)
+        call.layout, call.layout_known = _layout(call, trace.calls)
     return trace
 
 
@@ -224,7 +222,7 @@ def device_of(net: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _put_back(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
+def _state_restored(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
     """Put back all that the block moves, and note what it was: a network may move things in eval mode."""
     state = Snapshot(modules, every_place(modules))
     try:
@@ -258,11 +256,11 @@ def _entered(clock: _Clock, place: int, held: set[int]) -> Iterator[None]:
         clock.held.pop()
 
 
-def _memory(tree: Any) -> set[int]:
+def _memory(tree: object) -> set[int]:
     return {storage_of(tensor) for _, tensor in tensors(tree)}
 
 
-def _is_seen(arguments: Any) -> bool:
+def _is_seen(arguments: object) -> bool:
     """Whether all that a call is given can be seen; a generator of random numbers is put back by itself."""
     return all(is_plain(each) or isinstance(each, torch.Generator) for each in leaves(arguments))
 
@@ -280,7 +278,7 @@ def _watch(
     alive: dict[int, list[tuple[Path, Tensor, int]]],
     flops: FlopCounter,
 ) -> Around:
-    def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def around(forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         index = clock.count.get(module, 0)
         clock.count[module] = index + 1
         parent = clock.open[-1] if clock.open else None
@@ -308,8 +306,8 @@ def _watch(
 
 
 def _layout(call: Call, calls: list[Call]) -> tuple[str, bool]:
-    """Where a call's output has its channels; and whether that is told, by the last layer inside or before it that
-    knows."""
+    """Where a call's output has its channels; and whether that is known, by the last layer inside or before it that
+    says so."""
     shapes = [info.shape for info in call.outputs.values() if len(info.shape) >= 3]
     if not shapes:
         return "channels_first", False
@@ -337,7 +335,7 @@ def sample_layout(shape: tuple[int, ...], made: Trace, asked: Trace | None) -> s
                 return "channels_last"
     makers = [call for call in made.calls if call.done and any(info.shape == shape for info in call.outputs.values())]
     last = max(makers, key=lambda call: call.end, default=None)
-    return last.layout if last is not None and last.told else "channels_first"
+    return last.layout if last is not None and last.layout_known else "channels_first"
 
 
 def _width_in(module: nn.Module) -> int | None:

@@ -27,7 +27,7 @@ def verified(
     trace: Trace,
     generate: Callable[..., Any],
     state: Snapshot,
-    inputs: tuple[tuple[Any, ...], dict[str, Any]],
+    inputs: tuple[tuple[object, ...], dict[str, object]],
 ) -> Schedule:
     """``plan``, or an empty one where it would be noticed, in the modes that the network is in now.
 

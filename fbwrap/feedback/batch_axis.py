@@ -44,7 +44,7 @@ class _Trial(NamedTuple):
     answered: bool | None  # whether D's answer has a row for each sample; None: it does not tell
 
 
-def _samples(inputs: Any, sample: Tensor) -> int:
+def _samples(inputs: object, sample: Tensor) -> int:
     """How many samples the example has: as many as maps were made, else rows of the first floating-point input."""
     if sample.dim() > 3:
         return len(sample)
@@ -56,7 +56,7 @@ def _samples(inputs: Any, sample: Tensor) -> int:
 def in_doubt(call: Call, path: Path, samples: int) -> bool:
     """Whether the shape of what a call returned leaves open which axis is the batch."""
     shape = call.outputs[path].shape
-    convolved = call.told and call.layout == "channels_first"
+    convolved = call.layout_known and call.layout == "channels_first"
     return shape[0] != samples or (len(shape) == 3 and not convolved)
 
 
@@ -159,9 +159,9 @@ class BatchAxes:
             _read(critic, lambda each: ask_critic(critic, each), ((each,), {}), taps) for each in given
         )
         one, two = dict(tensors(answer)), dict(tensors(other))
-        told = {path: batch_of(one[path], two[path], rows) for path in one.keys() & two.keys()}
-        answers = {path: batch if isinstance(batch, Batch) else None for path, batch in told.items()}
-        known = [isinstance(batch, Batch) for batch in told.values() if batch != "unknown"]
+        seen = {path: batch_of(one[path], two[path], rows) for path in one.keys() & two.keys()}
+        answers = {path: batch if isinstance(batch, Batch) else None for path, batch in seen.items()}
+        known = [isinstance(batch, Batch) for batch in seen.values() if batch != "unknown"]
         return _Trial(sample, (found, _places(asked, c, d, rows)), answers, any(known) if known else None)
 
     @staticmethod
@@ -201,13 +201,13 @@ def _places(trace: Trace, a: dict[Tap, Tensor], b: dict[Tap, Tensor], rows: int)
 
 def _read(
     net: nn.Module, run: Callable[..., Any], inputs: Inputs, taps: Sequence[Tap]
-) -> tuple[dict[Tap, Tensor], Any]:
+) -> tuple[dict[Tap, Tensor], object]:
     """One pass in eval mode that leaves no trace, on the random numbers that are next."""
     modules = modules_of(net)
     rng = RngState(device_of(net), inputs)
     before, state = rng.get(), Snapshot(modules)
     args, kwargs = map_tensors(Tensor.clone, inputs)
-    answer: list[Any] = [None]
+    answer: list[object] = [None]
 
     def guarded() -> None:
         try:

@@ -24,7 +24,7 @@ from ..errors import CriticError, SettingError
 CriticInput = Callable[..., Any]
 
 
-def image_of(output: Any) -> Tensor:
+def image_of(output: object) -> Tensor:
     """The sample in what G returned: the first floating-point tensor with a batch and channels."""
     for _, tensor in tensors(output):
         if tensor.is_floating_point() and tensor.dim() >= 2:
@@ -35,19 +35,19 @@ def image_of(output: Any) -> Tensor:
     )
 
 
-def _output(output: Any, *args: Any, **kwargs: Any) -> Any:
+def _output(output: object, *args: object, **kwargs: object) -> object:
     return image_of(output)
 
 
-def _condition_and_output(output: Any, *args: Any, **kwargs: Any) -> Any:
+def _condition_and_output(output: object, *args: object, **kwargs: object) -> object:
     return torch.cat((_condition(args, kwargs, image_of(output)), image_of(output)), 1)
 
 
-def _output_and_condition(output: Any, *args: Any, **kwargs: Any) -> Any:
+def _output_and_condition(output: object, *args: object, **kwargs: object) -> object:
     return torch.cat((image_of(output), _condition(args, kwargs, image_of(output))), 1)
 
 
-def _output_and_label(output: Any, *args: Any, **kwargs: Any) -> Any:
+def _output_and_label(output: object, *args: object, **kwargs: object) -> object:
     """D(image, label): the positional inputs behind the first, or integer tensors among the inputs."""
     if len(args) > 1:
         return (image_of(output), *args[1:])
@@ -55,7 +55,7 @@ def _output_and_label(output: Any, *args: Any, **kwargs: Any) -> Any:
     return (image_of(output), *(found or list(kwargs.values())[-1:]))
 
 
-def _condition(args: tuple[Any, ...], kwargs: Mapping[str, Any], image: Tensor) -> Tensor:
+def _condition(args: tuple[object, ...], kwargs: Mapping[str, object], image: Tensor) -> Tensor:
     """The first input that has the image's number of dimensions."""
     found = [tensor for _, tensor in tensors((args, kwargs)) if tensor.dim() == image.dim()]
     if not found:
@@ -88,7 +88,7 @@ def critic_input_of(choice: str | CriticInput | None) -> tuple[str | None, Criti
     raise SettingError(f"critic_input={choice!r} is neither a preset's name nor a function.")
 
 
-def call(critic: Callable[..., Any], given: Any) -> Any:
+def call(critic: Callable[..., Any], given: object) -> Any:
     """Call D with what ``critic_input`` returned."""
     if isinstance(given, dict):
         return critic(**given)
@@ -96,7 +96,7 @@ def call(critic: Callable[..., Any], given: Any) -> Any:
 
 
 @contextmanager
-def sized(critic: Any, attribute: str | None, given: Any) -> Iterator[None]:
+def sized(critic: object, attribute: str | None, given: object) -> Iterator[None]:
     """Within the block, an attribute of D that holds the only height that it takes holds the sample's."""
     before = getattr(critic, attribute, None) if attribute else None
     if attribute is None or type(before) is not int:

@@ -1,13 +1,14 @@
 """D as the loop uses it: asked in the mode that is wanted, read at its taps, left as it was.
 
 Examples:
-    >>> critic_runner = CriticRunner(D, trace, critic_input, None)                  # doctest: +SKIP
-    >>> signals = critic_runner.signals({0: sources}, y, (z,), {}, how)            # doctest: +SKIP
+    >>> critic_runner = CriticRunner(D, trace, CriticCall(critic_input))           # doctest: +SKIP
+    >>> signals = critic_runner.signals({0: sources}, y, (z,), {})                 # doctest: +SKIP
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,19 @@ from .features import to_map
 from .links import Source
 
 
-class How(Protocol):
-    """How D is asked: settings of the loop."""
+@dataclass(frozen=True)
+class CriticCall:
+    """How D is asked, as :func:`fbwrap.attach` describes it.
 
-    critic_mode: Literal["eval", "inherit"]
-    detach_signals: bool
+    Attributes:
+        size: D's attribute of the only height that it takes; see :class:`~fbwrap.adapter.CriticFamily`.
+    """
+
+    critic_input: CriticInput
+    response: str | Callable[[Any], Tensor] | None = None
+    size: str | None = None
+    mode: Literal["eval", "inherit"] = "eval"
+    detach_signals: bool = True
 
 
 class CriticRunner:
@@ -36,21 +45,12 @@ class CriticRunner:
 
     Args:
         trace: what D did at attach, perhaps with another D of the same architecture.
-        critic_input, response: as in :func:`fbwrap.attach`.
-        size: see :class:`~fbwrap.adapter.CriticFamily`.
+        how: how it is called and read.
     """
 
-    def __init__(
-        self,
-        discriminator: nn.Module | None,
-        trace: Trace | None,
-        critic_input: CriticInput,
-        response: str | Callable[[Any], Tensor] | None,
-        size: str | None = None,
-    ):
+    def __init__(self, discriminator: nn.Module | None, trace: Trace | None, how: CriticCall):
         self.net = discriminator
-        self._trace, self._critic_input, self._response = trace, critic_input, response
-        self._size = size
+        self._trace, self.how = trace, how
         self._layers = names(discriminator) if discriminator is not None else {}
         modules = modules_of(unwrap(discriminator)) if discriminator is not None else []
         self._modules, self._moving = modules, Moving(modules, self._moving_in_eval())
@@ -58,24 +58,24 @@ class CriticRunner:
     def signals(
         self,
         wanted: Mapping[int, tuple[Source, ...]],
-        output: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        how: How,
+        output: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
     ) -> dict[int, list[Tensor]]:
         """What D sees in G's output: the signals of each link, as maps. D stops after its last tap."""
         sources = [source for mine in wanted.values() for source in mine]
         taps = {s.name: self._tap(s.ref) for s in sources if s.ref is not None}
         respond = any(source.name == "response" for source in sources)
         found: dict[str, Tensor] = {}
+        how = self.how
         with torch.set_grad_enabled(torch.is_grad_enabled() and not how.detach_signals):
             if any(source.name == "image" for source in sources):
                 found["image"] = image_of(output)
             if taps or respond:
                 given = self._given(output, args, kwargs)
-                size = None if respond else self._size
+                size = None if respond else how.size
                 with (
-                    self._as_asked(how.critic_mode),
+                    self._as_asked(),
                     sized(unwrap(self.net) if self.net is not None else None, size, given),
                 ):
                     values, answer = read(
@@ -85,22 +85,22 @@ class CriticRunner:
                     )
                     found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
                     if respond:
-                        found["response"] = response_of(answer, self._response).clone()
+                        found["response"] = response_of(answer, how.response).clone()
         if how.detach_signals:
             found = {name: value.detach() for name, value in found.items()}
         return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
 
-    def respond(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: str) -> Tensor:
+    def respond(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
         """D's response to G's output: all of D."""
         given = self._given(output, args, kwargs)
-        with self._as_asked(mode):
-            return response_of(self._ask(given), self._response).clone()  # it may be a buffer that is put back
+        with self._as_asked():
+            return response_of(self._ask(given), self.how.response).clone()  # it may be a buffer that is put back
 
-    def _given(self, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _given(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         """What D is called with: a copy, for D may write into it."""
-        return map_tensors(Tensor.clone, self._critic_input(output, *args, **kwargs))
+        return map_tensors(Tensor.clone, self.how.critic_input(output, *args, **kwargs))
 
-    def _ask(self, given: Any) -> Any:
+    def _ask(self, given: object) -> object:
         if self.net is None:
             raise CriticError("The loop has no discriminator to ask. Attach with one.")
         try:
@@ -129,16 +129,16 @@ class CriticRunner:
         return values[tap]
 
     @contextmanager
-    def _as_asked(self, mode: str) -> Iterator[None]:
+    def _as_asked(self) -> Iterator[None]:
         """D in the mode that is wanted; what it moves is put back."""
         with ExitStack() as stack:
-            if mode == "eval":
+            if self.how.mode == "eval":
                 stack.enter_context(training_mode(self._modules, False))
-            stack.enter_context(self._put_back())
+            stack.enter_context(self._state_restored())
             yield
 
     @contextmanager
-    def _put_back(self) -> Iterator[None]:
+    def _state_restored(self) -> Iterator[None]:
         state = self._moving.note()
         try:
             yield

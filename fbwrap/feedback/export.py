@@ -23,7 +23,7 @@ class _Whole(nn.Module):
         self.head, self.generator, self.discriminator = head, unwrap(generator), critic
         self._run = [run]  # in a list: the loop itself must not be registered
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Any:
         return self._run[0](*args, **kwargs)
 
 
@@ -32,8 +32,8 @@ def export(
     head: nn.Module,
     generator: nn.Module,
     critic: nn.Module | None,
-    example: tuple[Any, ...],
-    named: dict[str, Any],
+    example: tuple[object, ...],
+    named: dict[str, object],
 ) -> torch.export.ExportedProgram:
     """A ``torch.export`` program of ``run(*example, **named)``.
 

@@ -69,7 +69,7 @@ class Facts:
         return (float(known[0]), float(known[1])) if known else None
 
 
-def inputs_of(example: Any) -> Inputs:
+def inputs_of(example: object) -> Inputs:
     """An example as positional and keyword inputs."""
     if example is None:
         raise ExampleError(

@@ -30,7 +30,7 @@ from .links import Connection
 
 
 @dataclass(frozen=True)
-class Guest:
+class InstalledLoop:
     """A loop that is installed on a generator: its number, its place in the order of installing, and its links."""
 
     loop: int
@@ -38,7 +38,7 @@ class Guest:
     connections: Sequence[Connection]
 
 
-_guests: "weakref.WeakKeyDictionary[nn.Module, list[Guest]]" = weakref.WeakKeyDictionary()
+_installed_loops: "weakref.WeakKeyDictionary[nn.Module, list[InstalledLoop]]" = weakref.WeakKeyDictionary()
 _order = itertools.count(1)
 
 
@@ -68,13 +68,13 @@ def replace_forward(
     """
     net = unwrap(generator)
 
-    def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if is_bare(net) or any(mark.loop == loop or mark.rank <= guest.rank for mark in rolling_on(net)):
+    def around(forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        if is_bare(net) or any(mark.loop == loop or mark.rank <= installed.rank for mark in rolling_on(net)):
             return forward(*args, **kwargs)  # passes of this loop, of one that came before, or of one by itself
         with hold():  # now nobody installs or removes a loop
-            if not any(each is guest for each in _guests.get(net, ())):
+            if not any(each is installed for each in _installed_loops.get(net, ())):
                 return getattr(net, method)(*args, **kwargs)  # somebody has removed this one
-            inside.forward, inside.rank = forward, guest.rank
+            inside.forward, inside.rank = forward, installed.rank
             try:
                 return run(*args, **kwargs)
             finally:
@@ -84,36 +84,40 @@ def replace_forward(
         if generator is not net or any(map(is_compiled, modules_of(net))):
             stack.enter_context(eager_while())  # compiled code would not see the wrapper
         with locked(net):  # not in the midst of a rollout
-            there = _guests.setdefault(net, [])
+            there = _installed_loops.setdefault(net, [])
             refuse_together(connections, [each for each in there if each.loop != loop])
             again = [each.rank for each in there if each.loop == loop]  # it keeps its place
-            guest = Guest(loop, min(again, default=float(next(_order))), connections)
-            entered = wrapped({net: around}, any_thread=True, method=method, rank=guest.rank)
+            installed = InstalledLoop(loop, min(again, default=float(next(_order))), connections)
+            entered = wrapped({net: around}, any_thread=True, method=method, rank=installed.rank)
             entered.__enter__()
-            there.append(guest)
-        stack.callback(_leave, net, guest, entered)
+            there.append(installed)
+        stack.callback(_leave, net, installed, entered)
         yield stack
 
 
-def _leave(net: nn.Module, guest: Guest, entered: AbstractContextManager[None]) -> None:
+def _leave(net: nn.Module, installed: InstalledLoop, entered: AbstractContextManager[None]) -> None:
     with locked(net):
-        if net in _guests:  # a network that nobody holds any more takes its guests with it
-            _guests[net] = [each for each in _guests[net] if each is not guest]
+        if net in _installed_loops:  # a network that nobody holds any more takes its loops with it
+            _installed_loops[net] = [each for each in _installed_loops[net] if each is not installed]
         entered.__exit__(None, None, None)
 
 
-def others_within(net: nn.Module) -> list[Guest]:
+def others_within(net: nn.Module) -> list[InstalledLoop]:
     """Installed loops that act within each pass of the one that this thread runs innermost."""
     marks = rolling_on(net)
     running = [mark.loop for mark in marks]
-    return [guest for guest in _guests.get(net, ()) if guest.rank < marks[-1].rank and guest.loop not in running]
+    return [
+        installed
+        for installed in _installed_loops.get(net, ())
+        if installed.rank < marks[-1].rank and installed.loop not in running
+    ]
 
 
-def refuse_together(connections: Sequence[Connection], guests: Sequence[Guest]) -> None:
+def refuse_together(connections: Sequence[Connection], others: Sequence[InstalledLoop]) -> None:
     """Refuse links that have no meaning where several loops act on one generator."""
-    if not guests:
+    if not others:
         return
-    for connection in [*connections, *(each for guest in guests for each in guest.connections)]:
+    for connection in [*connections, *(each for installed in others for each in installed.connections)]:
         if connection.carry or connection.feature_of == "previous":
             kind = "carried from step to step" if connection.carry else "of the previous pass"
             raise UnsupportedError(
@@ -121,7 +125,7 @@ def refuse_together(connections: Sequence[Connection], guests: Sequence[Guest]) 
                 f"{kind}: with another loop inside each pass there is no such feature. Uninstall one of them, or "
                 "attach one loop with all links."
             )
-    mine, theirs = _inputs_of(connections), [_inputs_of(guest.connections) for guest in guests]
+    mine, theirs = _inputs_of(connections), [_inputs_of(installed.connections) for installed in others]
     if any(mine & other for other in theirs):
         raise UnsupportedError(
             "Two loops correct the input of one layer of the same generator: which comes first would depend on the "

@@ -35,7 +35,7 @@ _FIGURES = {"normal": (0, 2), "uniform": (2,), "truncated": (1,), "labels": (2,)
 USUAL = "normal"
 
 
-def read_latents(value: Any) -> str | list[str] | dict[str, str]:
+def read_latents(value: object) -> str | list[str] | dict[str, str]:
     """A description in its own form: text with commas is several inputs.
 
     Raises:
@@ -68,7 +68,7 @@ def is_latents(value: Any) -> bool:
     """Whether something is a description, and not tensors or a function that draws."""
     if isinstance(value, str):
         return True
-    inner: Sequence[Any] = list(value.values()) if isinstance(value, Mapping) else value
+    inner: Sequence[object] = list(value.values()) if isinstance(value, Mapping) else value
     return isinstance(inner, list | tuple) and bool(inner) and all(isinstance(each, str) for each in inner)
 
 
@@ -83,7 +83,7 @@ def in_words(latents: Latents) -> str:
 
 def draw(
     latents: Latents | None,
-    example: tuple[tuple[Any, ...], dict[str, Any]],
+    example: tuple[tuple[object, ...], dict[str, object]],
     count: int,
     generator: torch.Generator,
     label: int | None = None,
@@ -104,7 +104,7 @@ def draw(
     count_of = _samples(example, batch_axis)
     axis_of = {3: batch_axis}
 
-    def drawn(value: Any, how: str | None) -> Any:
+    def drawn(value: object, how: str | None) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(drawn(item, how) for item in value)
         if isinstance(value, Mapping):
@@ -171,7 +171,7 @@ def code_of(how: str, sizes: str, kind: str, rng: str) -> str:
     return noise if not figures else f"{figures[0]:g} + {figures[1]:g} * {noise}"
 
 
-def _samples(example: Any, batch_axis: int) -> int:
+def _samples(example: object, batch_axis: int) -> int:
     held = [tensor for _, tensor in tensors(example) if tensor.dim()]
     first = next((tensor for tensor in held if tensor.is_floating_point()), held[0] if held else None)
     if first is None:
@@ -179,7 +179,7 @@ def _samples(example: Any, batch_axis: int) -> int:
     return first.shape[batch_axis if first.dim() == 3 else 0]
 
 
-def _check(text: Any) -> tuple[str, tuple[float, ...]]:
+def _check(text: object) -> tuple[str, tuple[float, ...]]:
     """A description of one input: its word and its numbers."""
     if not isinstance(text, str):
         raise SettingError(_what(text))
@@ -200,7 +200,7 @@ def _check(text: Any) -> tuple[str, tuple[float, ...]]:
     return kind, figures
 
 
-def _what(value: Any) -> str:
+def _what(value: object) -> str:
     return (
         f"latents={short(repr(value), 60)} describes nothing. Write normal, uniform:-1:1, truncated:0.5 or labels:0:9; "
         "for several inputs normal,labels:0:9 or z=normal,y=labels:0:9."

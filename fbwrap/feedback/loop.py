@@ -30,26 +30,26 @@ from torch import Tensor, nn
 from ..engine.context import ALONE, eager, outside_inference_mode, rolling
 from ..engine.locks import locked
 from ..engine.names import entry, modules_of, unwrap
-from ..engine.replay import Schedule
 from ..engine.trace import Trace
 from ..engine.training_mode import training_mode
-from ..errors import DetachedError, HeadError, SettingError, UnsupportedError
+from ..errors import DetachedError, HeadError, UnsupportedError
+from .adjustable import Adjustable
 from .critic import CriticInput
-from .critic_runner import CriticRunner
+from .critic_runner import CriticCall, CriticRunner
 from .export import export
 from .facts import Facts
 from .install import replace_forward, retarget_optimizer
 from .latents import Latents, read_latents
 from .links import Connection
-from .plan import Plan
-from .rollout import LinkHandle, Rollout
-from .settings import Settings, Strength, ThreadSettings, check_steps, check_strength
-from .unroll import Unroller
+from .plan import Planned
+from .rollout import Rollout
+from .settings import Strength, check_steps
+from .unroll import Asked, Unroller
 
 logger = logging.getLogger("fbwrap")
 
 
-class Loop(nn.Module):
+class Loop(Adjustable):
     """G and D with feedback modules between them: all of :class:`fbwrap.FeedbackLoop` but saving it.
 
     Calling it takes and returns what G takes and returns. ``parameters()``, ``state_dict()``,
@@ -60,6 +60,7 @@ class Loop(nn.Module):
         feedback: the feedback modules, one per link.
         plan: what is run and what it costs; printable.
         facts: what it was made from and trained on (:class:`~fbwrap.feedback.facts.Facts`).
+        critic_call: how D is asked (:class:`~fbwrap.feedback.critic_runner.CriticCall`).
         latents: how G's inputs are distributed, for what draws them (:mod:`fbwrap.feedback.latents`); None: nobody
             said.
         update_statistics: whether a call moves G's batch statistics (and what else G keeps in buffers) as one call of
@@ -71,37 +72,23 @@ class Loop(nn.Module):
         generator: nn.Module,
         discriminator: nn.Module | None,
         connections: Sequence[Connection],
-        modules: Sequence[nn.Module],
-        plan: Plan,
+        planned: Planned,
         traces: tuple[Trace, Trace | None],
-        prefix: Schedule,
+        critic_call: CriticCall,
+        facts: Facts,
         *,
-        critic_input: CriticInput,
-        response: str | Callable[[Any], Tensor] | None,
-        critic_size: str | None,
-        first: Literal["base", "zeros"],
-        critic_mode: Literal["eval", "inherit"],
-        detach_signals: bool,
         steps: int,
         strength: Strength,
         replay: bool,
-        facts: Facts,
     ):
-        super().__init__()
-        self.feedback = nn.ModuleList(modules)
-        self.connections = tuple(connections)
-        self.plan = plan
+        super().__init__(connections, planned.modules, steps, strength)
+        self.plan = planned.plan
         self.facts = facts
-        self.detach_signals = detach_signals
-        self.critic_mode = critic_mode
         self._generator = (generator,)  # in a tuple: it must not be registered
         self._traces = traces
-        self.critic_input, self.response, self._first = critic_input, response, first
-        self._critic_size = critic_size
+        self.critic_call = critic_call
         self.use_discriminator(discriminator)
-        strengths = tuple(check_strength(connection.strength) for connection in connections)
-        self._settings = ThreadSettings(Settings(check_strength(strength), strengths, check_steps(steps)))
-        self._unroller = Unroller(generator, traces[0], self.connections, first, prefix, replay)
+        self._unroller = Unroller(generator, traces[0], self.connections, planned.first, planned.prefix, replay)
         self._latents: Latents | None = None
         self.update_statistics = False
         self._detached = False
@@ -109,8 +96,8 @@ class Loop(nn.Module):
         self._uninstall: list[ExitStack] = []
         self._frozen: list[nn.Parameter] = []
         self._installed: ExitStack | None = None
-        self._hosted = False
-        self._told_mode = False
+        self._trained_by_script = False
+        self._mode_was_said = False
         self.eval()
 
     # -- settings ---------------------------------------------------------------------------------
@@ -136,22 +123,35 @@ class Loop(nn.Module):
         return self._critic_runner.net
 
     @property
-    def strength(self) -> Strength:
-        """α for all links: a number, a tensor with one value per sample, or a spatial mask."""
-        return self._settings.now.strength
-
-    @strength.setter
-    def strength(self, value: Strength) -> None:
-        self._settings.set(replace(self._settings.now, strength=check_strength(value)))
+    def critic_input(self) -> CriticInput:
+        """What D is called with, given G's output and inputs."""
+        return self.critic_call.critic_input
 
     @property
-    def steps(self) -> int:
-        """T, the number of feedback steps."""
-        return self._settings.now.steps
+    def response(self) -> str | Callable[[Any], Tensor] | None:
+        """How D's response is read in what it returns."""
+        return self.critic_call.response
 
-    @steps.setter
-    def steps(self, value: int) -> None:
-        self._settings.set(replace(self._settings.now, steps=check_steps(value)))
+    @property
+    def critic_mode(self) -> Literal["eval", "inherit"]:
+        """D's mode in the loop."""
+        return self.critic_call.mode
+
+    @critic_mode.setter
+    def critic_mode(self, value: Literal["eval", "inherit"]) -> None:
+        self._call_critic_by(replace(self.critic_call, mode=value))
+
+    @property
+    def detach_signals(self) -> bool:
+        """Whether what D sees is without a graph."""
+        return self.critic_call.detach_signals
+
+    @detach_signals.setter
+    def detach_signals(self, value: bool) -> None:
+        self._call_critic_by(replace(self.critic_call, detach_signals=value))
+
+    def _call_critic_by(self, how: CriticCall) -> None:
+        self.critic_call = self._critic_runner.how = how
 
     @property
     def replay(self) -> bool:
@@ -178,63 +178,20 @@ class Loop(nn.Module):
         """Put down what is now known: ``loop.note(trained_on={"data": "faces"})``; names as of ``facts``."""
         self.facts = replace(self.facts, **facts)
 
-    def __getitem__(self, key: str | int) -> LinkHandle:
-        index = self._index(key)
-        return LinkHandle(self.connections[index], self.feedback[index], self._settings, index)
-
-    def _index(self, key: str | int) -> int:
-        if isinstance(key, int):
-            if not -len(self.connections) <= key < len(self.connections):
-                raise SettingError(f"There is no link {key}: the loop has {len(self.connections)}.")
-            return key % len(self.connections)
-        found = [i for i, c in enumerate(self.connections) if key in (str(c.target), c.target.name)]
-        if len(found) != 1:
-            known = ", ".join(f"{i}: {c.target}" for i, c in enumerate(self.connections))
-            many = f"{len(found)} links correct" if found else "No link corrects"
-            raise SettingError(f"{many} {key!r}. Use the number of one of the links {known}.")
-        return found[0]
-
-    def __len__(self) -> int:
-        return len(self.connections)
-
-    @contextmanager
-    def settings(
-        self,
-        *,
-        strength: Strength | Mapping[str | int, Strength] | None = None,
-        steps: int | None = None,
-    ) -> Iterator[Self]:
-        """Other settings within a ``with`` block, for the code in it: other threads keep theirs. What was before comes
-        back, also after an error.
-
-        Args:
-            strength: for all links, or ``{link: strength}`` for some.
-            steps: T.
-        """
-        with self._settings.block():
-            if isinstance(strength, Mapping):
-                for key, value in strength.items():
-                    self[key].strength = value
-            elif strength is not None:
-                self.strength = strength
-            if steps is not None:
-                self.steps = steps
-            yield self
-
     # -- running ----------------------------------------------------------------------------------
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Any:
         """y_T for G's own inputs; returns what G returns."""
-        outputs, _ = self._roll(args, kwargs, self.steps, None, keep=False)
+        outputs, _ = self._run(args, kwargs, self.steps, None, keep=False)
         return outputs[-1]
 
     def rollout(
         self,
-        *args: Any,
+        *args: object,
         steps: int | None = None,
         strength: Strength | Mapping[str | int, Strength] | None = None,
-        reference: Any = None,
-        **kwargs: Any,
+        reference: object = None,
+        **kwargs: object,
     ) -> Rollout:
         """The whole sequence y_0 … y_T.
 
@@ -243,12 +200,12 @@ class Loop(nn.Module):
             reference: what D looks at in place of the generated sample, at every step (AFL's feedback
                 switching, Eq. 7: y = G(x, α·E(reference))). Of the shape of G's output; one row serves all samples.
         """
-        outputs, from_zeros = self._roll(
+        outputs, from_zeros = self._run(
             args, kwargs, self.steps if steps is None else check_steps(steps), reference, keep=True, strength=strength
         )
         return Rollout(tuple(outputs), lambda output: self.respond(output, *args, **kwargs), from_zeros)
 
-    def respond(self, output: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def respond(self, output: object, *args: object, **kwargs: object) -> Tensor:
         """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph.
         A head that holds the beginning of its D alone raises: the D that was given ends in other weights."""
         if self.facts.critic_in_part:
@@ -257,7 +214,7 @@ class Loop(nn.Module):
                 "told. Save the loop that was trained with save_pretrained(folder, discriminator='all')."
             )
         with self._running(), torch.no_grad():
-            return self._critic_runner.respond(output, args, kwargs, self.critic_mode)
+            return self._critic_runner.respond(output, args, kwargs)
 
     @contextmanager
     def installed(self) -> Iterator[Self]:
@@ -267,7 +224,7 @@ class Loop(nn.Module):
         """
         self._check_attached()
         with replace_forward(
-            *(self.generator, self.method, self._as_guest, self._inside, self._locked),
+            *(self.generator, self.method, self._in_place_of_generator, self._inside, self._locked),
             loop=self._settings.number,
             connections=self.connections,
         ) as stack:
@@ -301,12 +258,14 @@ class Loop(nn.Module):
         """
         self._check_attached()
         self._frozen += retarget_optimizer(optimizer, self.generator, self)
-        self._hosted = True
+        self._trained_by_script = True
         return self.train()
 
-    def _as_guest(self, *args: Any, **kwargs: Any) -> Any:
+    def _in_place_of_generator(self, *args: object, **kwargs: object) -> object:
         """The loop as the script's G: where a script trains it, its modules follow G's mode."""
-        with training_mode(list(self.feedback.modules()) if self._hosted else [], unwrap(self.generator).training):
+        with training_mode(
+            list(self.feedback.modules()) if self._trained_by_script else [], unwrap(self.generator).training
+        ):
             return self(*args, **kwargs)
 
     def detach(self) -> None:
@@ -315,7 +274,7 @@ class Loop(nn.Module):
         self.uninstall()
         for stack in list(self._uninstall):
             stack.close()
-        self._hosted = False
+        self._trained_by_script = False
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._frozen.clear()
@@ -326,7 +285,7 @@ class Loop(nn.Module):
     def __exit__(self, *exception: object) -> None:
         self.detach()
 
-    def export(self, *example: Any, **named: Any) -> Any:
+    def export(self, *example: object, **named: object) -> Any:
         """G, D and the head in one graph: a ``torch.export.ExportedProgram`` of ``loop(*example)``.
 
         The loop is unrolled with the steps and strengths that it has now. Prefixes that are computed
@@ -338,8 +297,7 @@ class Loop(nn.Module):
     def use_discriminator(self, discriminator: nn.Module | None) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
         self.note(critic_in_part=False)
-        trace, size = self._traces[1], self._critic_size
-        self._critic_runner = CriticRunner(discriminator, trace, self.critic_input, self.response, size)
+        self._critic_runner = CriticRunner(discriminator, self._traces[1], self.critic_call)
 
     def __repr__(self) -> str:
         state = "detached" if self._detached else f"steps={self.steps}, strength={self.strength}"
@@ -347,24 +305,20 @@ class Loop(nn.Module):
 
     # -- the algorithm ----------------------------------------------------------------------------
 
-    def _roll(
+    def _run(
         self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
         steps: int,
-        reference: Any,
+        reference: object,
         keep: bool,
         strength: Strength | Mapping[str | int, Strength] | None = None,
-    ) -> tuple[list[Any], bool]:
+    ) -> tuple[list[object], bool]:
         alphas = self._alphas(strength)
-        self._tell_mode()
+        self._warn_of_other_mode()
         with self._running(), outside_inference_mode(), torch.no_grad() if self._untracked() else nullcontext():
-            return self._unroller.run(
-                *(self._generate, self.feedback, self._critic_runner, self, (args, kwargs), steps, alphas),
-                reference=reference,
-                keep=keep,
-                update_statistics=self.update_statistics,
-            )
+            asked = Asked((args, kwargs), steps, alphas, reference, keep, self.update_statistics)
+            return self._unroller.run(self._generate, self.feedback, self._critic_runner, asked)
 
     def _untracked(self) -> bool:
         """Whether G or D was made within inference mode: no gradient passes through it."""
@@ -372,17 +326,17 @@ class Loop(nn.Module):
         first = [next(unwrap(net).parameters(), None) for net in nets]
         return not torch.compiler.is_compiling() and any(p is not None and p.is_inference() for p in first)
 
-    def _tell_mode(self) -> None:
+    def _warn_of_other_mode(self) -> None:
         """Say once that G is in another mode than the head was trained with."""
         mode, training = self.facts.generator_mode, unwrap(self.generator).training
-        if mode and training is not (mode == "train") and not self._told_mode and not torch.compiler.is_compiling():
-            self._told_mode = True
+        if mode and training is not (mode == "train") and not self._mode_was_said and not torch.compiler.is_compiling():
+            self._mode_was_said = True
             logger.warning(
                 "G is in %s mode, and this head was trained with G in %s mode: samples differ (batch norm, dropout). "
                 "If that is not meant, add G.%s().", "train" if training else "eval", mode, mode,
             )  # fmt: skip
 
-    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+    def _generate(self, *args: object, **kwargs: object) -> object:
         """One pass of G; of the ``forward`` that :meth:`installed` stands before, where it does."""
         forward = getattr(self._inside, "forward", None)
         run = forward or entry(self.generator, self.method)
@@ -406,7 +360,7 @@ class Loop(nn.Module):
         with (
             self._locked(),
             rolling(generator, self._settings.number, getattr(self._inside, "rank", None) or ALONE),
-            training_mode(modules_of(generator) if self._hosted else [], False),
+            training_mode(modules_of(generator) if self._trained_by_script else [], False),
             eager([*modules_of(generator), *(modules_of(critic) if critic is not None else ())]),
         ):
             yield
@@ -415,7 +369,7 @@ class Loop(nn.Module):
         """One rollout at a time on the two networks."""
         return locked(*(unwrap(net) if net is not None else None for net in (self.generator, self.discriminator)))
 
-    def __prepare_scriptable__(self) -> Any:
+    def __prepare_scriptable__(self) -> object:
         raise UnsupportedError(
             "torch.jit.script cannot compile a loop. loop.export(*inputs) makes one graph of G, D and the head: a "
             "torch.export program."
@@ -425,22 +379,11 @@ class Loop(nn.Module):
         if self._detached:
             raise DetachedError("This loop was detached. Attach again: fbwrap.attach(G, D, layers).")
 
-    def _alphas(self, strength: Strength | Mapping[str | int, Strength] | None) -> list[tuple[Strength, ...]]:
-        """The factors of each link's strength, those that are 1 left out."""
-        now = self._settings.now
-        own, every = list(now.strengths), now.strength
-        if isinstance(strength, Mapping):
-            for key, value in strength.items():
-                own[self._index(key)] = check_strength(value)
-        elif strength is not None:
-            every = check_strength(strength)
-        return [tuple(f for f in (every, mine) if isinstance(f, Tensor) or f != 1.0) for mine in own]
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = dict(self.__dict__)
         state |= {"_inside": None, "_uninstall": [], "_installed": None}
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self._inside = threading.local()

@@ -389,7 +389,7 @@ class ModuleSpec:
     """A module as data: its kind's name and its options, as a head stores them."""
 
     kind: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     factory: Callable[..., nn.Module] | None = None
 
     @property
@@ -400,7 +400,7 @@ class ModuleSpec:
         return KINDS.get(self.kind, FeedbackModule)
 
 
-def spec_of(choice: Any) -> ModuleSpec:
+def spec_of(choice: object) -> ModuleSpec:
     """Read ``module=``: a kind's name, ``{"kind": name, option: value}``, or a class of one's own.
 
     Raises:
@@ -429,7 +429,7 @@ def spec_of(choice: Any) -> ModuleSpec:
     raise SettingError(f"module={choice!r} is neither a kind's name nor a module class.")
 
 
-def build(choice: Any, feature: FeatureSpec, signals: tuple[FeatureSpec, ...]) -> nn.Module:
+def build(choice: object, feature: FeatureSpec, signals: tuple[FeatureSpec, ...]) -> nn.Module:
     """Make one feedback module for a feature and its signals."""
     spec = spec_of(choice)
     factory = spec.factory or KINDS[spec.kind]

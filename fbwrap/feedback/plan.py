@@ -14,6 +14,7 @@ A plan is a frozen description. It touches nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -115,6 +116,25 @@ class Plan:
         if self.random:
             lines.append("G draws random numbers: every step of a call sees the same ones.")
         return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a loop will run.
+
+    Attributes:
+        modules: the feedback modules, one for each connection.
+        first: what the first step sees, ``"base"`` or ``"zeros"``.
+        prefix: what later passes of G leave out.
+        plan: the same as a description, with its costs.
+        critic_unused: layers of D that only run after D may stop; None: all of D is needed.
+    """
+
+    modules: tuple[nn.Module, ...]
+    first: Literal["base", "zeros"]
+    prefix: Schedule
+    plan: Plan
+    critic_unused: tuple[str, ...] | None
 
 
 def call_of(trace: Trace, module: nn.Module, ref: Ref, where: str) -> Call:

@@ -27,7 +27,7 @@ class Rollout:
     """
 
     outputs: tuple[Any, ...]
-    _respond: Callable[[Any], Tensor]
+    _respond: Callable[[object], Tensor]
     starts_from_zeros: bool = False
 
     @property

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,10 +77,10 @@ class ThreadSettings:
             others = {number: held for number, held in _within.get({}).items() if number != self.number}
             _within.set({**others, self.number: before} if inner else others)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"own": self.now}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(state["own"])  # type: ignore[misc] # a copy is a holder of its own
 
 

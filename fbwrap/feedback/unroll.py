@@ -1,7 +1,7 @@
 """The papers' algorithm: G, then D's features correct G, T times.
 
 Examples:
-    >>> outputs, from_zeros = unroller.run((z,), {}, 2, alphas)                              # doctest: +SKIP
+    >>> outputs, from_zeros = unroller.run(G, modules, critic_runner, Asked(((z,), {}), 2, alphas))  # doctest: +SKIP
 
 AFL (Eq. 3, 6):  y_0 = G(x),  y_t = G(x, α·E(y_{t-1})).
 FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1}),  y_t = G_d(h_t).
@@ -9,6 +9,7 @@ FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1})
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,13 +26,34 @@ from ..engine.trace import Trace, device_of
 from ..engine.verify import verified
 from ..errors import UnsupportedError
 from .corrections import Corrections
-from .critic_runner import CriticRunner, How
+from .critic_runner import CriticRunner
 from .install import others_within, refuse_together
 from .links import Connection
 from .plan import schedule
 from .settings import Strength, is_zero
 
 Generate = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One rollout, as it is asked for.
+
+    Attributes:
+        inputs: G's, positional and by keyword.
+        steps: T.
+        alphas: the factors of each link's strength.
+        reference: what D looks at in place of the samples, if anything.
+        keep: whether all outputs are wanted, or the last one alone.
+        update_statistics: whether running statistics move in train mode, as in one pass of G.
+    """
+
+    inputs: tuple[tuple[Any, ...], dict[str, Any]]
+    steps: int
+    alphas: list[tuple[Strength, ...]]
+    reference: Any = None
+    keep: bool = True
+    update_statistics: bool = False
 
 
 class Unroller:
@@ -67,16 +89,11 @@ class Unroller:
         generate: Generate,
         modules: nn.ModuleList,
         critic_runner: CriticRunner,
-        how: How,
-        inputs: tuple[tuple[Any, ...], dict[str, Any]],
-        steps: int,
-        alphas: list[tuple[Strength, ...]],
-        reference: Any,
-        keep: bool,
-        update_statistics: bool,
+        asked: Asked,
     ) -> tuple[list[Any], bool]:
         """The outputs y_0 … y_T (without ``keep`` None in place of all but y_T), and whether y_0 is zeros."""
-        args, kwargs, reference = usable((*inputs, reference))
+        steps, alphas = asked.steps, asked.alphas
+        args, kwargs, reference = usable((*asked.inputs, asked.reference))
         reference = _one_each(reference, args, kwargs, self._trace.batch.axis)
         state = self._moving.note()
         active = tuple(i for i, alpha in enumerate(alphas) if not is_zero(alpha))
@@ -92,7 +109,7 @@ class Unroller:
                 with self._passes(generate, active, args, kwargs, state) as passes:
                     if from_zeros:
                         if reference is not None:
-                            feedback.signals = critic_runner.signals(wanted, reference, args, kwargs, how)
+                            feedback.signals = critic_runner.signals(wanted, reference, args, kwargs)
                         y = _own(feedback.run(passes.first), state, passes)
                         outputs = [map_tensors(torch.zeros_like, y), y]
                     else:
@@ -103,15 +120,15 @@ class Unroller:
                     while len(outputs) <= steps:
                         if reference is None or not feedback.signals:
                             seen = outputs[-1] if reference is None else reference
-                            feedback.signals = critic_runner.signals(wanted, seen, args, kwargs, how)
+                            feedback.signals = critic_runner.signals(wanted, seen, args, kwargs)
                         state.restore()
                         y = _own(feedback.run(passes.again), state, passes)
-                        outputs = [*outputs, y] if keep else [None] * len(outputs) + [y]
-                self.replay &= not passes.spoilt
+                        outputs = [*outputs, y] if asked.keep else [None] * len(outputs) + [y]
+                self.replay &= not passes.unexpected
             self._moving.learn(state)
         finally:
             state.restore()
-        once.repeat(statistics=update_statistics)
+        once.repeat(statistics=asked.update_statistics)
         return outputs, from_zeros
 
     @contextmanager
@@ -119,8 +136,8 @@ class Unroller:
         self,
         generate: Generate,
         active: tuple[int, ...],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
         state: Snapshot,
     ) -> Iterator[Replay]:
         """G's passes of one rollout. The first one is given the user's inputs, every other one copies of them as they
@@ -152,7 +169,7 @@ class Unroller:
         with ExitStack() as stack:
             if others:  # each of them runs G several times within one pass of this loop
 
-                def counted(forward: Generate, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+                def counted(forward: Generate, positional: tuple[object, ...], named: dict[str, object]) -> Any:
                     passes.begin_pass()
                     return forward(*positional, **named)
 
@@ -164,7 +181,7 @@ class Unroller:
         self,
         active: tuple[int, ...],
         generate: Generate,
-        inputs: tuple[tuple[Any, ...], dict[str, Any]],
+        inputs: tuple[tuple[object, ...], dict[str, object]],
         state: Snapshot,
     ) -> Schedule:
         """What need not run again for these links in these modes; proven once, on the first inputs."""
@@ -176,7 +193,7 @@ class Unroller:
         return self._schedules[key]
 
 
-def _own(output: Any, state: Snapshot, passes: Replay | None = None) -> Any:
+def _own(output: object, state: Snapshot, passes: Replay | None = None) -> object:
     """An output that later passes, and putting back what G moved, do not reach: it may be one of G's buffers."""
     if torch.compiler.is_compiling():
         return output
@@ -184,7 +201,7 @@ def _own(output: Any, state: Snapshot, passes: Replay | None = None) -> Any:
     return _copy(output) if held else output
 
 
-def _one_each(reference: Any, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> Any:
+def _one_each(reference: object, args: tuple[object, ...], kwargs: dict[str, object], axis: int) -> object:
     """A reference of one row, as many times as G's inputs have rows."""
     if reference is None:
         return None
@@ -198,6 +215,6 @@ def _one_each(reference: Any, args: tuple[Any, ...], kwargs: dict[str, Any], axi
     return map_tensors(repeated, reference)
 
 
-def _copy(tree: Any) -> Any:
+def _copy(tree: object) -> Any:
     copied = None if torch.compiler.is_compiling() else copy_tensors(tree)
     return map_tensors(Tensor.clone, tree) if copied is None else copied

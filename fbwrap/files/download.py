@@ -76,7 +76,7 @@ def _stopping_at(most: int, what: str) -> type:
     """A progress bar that ends a download which brings more than was announced."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Stopping(tqdm):  # type: ignore[type-arg, misc]
+    class Stopping(tqdm):
         received = 0
 
         def update(self, n: float | None = 1) -> bool | None:

@@ -91,13 +91,13 @@ def _is_safetensors(file: Path, head: bytes) -> bool:
     )
 
 
-def _shards(file: Path) -> dict[str, Any]:
+def _shards(file: Path) -> dict[str, object]:
     """The weights that an index names, all shards in one dict."""
     index = json.loads(file.read_text(encoding="utf-8"))
     named = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise WeightsError(f"{file} is JSON, not weights, nor an index of weights in several files.")
-    whole: dict[str, Any] = {}
+    whole: dict[str, object] = {}
     for name in sorted(set(named.values())):
         if Path(name).name != name:
             raise WeightsError(f"{file} names a file outside its folder: {short(name, 60)!r}.")

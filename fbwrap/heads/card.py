@@ -117,7 +117,7 @@ def _links(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {plain(link['target'])} ← {plain(link['module'].get('kind'))} ← {plain(sources)}"
 
 
-def _measured(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _measured(metrics: Sequence[Mapping[str, object]]) -> list[str]:
     if not metrics:
         return []
     keys = ("name", "dataset", "base", "value")
@@ -125,13 +125,13 @@ def _measured(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["| measure | data | without | with |", "| --- | --- | --- | --- |", *rows, ""]
 
 
-def _trained(trained: Mapping[str, Any]) -> list[str]:
+def _trained(trained: Mapping[str, object]) -> list[str]:
     """What is known of the training; nothing where nothing is."""
     if not trained:
         return []
     apart = ("options", "generator", "held_out")
-    told = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
-    lines = [f"Trained: {', '.join(told)}.", ""]
+    listed = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
+    lines = [f"Trained: {', '.join(listed)}.", ""]
     held_out = trained.get("held_out")
     if isinstance(held_out, Mapping) and all(isinstance(each, float) for each in held_out.values()) and held_out:
         ratios = ", ".join(f"{plain(share)}: {ratio:.3f}" for share, ratio in held_out.items())
@@ -161,7 +161,7 @@ def _use(config: Mapping[str, Any], repo_id: str, G: str | None, D: str | None) 
     return [*lines, "y = loop(x)  # takes and returns what G does"]
 
 
-def plain(text: Any) -> str:
+def plain(text: object) -> str:
     """Text from a config or from elsewhere as words on one line: no fence, no table, no HTML, no link of its own, also
     none that a site makes of a bare address (``https://…``, ``www.…``, ``name@place``)."""
     words = str(text).translate(dict.fromkeys(map(ord, "`<>|!"), " ")).replace("](", "] (")

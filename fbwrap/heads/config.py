@@ -39,7 +39,7 @@ def _text(most: int = _TEXT) -> Check:
     return lambda value: type(value) is str and len(value) <= most
 
 
-def _choice(*known: Any) -> Check:
+def _choice(*known: object) -> Check:
     return lambda value: any(type(value) is type(each) and value == each for each in known)
 
 
@@ -51,7 +51,7 @@ def _list_of(check: Check, most: int, least: int = 0) -> Check:
     return lambda value: type(value) is list and least <= len(value) <= most and all(map(check, value))
 
 
-def _is_bool(value: Any) -> bool:
+def _is_bool(value: object) -> bool:
     return type(value) is bool
 
 
@@ -63,11 +63,11 @@ def _whole(least: int, most: int) -> Check:
     return lambda value: type(value) is int and least <= value <= most
 
 
-def _is_hash(value: Any) -> bool:
+def _is_hash(value: object) -> bool:
     return type(value) is str and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
-def _is_identifier(value: Any) -> bool:
+def _is_identifier(value: object) -> bool:
     return type(value) is str and len(value) <= _NAME and value.isidentifier()
 
 
@@ -76,7 +76,7 @@ def _is_range(value: Any) -> bool:
     return pair and -1e9 < value[0] < value[1] < 1e9
 
 
-def _is_option(value: Any) -> bool:
+def _is_option(value: object) -> bool:
     """An option of a module: a number, a word, or a short list of them."""
     plain = _is_bool(value) or value is None or _is_number(value) or _text(_NAME)(value)
     return plain or (type(value) is list and len(value) <= MOST_LINKS and all(map(_is_option, value)))
@@ -87,12 +87,12 @@ def _is_module(value: Any) -> bool:
     return named and all(_text(_NAME)(key) and _is_option(option) for key, option in value.items())
 
 
-def _is_notes(value: Any) -> bool:
+def _is_notes(value: object) -> bool:
     """Plain data of any kind, of the size of a note."""
     return type(value) is dict and all(type(key) is str for key in value) and len(json.dumps(value)) <= _NOTES
 
 
-def _is_example(value: Any, depth: int = 0) -> bool:
+def _is_example(value: object, depth: int = 0) -> bool:
     """A spec of :mod:`fbwrap.heads.example`."""
     if depth > 6:
         return False
@@ -112,7 +112,7 @@ def _is_example(value: Any, depth: int = 0) -> bool:
     return shape and _text(_NAME)(value["dtype"])
 
 
-def _is_fingerprint(value: Any) -> bool:
+def _is_fingerprint(value: object) -> bool:
     if type(value) is not dict or not set(value) <= {"class", "structure", "weights", "unused", "moving"}:
         return False
     hashes = _is_hash(value.get("structure")) and _is_hash(value.get("weights")) and _text(_NAME)(value.get("class"))
@@ -120,7 +120,7 @@ def _is_fingerprint(value: Any) -> bool:
     return hashes and all(_list_of(_text(_NAME), _LIST)(names) for names in lists)
 
 
-def _is_adapter(value: Any) -> bool:
+def _is_adapter(value: object) -> bool:
     """What an adapter knew: its names, the range of samples, papers."""
     if type(value) is not dict:
         return False
@@ -129,18 +129,18 @@ def _is_adapter(value: Any) -> bool:
     return set(value) <= said.keys() and all(said[key](each) for key, each in value.items())
 
 
-def _is_latents(value: Any) -> bool:
+def _is_latents(value: object) -> bool:
     try:
         return type(value) in (str, list, dict) and len(json.dumps(value)) <= _TEXT and bool(read_latents(value))
     except SettingError:
         return False
 
 
-def _is_critic_spec(value: Any) -> bool:
+def _is_critic_spec(value: object) -> bool:
     return type(value) is list and len(value) == 2 and _text(_NAME)(value[0]) and _is_range(value[1])
 
 
-def _is_files(value: Any) -> bool:
+def _is_files(value: object) -> bool:
     return type(value) is dict and all(
         type(facts) is dict and _is_hash(facts.get("sha256")) and _whole(0, 1 << 50)(facts.get("bytes"))
         for facts in value.values()
@@ -188,7 +188,7 @@ _LATER: dict[str, Check] = {
 }
 
 
-def check_config(config: Any, where: str) -> None:
+def check_config(config: object, where: str) -> None:
     """Refuse what is no config of a head.
 
     Args:
@@ -214,7 +214,7 @@ def check_config(config: Any, where: str) -> None:
     _check({key: config.get(key) for key in _LATER}, _LATER, where, "")
 
 
-def _check(held: Mapping[str, Any], wanted: Mapping[str, Check], where: str, of: str) -> None:
+def _check(held: Mapping[str, object], wanted: Mapping[str, Check], where: str, of: str) -> None:
     for key, check in wanted.items():
         value = held.get(key, _ABSENT)
         if value is _ABSENT:
@@ -229,7 +229,7 @@ def _check(held: Mapping[str, Any], wanted: Mapping[str, Check], where: str, of:
             )
 
 
-def shown(value: Any, most: int = 60) -> str:
+def shown(value: object, most: int = 60) -> str:
     """Foreign data in a message: short, on one line."""
     try:
         text = " ".join(repr(value)[: 4 * most].split())

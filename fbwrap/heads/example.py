@@ -26,7 +26,7 @@ _DTYPES = {
 }
 
 
-def spec_of_example(value: Any) -> Any:
+def spec_of_example(value: object) -> Any:
     """Shapes and types of an example, so that loading can make one like it."""
     if isinstance(value, Tensor):
         kind = str(value.dtype).removeprefix("torch.")
@@ -40,7 +40,7 @@ def spec_of_example(value: Any) -> Any:
     return {"opaque": type(value).__name__}
 
 
-def example_of_spec(spec: Any, device: torch.device) -> Any:
+def example_of_spec(spec: object, device: torch.device) -> Any:
     """An example like the one that a spec describes: seeded noise, or zeros for whole numbers."""
     if _numbers(spec) > _MOST_NUMBERS:
         raise HeadError(
@@ -59,7 +59,7 @@ def _numbers(spec: Any) -> int:
     return math.prod(spec["shape"]) if "shape" in spec else 0
 
 
-def _made(spec: Any, device: torch.device) -> Any:
+def _made(spec: Any, device: torch.device) -> object:
     if isinstance(spec, list):
         return tuple(_made(item, device) for item in spec)
     if "mapping" in spec:

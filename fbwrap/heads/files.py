@@ -56,7 +56,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], dtype: str | None) -> dict[
 
 
 def write_head(
-    target: Path, tensors: Mapping[str, Mapping[str, Tensor]], config: dict[str, Any], dtype: str | None
+    target: Path, tensors: Mapping[str, Mapping[str, Tensor]], config: dict[str, object], dtype: str | None
 ) -> None:
     """Write a head's files, all together or not at all; the config gets their sizes and hashes.
 
@@ -76,7 +76,7 @@ def write_head(
         ) from error
 
 
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: Mapping[str, object]) -> None:
     """Write a config, checked as it will be when it is read."""
     text = json.dumps(config, indent=2) + "\n"
     check_config(json.loads(text), CONFIG)
@@ -228,7 +228,7 @@ def check_sizes(config: Mapping[str, Any], feedback: Mapping[str, Tensor]) -> No
                     raise HeadError(f"The head's config is damaged: {key}={number} fits none of its weights.")
 
 
-def _tensors(folder: Path, name: str, facts: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(folder: Path, name: str, facts: Mapping[str, object]) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from .. import plots
 from ..errors import HeadError, SettingError
 from ..feedback.loop import Loop
 from ..files.download import MOST_BYTES, MOST_CONFIG_BYTES, check_id, download, hub_errors, retry
+from ..files.pictures import IN_BROWSERS, is_picture
 from ..recognition.named import repo_of
 from .card import FIELDS, card
 from .config import DISCRIMINATOR
@@ -33,7 +34,6 @@ from .saving import save_pretrained
 logger = logging.getLogger("fbwrap")
 
 _README = "README.md"
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 def push_to_hub(
@@ -74,7 +74,7 @@ def _pictures(loop: Loop, folder: Path) -> list[Path]:
     """What the head does to four samples of noise, or to the example's pictures; nothing where that cannot be shown."""
     inputs, named = loop.facts.example
     output = loop.traces[0].sample_shape
-    if len(output) != 4 or output[1] not in (1, 3) or find_spec("matplotlib") is None:
+    if not is_picture(output) or find_spec("matplotlib") is None:
         return []
     if any(takes_pictures((each,)) for each in (*inputs, *named.values())):
         if loop.facts.example_is_made:
@@ -103,7 +103,7 @@ def push_folder(
     base_model: str | None = None,
     task: str = "image-to-image",
     tags: Sequence[str] = (),
-    metrics: Sequence[Mapping[str, Any]] = (),
+    metrics: Sequence[Mapping[str, object]] = (),
     pictures: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
     """Write a head that lies in a folder to the Hub, in one commit; its networks are not needed. The weights of a G
@@ -125,7 +125,7 @@ def push_folder(
         HubError: no such user, no right to write, no network. Nothing is half-written there.
         SettingError: an id or a metric that cannot be.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
 
     check_id(repo_id)
     _check_metrics(metrics)
@@ -153,12 +153,9 @@ def push_folder(
             else:
                 (held / _README).write_text(text, encoding="utf-8")
                 paths[_README] = held / _README
-            operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(paths.items())]
-            if DISCRIMINATOR in there and DISCRIMINATOR not in paths:
-                operations.append(CommitOperationDelete(DISCRIMINATOR))
             commit = api.create_commit(
                 repo_id,
-                operations,
+                _operations(paths, there),
                 commit_message=commit_message or "Upload a feedback head",
                 revision=revision,
                 create_pr=create_pr,
@@ -168,7 +165,17 @@ def push_folder(
     return str(commit.pr_url or commit.commit_url)
 
 
-def _check_metrics(metrics: Sequence[Mapping[str, Any]]) -> None:
+def _operations(paths: Mapping[str, Path], there: Collection[str]) -> list[Any]:
+    """The files of a commit; an earlier head's D, which this one has not, goes."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(paths.items())]
+    if DISCRIMINATOR in there and DISCRIMINATOR not in paths:
+        operations.append(CommitOperationDelete(DISCRIMINATOR))
+    return operations
+
+
+def _check_metrics(metrics: Sequence[Mapping[str, object]]) -> None:
     if wrong := [row for row in metrics if not set(FIELDS) <= set(row)]:
         raise SettingError(f"metrics holds {dict(wrong[0])}: each wants {', '.join(FIELDS)}.")
     if wrong := [row for row in metrics if not _finite(row["value"])]:
@@ -179,8 +186,8 @@ def _checked_pictures(pictures: Sequence[str | os.PathLike[str]]) -> list[Path]:
     files = [Path(picture) for picture in pictures]
     if absent := [path for path in files if not path.is_file()]:
         raise SettingError(f"There is no picture {absent[0]}.")
-    if wrong := [path for path in files if path.suffix.lower() not in _PICTURES]:
-        raise SettingError(f"{wrong[0]} is no picture: pass {', '.join(_PICTURES)}.")
+    if wrong := [path for path in files if path.suffix.lower() not in IN_BROWSERS]:
+        raise SettingError(f"{wrong[0]} is no picture: pass {', '.join(IN_BROWSERS)}.")
     if len({path.name for path in files}) < len(files):
         raise SettingError("Two pictures have the same name: on the Hub they lie in one folder.")
     return files

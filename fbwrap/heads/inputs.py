@@ -18,18 +18,19 @@ from ..engine.trace import device_of
 from ..errors import SettingError
 from ..feedback.latents import USUAL, draw
 from ..feedback.loop import Loop
+from ..files.pictures import is_picture
 
 logger = logging.getLogger("fbwrap")
 
 SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
 
 
-def takes_pictures(args: tuple[Any, ...]) -> bool:
+def takes_pictures(args: tuple[object, ...]) -> bool:
     """Whether G's first input is a picture, grey or RGB."""
     first = args[0] if args else None
     if not isinstance(first, Tensor):
         return False
-    return first.dim() == 4 and first.shape[1] in (1, 3) and min(first.shape[2:]) >= SMALLEST
+    return is_picture(first.shape) and min(first.shape[2:]) >= SMALLEST
 
 
 def value_range_of(loop: Loop) -> tuple[float, float]:

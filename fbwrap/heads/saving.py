@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def save_pretrained(
     *,
     discriminator: Literal["auto", "all", "none"] = "auto",
     dtype: Literal["fp16", "bf16"] | None = None,
-    trained_on: Mapping[str, Any] | None = None,
+    trained_on: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a head; arguments, result and errors as of :meth:`fbwrap.FeedbackLoop.save_pretrained`."""
     if discriminator not in ("auto", "all", "none"):
@@ -86,7 +86,7 @@ def _discriminator_part(loop: Loop, which: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not belongs(key, unused)}
 
 
-def _config(loop: Loop, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
+def _config(loop: Loop, trained_on: Mapping[str, object] | None) -> dict[str, object]:
     facts = loop.facts
     links = []
     for index, connection in enumerate(loop.connections):

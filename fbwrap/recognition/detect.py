@@ -69,7 +69,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(generator: Any = None, discriminator: nn.Module | None = None) -> Explanation:
+def explain(generator: object = None, discriminator: nn.Module | None = None) -> Explanation:
     """Say for each adapter why it did or did not match; neither network is run.
 
     Args:

@@ -27,7 +27,7 @@ _ON_HUB = re.compile(r"(\w[\w.-]*/\w[\w.-]*)((?:/\w[\w.-]*)*)(?:@([\w.-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pinned(name: Any) -> bool:
+def pinned(name: object) -> bool:
     """Whether a name is that of files of one commit on the Hub."""
     found = _ON_HUB.fullmatch(name.partition(":")[2]) if isinstance(name, str) else None
     return bool(found and found[3] and _COMMIT.fullmatch(found[3]))
@@ -83,7 +83,7 @@ def _is_safe(file: str) -> bool:
     return file.endswith(".safetensors") or file.rsplit("/", 1)[-1] == "config.json"
 
 
-def resolve_generator(generator: Any) -> tuple[Any, str | None]:
+def resolve_generator(generator: object) -> tuple[Any, str | None]:
     """The generator of a name (``"spandrel:x4.pth"``), or inside an object that is no module but holds one (a
     loader's descriptor), or itself; and its name with the commit, if it came from the Hub."""
     if isinstance(generator, str):

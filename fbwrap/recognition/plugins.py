@@ -60,7 +60,7 @@ def forget() -> None:
     _loaded.cache_clear()
 
 
-def ask(adapter: Adapter, what: str, function: Callable[..., Any], *args: Any) -> Any:
+def ask(adapter: Adapter, what: str, function: Callable[..., object], *args: object) -> Any:
     """What an adapter's own function returns; None, with a warning, where it fails."""
     try:
         return function(*args)

@@ -3,7 +3,7 @@ FAL's half-deep BigGAN-like pair for faces (FAL §5.1).
 
 Examples:
     >>> import torch
-    >>> Translator(3, 3, 4, 2)(torch.zeros(1, 3, 16, 16)).shape
+    >>> TranslationGenerator(3, 3, 4, 2)(torch.zeros(1, 3, 16, 16)).shape
     torch.Size([1, 3, 16, 16])
 """
 
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
         return logits
 
 
-class Plain(nn.Module):
+class ConvBlock(nn.Module):
     """CycleGAN's residual block (Johnson et al. 2016): two convolutions with instance norm, a ReLU between them, none
     behind the sum."""
 
@@ -123,7 +123,7 @@ class Plain(nn.Module):
         return whole
 
 
-class Translator(nn.Module):
+class TranslationGenerator(nn.Module):
     """Image to image: an encoder that halves twice, residual blocks, a decoder; instance norm (FAL: 9 blocks).
 
     Args:
@@ -136,7 +136,7 @@ class Translator(nn.Module):
         outside: int = 3,
         width: int = 64,
         blocks: int = 9,
-        block: Callable[[int], nn.Module] = Plain,
+        block: Callable[[int], nn.Module] = ConvBlock,
     ):
         super().__init__()
 

@@ -1,0 +1,37 @@
+"""A file that is whole or not there: written beside its place, and put there when it is done.
+
+Examples:
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "new" / "notes.txt"
+    >>> with atomic_write(target) as part:
+    ...     _ = part.write_text("whole")
+    >>> target.read_text(), [path.name for path in target.parent.iterdir()]
+    ('whole', ['notes.txt'])
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """A file to write to, which takes the target's place when the block ends; the folder is made if it is missing.
+
+    An exception (Ctrl-C, a full disk) leaves the target as it was, and nothing beside it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(suffix=target.suffix, prefix=".fbwrap-", dir=target.parent)
+    os.close(number)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

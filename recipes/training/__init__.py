@@ -1,0 +1,1 @@
+"""The adversarial training loop that every recipe shares: steps, losses, options, checkpoints, averages, processes."""

@@ -1,0 +1,81 @@
+"""Which loss a D was trained with, where the user does not say.
+
+Examples:
+    >>> import torch
+    >>> chosen_loss(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 1), torch.nn.Sigmoid()))
+    'bce'
+
+A head that is trained against D with another loss makes samples worse: a Wasserstein critic's answers are no logits. So
+there is no default. The adapter that knows D names its paper's loss; a D that ends in a sigmoid was trained with binary
+cross-entropy; for any other the user is asked, before the first step.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from fbwrap.engine.names import unwrap
+from fbwrap.errors import SettingError
+from fbwrap.recognition.detect import Recognised
+
+from .options import LOSS_NAMES, Options
+
+_VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Select", "Slice", "Expand", "Transpose", "Permute",
+          "ToCopy", "Clone")  # fmt: skip
+_MEMBERS = {
+    "bce": "DCGAN, StyleGAN2",
+    "hinge": "SN-GAN, BigGAN",
+    "least_squares": "LSGAN, CycleGAN",
+    "wasserstein_gp": "WGAN-GP",
+    "relativistic": "ESRGAN",
+}
+
+
+def options_of(given: Mapping[str, object], G: nn.Module, D: nn.Module, critic_steps: int) -> Options:
+    """The options of a recipe, with D's steps settled, and the loss where anything tells it.
+
+    Args:
+        given: as the user named them.
+        critic_steps: D's steps where neither the user nor the loss says.
+
+    Raises:
+        SettingError: an option that does not exist.
+    """
+    options = Options.of(given)
+    loss = options.loss or chosen_loss(G, D)
+    usual = 5 if loss == "wasserstein_gp" else critic_steps
+    return Options.of({**given, "loss": loss, "critic_steps": options.critic_steps or usual})
+
+
+def chosen_loss(G: nn.Module, D: nn.Module) -> str | None:
+    """The loss that D was trained with; None where nothing tells."""
+    known = Recognised(unwrap(G), unwrap(D), "auto").loss
+    if known in LOSS_NAMES:
+        return known
+    layers = [each for each in unwrap(D).modules() if not list(each.children())]
+    if layers and isinstance(layers[-1], nn.Sigmoid):
+        return "bce"
+    return None
+
+
+def check_loss(loss: str | None) -> None:
+    """Ask for a loss that nothing tells.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if loss is not None:
+        return
+    listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSS_NAMES)
+    raise SettingError(
+        f"Which loss was D trained with? Nothing in the network tells, and with another one the head makes samples "
+        f"worse: pass loss= one of {listed}."
+    )
+
+
+def ends_in_sigmoid(response: Tensor) -> bool:
+    """Whether a response, which has a gradient, is a sigmoid's answer, perhaps in another shape."""
+    node = response.grad_fn
+    while node is not None and any(node.name().startswith(view) for view in _VIEWS) and node.next_functions:
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith("SigmoidBackward")

@@ -1,0 +1,183 @@
+"""The options of a training run, in one place.
+
+Examples:
+    >>> Options(lr=1e-4).critic_lr
+    0.0002
+"""
+
+import difflib
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, fields
+from numbers import Real
+from typing import Any
+
+from fbwrap.errors import SettingError
+
+RENAMED = {"judged": "loss_steps"}  # old names, which work until 0.2
+LOSS_NAMES = ("bce", "hinge", "least_squares", "wasserstein_gp", "relativistic")
+_OPTIONAL = {
+    "loss": "hinge",
+    "critic_steps": 1,
+    "warmup": 0,
+    "value_range": (-1.0, 1.0),
+}  # None: see there; else a value of this kind
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. Every recipe takes these by name: ``AFL(loop, loss="hinge", lr=1e-4)``.
+
+    A step is one step of what learns against D (the head in AFL, the head and G in FAL, G in GAN), after
+    ``critic_steps`` of D. Rates are Adam's. The defaults are those that left no published pair that we tried worse than
+    it was (docs/results/defaults.md).
+
+    Args:
+        loss: the adversarial loss: ``"bce"``, ``"hinge"``, ``"least_squares"``, ``"wasserstein_gp"`` (with its gradient
+            penalty) or ``"relativistic"``. Take the one that D was trained with. None: the one that D's adapter names,
+            ``"bce"`` for a D that ends in a sigmoid; else the recipe asks for it. (A sigmoid's answer is read as the
+            logit before it.)
+        adversarial: weight of the adversarial loss of what learns against D, 0 or more. Lower it where
+            ``reconstruction`` or a perceptual loss shall lead.
+        reconstruction: weight of the distance to the target, 0 or more, with paired data only.
+        reconstruction_norm: of that distance: ``"l1"`` or ``"l2"`` (mean of squares).
+        perceptual: weight of the perceptual loss, 0 or more; it counts where the recipe has ``perceptual=``.
+        loss_steps: of which outputs the losses are: ``"all"``, the mean over y_1 … y_T (FAL §4.3), or ``"last"``,
+            y_T's. (``judged`` is its old name.)
+        lr: learning rate of what learns against D. Lower it when samples get worse; raise it when nothing happens.
+        critic_lr: learning rate of D. D has to keep up: raise it, or ``critic_steps``, when the other's loss falls
+            fast.
+        decay: of both rates over the run: ``"cosine"``, ``"linear"``, ``"exponential"`` or ``"none"``. A run that
+            shall be prolonged later wants ``"none"``.
+        decay_to: the share of the rates that is left in the end, 0 to 1.
+        betas: Adam's two decays, for both.
+        batch: samples a step, real and generated each, of all processes together.
+        accumulate: parts that a batch is cut into, one after the other: memory for one, gradients of all. Batch norm
+            and the relativistic loss's means are those of a part.
+        critic_steps: D's steps for each of the other's, 1 or more. None: 5 with ``"wasserstein_gp"``; else 2 in AFL,
+            1 elsewhere.
+        warmup: steps in which D learns alone, before the first, 0 or more. None: in AFL a fifth of the steps, 200 at
+            most; elsewhere 0. A published D often has never seen this G's samples in eval mode.
+        train_critic: False: D stays as it is.
+        critic_mode: D's mode where it learns: ``"eval"`` (the statistics of its batch norms stay) or ``"train"``, for a
+            D that is new.
+        r1: weight of the R1 penalty, ½‖∇D‖² on real samples, 0 or more; 0: none. Raise it when training diverges.
+        r1_every: steps between R1's; its weight is then as many times as large (lazy R1).
+        gradient_penalty: weight of WGAN-GP's penalty, with ``"wasserstein_gp"`` only.
+        ema: decay a step of the average of what learns, which is kept in the end; 0 (none) to below 1.
+        critic_ema: decay a step of the average of D that gives the feedback, 0 to 1. 0: D itself; 1: D as it came,
+            while a copy of it learns to judge.
+        recalibrate: batches from which the head's batch norms read their statistics anew in the end, 0 or more.
+        held_out: samples, real and generated each, on which the head is compared with the base while it trains, and on
+            which its strength is chosen. 0: no comparison, the strength
+            stays. (AFL; see :mod:`fbwrap.recipes.training.watch`.)
+        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``, as accelerate has it.
+        seed: of the order of the data and of torch's random numbers: latents, the modules' dropout.
+        workers: processes that read a dataset's items ahead; they change no number.
+        save_every: steps between checkpoints, and (AFL, FAL) sample grids; with ``out=``.
+        keep: newest checkpoints that are kept.
+        value_range: the lowest and the highest value of a sample. Real data far outside it is refused, and grids are
+            drawn in it. None: as the adapter knows, else unknown (grids: -1 to 1).
+    """
+
+    loss: str | None = None
+    adversarial: float = 1.0
+    reconstruction: float = 0.0
+    reconstruction_norm: str = "l1"
+    perceptual: float = 1.0
+    loss_steps: str = "all"
+    lr: float = 1e-4
+    critic_lr: float = 2e-4
+    decay: str = "cosine"
+    decay_to: float = 0.0
+    betas: tuple[float, float] = (0.5, 0.999)
+    batch: int = 64
+    accumulate: int = 1
+    critic_steps: int | None = None
+    warmup: int | None = None
+    train_critic: bool = True
+    critic_mode: str = "eval"
+    r1: float = 1.0
+    r1_every: int = 8
+    gradient_penalty: float = 10.0
+    ema: float = 0.995
+    critic_ema: float = 0.995
+    recalibrate: int = 64
+    held_out: int = 1000
+    mixed_precision: str = "no"
+    seed: int = 0
+    workers: int = 0
+    save_every: int = 500
+    keep: int = 2
+    value_range: tuple[float, float] | None = None
+    judged: InitVar[str | None] = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Options":
+        """Options by name; a name that is none is said."""
+        known = [each.name for each in fields(cls)]
+        if wrong := [name for name in given if name not in known and name not in RENAMED]:
+            near = difflib.get_close_matches(wrong[0], known, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise SettingError(f"There is no option {wrong[0]!r}.{hint} There are {', '.join(known)}.")
+        return cls(**given)
+
+    def changed(self) -> str:
+        """The options that are not the defaults, as they are passed: ``loss='hinge', lr=0.001``."""
+        differ = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+        return ", ".join(f"{name}={value!r}" for name, value in differ.items())
+
+    def __post_init__(self, judged: str | None) -> None:
+        if judged is not None:
+            warnings.warn("The option judged is loss_steps now.", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "loss_steps", judged)
+        choices = {
+            "loss": LOSS_NAMES,
+            "loss_steps": ("all", "last"),
+            "critic_mode": ("eval", "train"),
+            "decay": ("cosine", "linear", "exponential", "none"),
+            "reconstruction_norm": ("l1", "l2"),
+            "mixed_precision": ("no", "fp16", "bf16"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known and not (name == "loss" and self.loss is None):
+                raise SettingError(f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}.")
+        for each in fields(self):
+            object.__setattr__(self, each.name, self._of_its_kind(each.name, each.default))
+        for name in ("batch", "accumulate", "critic_steps", "r1_every", "save_every", "keep"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
+        for name in ("adversarial", "reconstruction", "perceptual", "lr", "critic_lr", "warmup", "r1",
+                     "gradient_penalty", "recalibrate", "workers", "held_out"):  # fmt: skip
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise SettingError(f"{name}={getattr(self, name)}: pass 0 or more.")
+        if not 0 <= self.decay_to <= 1 or (self.decay == "exponential" and not self.decay_to):
+            raise SettingError(f"decay_to={self.decay_to}: pass 0 to 1; more than 0 with an exponential decay.")
+        if self.batch % self.accumulate:
+            raise SettingError(f"A batch of {self.batch} does not divide into accumulate={self.accumulate} parts.")
+        if not 0 <= self.ema < 1:
+            raise SettingError(f"ema={self.ema}: pass a decay from 0 (none) to below 1.")
+        if not 0 <= self.critic_ema <= 1:
+            raise SettingError(f"critic_ema={self.critic_ema}: pass a decay from 0 (D itself) to 1 (D as it came).")
+
+    def _of_its_kind(self, name: str, default: object) -> object:
+        value = getattr(self, name)
+        return value if value is None and name in _OPTIONAL else _as_its_kind(name, value, _OPTIONAL.get(name, default))
+
+
+def _as_its_kind(name: str, value: Any, default: Any) -> object:
+    """A plain value of the default's kind: checkpoints and configs hold no NumPy numbers, and "false" is not true."""
+    kind = type(default)
+    if kind is tuple:
+        if isinstance(value, list | tuple) and len(value) == len(default):
+            return tuple(_as_its_kind(name, each, 0.0) for each in value)
+        raise SettingError(f"{name}={value!r}: pass {len(default)} numbers, such as {default}.")
+    if kind in (int, float):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or (kind is int and value != int(value)):
+            raise SettingError(f"{name}={value!r}: pass a {'whole ' if kind is int else ''}number, such as {default}.")
+        return kind(value)
+    if not isinstance(value, kind):
+        raise SettingError(f"{name}={value!r}: pass {'True or False' if kind is bool else 'text'}.")
+    return value

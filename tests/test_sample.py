@@ -1,0 +1,131 @@
+"""``fbwrap sample``: what it writes, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from commandline import command
+
+import fbwrap
+
+
+def test_latents_of_sample_are_as_told_and_as_the_head_keeps_them(tmp_path, caplog):
+    """Uniform numbers from --latents; the head's own description without; an assumption is said where there is none."""
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class G(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.up = nn.ConvTranspose2d(6, 8, 4)\n"
+        "        self.out = nn.ConvTranspose2d(8, 3, 4, 2, 1)\n"
+        "    def forward(self, z):\n        torch.save(z, SEEN)\n"
+        f"        return self.out(self.up(z).relu()).tanh()\nSEEN = {str(tmp_path / 'seen.pt')!r}\n"
+    )
+    from fbwrap.app.models import load_model
+
+    spec = f"{tmp_path / 'nets.py'}:G"
+    torch.manual_seed(0)
+    net = load_model(spec)
+    torch.save(net.state_dict(), tmp_path / "g.pth")
+    loop = fbwrap.attach(net, None, [fbwrap.Link("up", "image")], example=torch.randn(1, 6, 1, 1))
+    loop.save_pretrained(tmp_path / "silent")
+    loop.latents = "uniform:2:3"
+    loop.save_pretrained(tmp_path / "told")
+
+    def drawn(head, *more):
+        caplog.clear()
+        words = ["sample", tmp_path / head, "-g", spec, "--weights", tmp_path / "g.pth", "-n", "4"]
+        done = command(*words, "--out", tmp_path / "out", *more)
+        assert done.exit_code == 0, done.output
+        return done.output + caplog.text, torch.load(tmp_path / "seen.pt")
+
+    said, z = drawn("silent")
+    assert "normal numbers are assumed" in said
+    assert z.min() < 0
+    said, z = drawn("silent", "--latents", "uniform:5:6")
+    assert "assumed" not in said
+    assert 5 <= z.min() <= z.max() <= 6
+    said, z = drawn("told")
+    assert "assumed" not in said
+    assert 2 <= z.min() <= z.max() <= 3
+    words = ["-g", spec, "--weights", tmp_path / "g.pth", "--latents", "gauss"]
+    done = command("sample", tmp_path / "told", *words)
+    assert done.exit_code == 1
+    assert "truncated:0.5" in done.output
+
+
+def test_sample_writes_pictures_that_say_how_they_were_made(tmp_path):
+    from digits import FOLDER, NETWORKS
+
+    from fbwrap import plots
+
+    words = ["sample", FOLDER / "head", *NETWORKS, "-n", "5", "--seed", "3", "--strength", "0.5", "--steps", "2"]
+    done = command(*words, "--out", tmp_path / "a", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert len(told["files"]) == 5
+    assert plots.facts(told["files"][0]) == {"seed": "3", "strength": "0.5", "steps": "2"}
+    assert plots.facts(told["overview"])["seed"] == "3"
+    from digits import loaded
+    from PIL import Image
+
+    with loaded() as loop, loop.settings(strength=0.5, steps=2), torch.no_grad():
+        wanted = loop(torch.randn(5, 16, generator=torch.Generator().manual_seed(3)))
+    import numpy as np
+
+    shown = np.asarray(Image.open(told["files"][4]))
+    assert (shown == plots.unit(wanted, (-1, 1))[4, 0].mul(255).round().byte().numpy()).all()
+    for more, sentence in (
+        (["--input", tmp_path], "G takes no pictures"),
+        (["--steps", "-1"], "greater than or equal to 0"),
+        (["--out", FOLDER / "head" / "config.json"], "config.json"),
+    ):
+        done = command(*words[:2], *NETWORKS, *more)
+        assert done.exit_code in (1, 2), done.output
+        assert sentence in " ".join(done.output.split()), done.output
+
+
+def test_sample_of_pictures_and_of_what_is_none(tmp_path):
+    from PIL import Image
+    from safetensors.torch import load_file as load
+    from test_studio import sr_loop
+
+    from fbwrap.app.sample import sample
+
+    loop = sr_loop()
+    (tmp_path / "in").mkdir()
+    for name, size in (("a", (10, 12)), ("b", (20, 8))):
+        Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "in" / f"{name}.png")
+    made = sample(loop, tmp_path / "out", source=tmp_path / "in", span=(0.0, 1.0))
+    assert [(p.name, Image.open(p).size) for p in made.files] == [("a.png", (20, 24)), ("b.png", (40, 16))]
+    with pytest.raises(fbwrap.FbwrapError, match="pass --input"):
+        sample(loop, tmp_path / "out")
+    with pytest.raises(fbwrap.FbwrapError, match="holds no picture"):
+        sample(loop, tmp_path / "out", source=tmp_path)
+    (tmp_path / "in" / "c.png").write_bytes(b"nothing")
+    with pytest.raises(fbwrap.FbwrapError, match="cannot be read as a picture"):
+        sample(loop, tmp_path / "out", source=tmp_path / "in" / "c.png")
+    from torch import nn
+
+    G = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6))
+    points = fbwrap.attach(G, None, [fbwrap.Link("1", "image")], example=torch.randn(2, 4))
+    made = sample(points, tmp_path / "points", count=20, seed=1)
+    wanted = points(torch.randn(20, 4, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(load(made.files[0])["samples"], wanted.detach())
+
+
+def test_sample_overwrites_no_picture(tmp_path):
+    from PIL import Image
+    from test_studio import sr_loop
+
+    from fbwrap.app.sample import sample
+
+    loop, folder = sr_loop(), tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "a.jpg", "overview.png"):
+        Image.new("RGB", (10, 12), (9, 99, 200)).save(folder / name)
+    with pytest.raises(fbwrap.FbwrapError, match="would be overwritten"):
+        sample(loop, folder, source=folder, span=(0.0, 1.0))
+    made = sample(loop, tmp_path / "out", source=folder, span=(0.0, 1.0))
+    assert len(set(made.files)) == 3
+    assert made.overview not in made.files
+    with pytest.raises(fbwrap.FbwrapError, match="black, then as white"):
+        sample(loop, tmp_path / "out", source=folder, span=(1.0, 1.0))
