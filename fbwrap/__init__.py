@@ -12,7 +12,7 @@ Examples:
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from . import errors, moved, plots
 from .adapter import Adapter
@@ -48,9 +48,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """``fbwrap.recipes`` and ``fbwrap.adapters`` are imported when first asked for: the core needs neither.
-    Modules of the core are found under the paths that they had (:mod:`fbwrap.moved`)."""
+def __getattr__(name: str) -> Any:
+    """``fbwrap.recipes``, ``fbwrap.adapters`` and ``fbwrap.fit`` are imported when first asked for: the core needs none
+    of them. Modules of the core are found under the paths that they had (:mod:`fbwrap.moved`)."""
     if name in ("recipes", "adapters") or name in moved.MOVED:
         return import_module(f"fbwrap.{name}")
+    if name == "fit":
+        return import_module("fbwrap.recipes.fitting").fit
     raise AttributeError(f"module 'fbwrap' has no attribute {name!r}")

@@ -108,7 +108,9 @@ def test_debug_shows_where(tmp_path):
     assert "Traceback" not in error
 
 
-COMMANDS = ("version", "quickstart", "inspect", "train", "study", "eval", "ablate", "sample", "push", "pull", "ui")
+COMMANDS = (
+    *("version", "quickstart", "inspect", "fit", "train", "study", "eval", "ablate", "sample", "push", "pull", "ui"),
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,7 +19,19 @@ ROOMS = [
     "errors", "version", "moved", "engine", "files", "weights", "feedback", "adapter", "recognition", "plots", "heads",
     "loop", "attaching", "attach", "pretrained", "__init__", "app", "__main__",
 ]  # fmt: skip
-RECIPES = ["networks", "data", "metrics", "training", "gan", "afl", "fal", "experiments", "studies", "__init__"]
+RECIPES = [
+    "networks",
+    "data",
+    "metrics",
+    "training",
+    "gan",
+    "afl",
+    "fal",
+    "experiments",
+    "studies",
+    "fitting",
+    "__init__",
+]
 
 
 def test_import_brings_only_torch():

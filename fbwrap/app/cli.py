@@ -13,7 +13,7 @@ import typer
 from fbwrap import __version__, explain
 from fbwrap.errors import FbwrapError
 
-from . import measuring, sharing, training
+from . import fitting, measuring, sharing, training
 from .command import Answer, command
 
 app = typer.Typer(
@@ -113,7 +113,7 @@ def inspect(
     return Answer(reasons + text, facts)
 
 
-for part in (training, measuring, sharing):
+for part in (fitting, training, measuring, sharing):
     app.registered_commands += part.app.registered_commands
 
 

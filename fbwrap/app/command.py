@@ -26,10 +26,11 @@ from fbwrap.errors import FbwrapError, SettingError
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: for people, and as plain data."""
+    """What a command found: for people, and as plain data; and the exit code that says it."""
 
     text: str
     data: dict[str, Any]
+    exit_code: int = 0
 
 
 class WrongUsageError(SettingError):
@@ -59,6 +60,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                     }
                     answer = function(**given, **filled)
                 typer.echo(json.dumps(_finite(answer.data), default=str) if as_json else answer.text)
+                if answer.exit_code:
+                    raise typer.Exit(answer.exit_code)
 
         parameters = inspection.signature(function).parameters.values()
         groups: dict[str, Any] = {each.name: each.annotation for each in parameters if is_dataclass(each.annotation)}

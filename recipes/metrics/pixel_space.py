@@ -38,7 +38,7 @@ class PixelSpace:
 
     def __init__(self, real: Tensor):
         fitted, self._compared = real[::2], real[1::2]
-        self._spaces: list[Callable[[Tensor], Tensor]] = [_components(fitted)]
+        self._spaces: list[Callable[[Tensor], Tensor]] = [principal_components(fitted)]
         if real.dim() > 2 and min(real.shape[2:]) >= 4:
             self._spaces.append(_textures(fitted))
         self._targets = [space(self._compared) for space in self._spaces]
@@ -60,7 +60,7 @@ class PixelSpace:
 
 
 @torch.no_grad()
-def _components(real: Tensor) -> Callable[[Tensor], Tensor]:
+def principal_components(real: Tensor) -> Callable[[Tensor], Tensor]:
     """Samples to their principal components' coordinates, in units of the first one's deviation."""
 
     def flat(samples: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _textures(real: Tensor) -> Callable[[Tensor], Tensor]:
     """Samples to the mean and deviation of each map of a random convolution network, standardised over real ones."""
     dims = real.dim() - 2
     if dims > 3:
-        return _components(real)
+        return principal_components(real)
     convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dims]
     generator = torch.Generator().manual_seed(0)
     weights, channels = [], real.shape[1]

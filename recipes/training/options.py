@@ -20,6 +20,7 @@ LOSS_NAMES = ("bce", "hinge", "least_squares", "wasserstein_gp", "relativistic")
 _OPTIONAL = {
     "loss": "hinge",
     "critic_steps": 1,
+    "decay_steps": 1,
     "warmup": 0,
     "value_range": (-1.0, 1.0),
 }  # None: see there; else a value of this kind
@@ -51,6 +52,8 @@ class Options:
         decay: of both rates over the run: ``"cosine"``, ``"linear"``, ``"exponential"`` or ``"none"``. A run that
             shall be prolonged later wants ``"none"``.
         decay_to: the share of the rates that is left in the end, 0 to 1.
+        decay_steps: steps over which the rates fall, 1 or more. None: those of the run. Say it where a run will be
+            resumed with more steps.
         betas: Adam's two decays, for both.
         batch: samples a step, real and generated each, of all processes together.
         accumulate: parts that a batch is cut into, one after the other: memory for one, gradients of all. Batch norm
@@ -91,6 +94,7 @@ class Options:
     critic_lr: float = 2e-4
     decay: str = "cosine"
     decay_to: float = 0.0
+    decay_steps: int | None = None
     betas: tuple[float, float] = (0.5, 0.999)
     batch: int = 64
     accumulate: int = 1
@@ -145,7 +149,7 @@ class Options:
                 raise SettingError(f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}.")
         for each in fields(self):
             object.__setattr__(self, each.name, self._of_its_kind(each.name, each.default))
-        for name in ("batch", "accumulate", "critic_steps", "r1_every", "save_every", "keep"):
+        for name in ("batch", "accumulate", "critic_steps", "decay_steps", "r1_every", "save_every", "keep"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: pass 1 or more.")
         for name in ("adversarial", "reconstruction", "perceptual", "lr", "critic_lr", "warmup", "r1",

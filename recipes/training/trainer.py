@@ -263,7 +263,7 @@ class Trainer:
 
     def _step(self, step: int, total: int, generate: Any, fit: Fit) -> dict[str, float]:
         options, losses, processes = self.options, {}, self._processes
-        self._set_rates(max(step - self.warmup, 0) / max(total - self.warmup, 1))
+        self._set_rates(min(1.0, max(step - self.warmup, 0) / (options.decay_steps or max(total - self.warmup, 1))))
         inputs, target, real = self._stream.next(options.batch, self.critic.critic_input)
         if self._layout is None:  # data that can be read only once
             self._get_ready(inputs, real, generate)

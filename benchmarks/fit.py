@@ -1,0 +1,53 @@
+"""What ``fbwrap.fit`` makes of published pairs: every default untouched, no setting of a pair's own, no labels.
+
+    python benchmarks/fit.py --data DATA --weights WEIGHTS [--pairs wgangp_mnist] [--seeds 0 1 2]
+
+``fit`` splits the training images by its seed, and chooses and judges by itself. What stands beside its verdict is
+measured here: the Fréchet distance of 10 000 samples to the data set's own test images, in the features of a classifier
+that learned from labels. ``fit`` has seen neither. Faces have no data here: samples of the same G stand in, a base that
+cannot be bettered, whose right verdict is "no gain".
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from defaults import Case
+from results import Results
+
+import fbwrap
+
+
+def row(case: Case, folder: Path, seed: int, steps: int) -> dict[str, Any]:
+    """One fit, and the distances of all that it compared."""
+    torch.manual_seed(seed)
+    images = case.real[0] if isinstance(case.real, tuple) else case.real
+    result = fbwrap.fit(case.G, case.D, images, latents=case.latents, out=folder, seed=seed, steps=steps, **case.how)
+    distances = {"base": case.distance(case.G), "head": case.distance(result.loop)}
+    distances |= {name: case.distance(generate) for name, generate in result.rivals.items()}
+    inside = {f"fit: {row['model']}": row["over the base"].value for row in result.rows}
+    return {"verdict": result.verdict.value, **result.chosen, "minutes": result.seconds / 60, **distances, **inside}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--pairs", nargs="+", default=["wgangp_mnist", "cvaegan_mnist", "dcgan_faces32",
+                                                       "fashion_dcgan", "fashion_sngan"])  # fmt: skip
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--out", type=Path, default=Path("runs/fit"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = Results(options.out)
+    for name in options.pairs:
+        case = Case(name, options.data, options.weights, options.out)
+        for seed in options.seeds:
+            folder = options.out / f"{name}-{seed}"
+            print(results.once(name, seed, lambda: row(case, folder, seed, options.steps)))
+
+
+if __name__ == "__main__":
+    main()

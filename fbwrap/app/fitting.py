@@ -1,0 +1,94 @@
+"""The command that makes a head: ``fit``.
+
+Examples:
+    $ fbwrap fit -g nets.py:G -d nets.py:D --weights g.pth --data photos --latents normal --example 1x100x1x1
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from torch import nn
+
+from fbwrap.errors import SettingError
+from fbwrap.heads.inputs import takes_pictures
+from fbwrap.loop import FeedbackLoop
+
+from .command import Answer, command
+from .inspect import example_of
+from .options import NetworkOptions, Range
+
+if TYPE_CHECKING:
+    from fbwrap.recipes.data import Source
+
+app = typer.Typer()
+
+
+@command(app)
+def fit(
+    networks: NetworkOptions,
+    data: Annotated[Path | None, typer.Option(help="Folder of real pictures, or folder or file of voxels.")] = None,
+    example: Annotated[str | None, typer.Option(help="Shapes of G's inputs, if nothing tells: 1x100x1x1.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("runs/fit"),
+    steps: Annotated[int, typer.Option(help="Of the head's training, at most.", min=1)] = 1200,
+    minutes: Annotated[float | None, typer.Option(help="For the head's training, at most.", min=0.0)] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the networks and the order of the data.")] = 0,
+    features: Annotated[
+        str | None,
+        typer.Option(help="A model whose output is the feature space of the distance; without: one that is learned."),
+    ] = None,
+    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    value_range: Range = None,
+    controls: Annotated[bool, typer.Option(help="Train what the head has to beat, too.")] = True,
+) -> Answer:
+    """Train a head for a pretrained G, and say whether it is worth having.
+
+    Exit code 0: publish it. 3: it is better than G, but training G on is better still. 4: no gain, keep G as it is.
+    The same command goes on where it was stopped.
+
+    Example: fbwrap fit -g nets.py:G --weights g.pth --data photos --latents normal --example 1x100x1x1
+    """
+    import fbwrap
+
+    from .devices import device_of
+    from .models import as_trained, load_model
+
+    if networks.generator is None or data is None:
+        raise SettingError("fit needs -g, the generator (with --weights), and --data, real samples.")
+    device = device_of(networks.device)
+    generator = load_model(networks.generator, networks.weights).to(device)
+    critic: nn.Module | None = None
+    if networks.discriminator is not None:
+        critic = load_model(networks.discriminator, networks.critic_weights).to(device)
+    given = example_of(example)
+    with fbwrap.attach(generator, critic, "auto", example=given) as loop:
+        if takes_pictures(loop.facts.example[0]):
+            raise SettingError("This G takes pictures: fbwrap fit is for those of noise. Use fbwrap.recipes.AFL.")
+        span = value_range or loop.facts.value_range or (-1.0, 1.0)
+        real = _samples(data, loop, span)
+    space = None
+    if features is not None:
+        space = as_trained(load_model(features, features_weights).to(device), features, span)
+    result = fbwrap.fit(
+        generator, critic, real, latents=networks.latents, example=given, out=out, steps=steps, minutes=minutes,
+        seed=seed, features=space, controls=controls,
+    )  # fmt: skip
+    from fbwrap.recipes.fitting.report import data as as_data
+
+    text = f"{result}\n\nThe report: {out / 'report.html'}   head: {out / 'head'}"
+    return Answer(text, as_data(result), result.verdict.exit_code)
+
+
+def _samples(where: Path, loop: FeedbackLoop, span: tuple[float, float]) -> "Source":
+    """Real samples of the shape that G makes."""
+    from fbwrap.recipes.data import Images, Voxels
+    from fbwrap.recipes.data.voxels import CUBES
+
+    if not where.exists():
+        raise SettingError(f"--data {where}: there is no such file or folder.")
+    shape = loop.traces[0].sample_shape[1:]
+    if any(path.suffix.lower() in CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
+        return Voxels(where, size=shape[-1])
+    if len(shape) != 3:
+        raise SettingError(f"G makes samples of the shape {shape}, and --data {where} is a folder of pictures.")
+    return Images(where, (shape[1], shape[2]), channels=shape[0], value_range=span)

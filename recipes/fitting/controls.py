@@ -1,0 +1,147 @@
+"""What the head has to beat: G trained on, a low-rank update of G, the same modules without D's information.
+
+Examples:
+    >>> import torch
+    >>> from torch import nn
+    >>> G = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    >>> tuned = low_rank(G, parameters=80)
+    >>> torch.equal(tuned(torch.ones(1, 8)), G(torch.ones(1, 8)))          # it starts as G
+    True
+    >>> sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    88
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fbwrap.engine.copies import detached_copy
+from fbwrap.engine.names import unwrap
+from fbwrap.files.atomic import atomic_write
+
+from ..gan import GAN
+from ..training.loss_choice import chosen_loss
+from .head_run import BATCH, Score
+from .problem import Problem
+from .ways import Way
+
+
+class LowRank(nn.Module):
+    """W + B A: an update of a weight by two thin matrices, of which one starts at zero (Hu et al. 2022)."""
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        rows, columns = weight.shape[0], weight[0].numel()
+        self.a = nn.Parameter(torch.randn(rank, columns, dtype=weight.dtype, device=weight.device) / columns**0.5)
+        self.b = nn.Parameter(torch.zeros(rows, rank, dtype=weight.dtype, device=weight.device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The updated weight."""
+        return weight + (self.b @ self.a).view_as(weight)
+
+
+def low_rank(generator: nn.Module, parameters: int) -> nn.Module:
+    """A copy of G whose weights only learn low-rank updates, with about so many parameters in all."""
+    tuned = detached_copy(unwrap(generator)).requires_grad_(False)
+    layers = list(_weights(tuned))
+    each_rank = sum(weight.shape[0] + weight[0].numel() for _, weight in layers)
+    rank = max(1, round(parameters / max(each_rank, 1)))
+    for module, weight in layers:
+        fits = min(rank, weight.shape[0], weight[0].numel())
+        parametrize.register_parametrization(module, "weight", LowRank(weight, fits))
+    for module in tuned.modules():
+        if isinstance(module, LowRank):
+            module.requires_grad_(True)
+    return tuned
+
+
+def _weights(net: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
+    for module in net.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.dim() >= 2 and not parametrize.is_parametrized(module):
+            yield module, weight
+
+
+class TrainedOn:
+    """G itself (or its low-rank update) trained on by the same D, in rounds, its best state kept.
+
+    Args:
+        critic: the warmed-up D of the head's way; a copy of it learns.
+        planned: steps over which the rates fall.
+        parameters: of a low-rank update; None: all of G learns.
+    """
+
+    def __init__(
+        self, problem: Problem, way: Way, critic: nn.Module, folder: Path, seed: int, lr: float, planned: int,
+        parameters: int | None = None,
+    ) -> None:  # fmt: skip
+        self._planned = planned
+        self.problem, self.way, self.folder, self.seed, self.lr = problem, way, folder, seed, lr
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            G = problem.generator
+            self.net = low_rank(G, parameters) if parameters else detached_copy(unwrap(G))
+        if not parameters:
+            self.net.requires_grad_(True)
+        self.critic = copy.deepcopy(unwrap(critic))
+        published = way.teaches == "published"
+        self._loss = (chosen_loss(problem.generator, critic) if published else None) or "bce"
+        self._journal = folder / "scores.json"
+        self.scores: list[Score] = []
+        if self._journal.is_file():
+            self.scores = [Score(**row) for row in json.loads(self._journal.read_text())]
+        else:
+            self._note(Score(0, 0.0, problem.validation.distance(self.net.eval()), 1.0))
+
+    @property
+    def best(self) -> Score:
+        """The comparison with the least distance."""
+        return min(self.scores, key=lambda score: score.distance)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training so far."""
+        return self.scores[-1].seconds if self.scores else 0.0
+
+    @property
+    def steps(self) -> int:
+        """Trained so far."""
+        return self.scores[-1].step if self.scores else 0
+
+    def train(self, steps: int) -> Score:
+        """Train on until ``steps`` in all, and compare."""
+        if self.steps >= steps:
+            return self.scores[-1]
+        problem, way = self.problem, self.way
+        published = way.teaches == "published"
+        how: dict[str, Any] = problem.attach if published else {"response": "[0]"}
+        real = (problem.real, problem.classes) if way.named else problem.real
+        fit = GAN(
+            self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none", loss=self._loss,
+            lr=self.lr, critic_lr=way.critic_lr, batch=BATCH, decay_steps=self._planned, seed=self.seed, keep=1,
+            **{key: value for key, value in how.items() if key in ("critic_input", "response")},
+        ).fit(real, problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
+        self.net.eval()
+        return self._note(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
+
+    def _note(self, score: Score) -> Score:
+        """Keep a score, and the weights where they are the best so far."""
+        if not self.scores or score.distance < self.best.distance:
+            with atomic_write(self.folder / "best.pt") as part:
+                torch.save(self.net.state_dict(), part)
+        self.scores.append(score)
+        with atomic_write(self._journal) as part:
+            part.write_text(json.dumps([asdict(each) for each in self.scores]))
+        return score
+
+    def best_network(self) -> nn.Module:
+        """The network as it was when it was best."""
+        self.net.load_state_dict(torch.load(self.folder / "best.pt", weights_only=True))
+        return self.net.eval()

@@ -1,0 +1,70 @@
+"""A D for a G that came without one, or whose D sees too little: stages that halve the sample, without norms.
+
+Examples:
+    >>> import torch
+    >>> D = FreshCritic((1, 28, 28), classes=10, width=8)
+    >>> D.sources, [tuple(part.shape) for part in D(torch.zeros(2, 1, 28, 28))]
+    (['stages.0', 'stages.1', 'stages.2'], [(2, 1), (2, 10)])
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_SMALLEST = 4  # the side at which the stages end
+
+
+class FreshCritic(nn.Module):
+    """(N, C, …) to a logit of realness and, with ``classes``, their logits.
+
+    Args:
+        shape: of a sample: channels and one to three sides; or channels alone.
+        classes: how many it also names; 0: none.
+        naming_is_response: realness is log Σ exp of the classes' logits less log of their number (Salimans et al.
+            2016): what is real is what can be named. Else it is a layer of its own.
+        width: channels of the first stage.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], classes: int = 0, naming_is_response: bool = False, width: int = 32
+    ) -> None:
+        super().__init__()
+        channels, sides = shape[0], list(shape[1:])
+        stages: list[nn.Module] = []
+        for place in range(3 if not sides else max(1, math.ceil(math.log2(max(sides) / _SMALLEST)))):
+            wider = width * 2 ** min(place, 3) if sides else 4 * width
+            layer = _CONVS[len(sides)](channels, wider, 4, 2, 1) if sides else nn.Linear(channels, wider)
+            stages.append(nn.Sequential(layer, nn.LeakyReLU(0.2)))
+            channels, sides = wider, [max(1, side // 2) for side in sides]
+        self.stages = nn.Sequential(*stages)
+        inside = channels * math.prod(sides)
+        self.naming = nn.Linear(inside, classes) if classes else None
+        self.realness = nn.Linear(inside, 1) if not (classes and naming_is_response) else None
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the stages, from the largest feature to the smallest."""
+        return [f"stages.{place}" for place in range(len(self.stages))]
+
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(realness, classes' logits); without classes (realness,). Real data brings its classes, which are not
+        looked at: they are for the loss."""
+        feature = self.stages(x).flatten(1)
+        names = [self.naming(feature)] if self.naming is not None else []
+        if self.realness is not None:
+            return self.realness(feature), *names
+        return names[0].logsumexp(1, keepdim=True) - math.log(names[0].shape[1]), *names
+
+
+class NamingLoss:
+    """Cross-entropy of the classes that a :class:`FreshCritic` names, on real data."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, answer: tuple[Tensor, ...], real: tuple[Tensor, Tensor]) -> Tensor:
+        """Of D's answer to a real batch, and that batch: (samples, classes)."""
+        return self.weight * F.cross_entropy(answer[1], real[1])

@@ -1,0 +1,240 @@
+"""From a pretrained GAN and its data to a head that is worth publishing, or the word that it is not.
+
+Examples:
+    >>> result = fbwrap.fit(G, D, images, latents=lambda n: torch.randn(n, 100), out="run")      # doctest: +SKIP
+    >>> print(result)                                                                            # doctest: +SKIP
+    >>> result.loop(z)                                                                           # doctest: +SKIP
+
+Several ways of making D see what is wrong (:mod:`~fbwrap.recipes.fitting.ways`) are tried for a few rounds; the
+better half goes on, until one is left. All that is chosen, the way, the step, the strength and T, is chosen by the
+distance to the validation part. The verdict (:mod:`~fbwrap.recipes.fitting.verdict`) looks at the test part, once.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fbwrap.engine.checks import check_loaded
+from fbwrap.engine.names import unwrap
+from fbwrap.engine.training_mode import training_mode
+from fbwrap.errors import SettingError
+from fbwrap.feedback.latents import is_latents
+from fbwrap.recognition.named import resolve_generator
+
+from .controls import TrainedOn
+from .head_run import HeadRun, Score
+from .measure import Interval, interval, ratio_interval
+from .problem import Problem
+from .report import write
+from .result import Generator, Result
+from .verdict import Verdict, judge
+from .ways import ways_for
+
+logger = logging.getLogger("fbwrap")
+ROUND = 200  # steps between two comparisons
+PATIENCE = 3  # rounds without a better head
+SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
+RATES = (1e-4, 3e-4, 1e-3)  # of G trained on
+_BETTER = 0.99  # of the best distance: less is no news
+
+
+def fit(
+    generator: Any,
+    discriminator: nn.Module | None = None,
+    data: Any = None,
+    *,
+    latents: Any = None,
+    out: str | Path = "runs/fit",
+    steps: int = 1200,
+    minutes: float | None = None,
+    seed: int = 0,
+    features: Callable[[Tensor], Tensor] | None = None,
+    controls: bool = True,
+    callbacks: Sequence[Callable[[str, Score], None]] = (),
+    **attach: Any,
+) -> Result:
+    """Train a feedback head for a pretrained G, and say whether it is worth having.
+
+    Args:
+        generator: G, its weights loaded; or its name, as in :func:`fbwrap.attach`.
+        discriminator: the D that G was trained with, if it was published. Others are made for this G in any case.
+        data: real samples: a tensor ``(N, C, …)`` in G's range, a dataset of items
+            (:mod:`fbwrap.recipes.data`), or a tuple (samples, labels): the labels are then named by D.
+        latents: G's inputs: ``f(n)``, a tensor, or how they are distributed (``"normal"``, ``"uniform:-1:1"``,
+            ``["normal", "labels:0:9"]``), with ``example=``.
+        out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
+        steps: of the head, at most; ``minutes``: for its training, at most.
+        seed: of the split, of networks and of the order of the data.
+        features: samples to features (N, D) for the distance; None: a space that is learned on the training part.
+        controls: whether to train what the head has to beat. Without them there is no verdict but against the base.
+        callbacks: called after each comparison with the name of what is trained and its :class:`Score`.
+        attach: further arguments of :func:`fbwrap.attach` for the D that was given (``critic_input``, ``response``).
+
+    Returns:
+        The loop, the verdict and the table. G, D and the modes they are in are as before.
+
+    Raises:
+        SettingError: data or latents that are missing or do not fit G.
+    """
+    started = time.monotonic()
+    folder = Path(out)
+    generator, _ = resolve_generator(generator)
+    if not isinstance(generator, nn.Module):
+        raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
+    check_loaded("G", generator)
+    if data is None:
+        raise SettingError("fit needs data=: real samples like those that G should make.")
+    modules = list(unwrap(generator).modules())
+    with torch.random.fork_rng(), training_mode(modules, False):
+        torch.manual_seed(seed)
+        draw = _latents(generator, discriminator, latents, attach)
+        problem = Problem.of(
+            generator, discriminator, data, draw, seed=seed, folder=folder, features=features,
+            attach={key: value for key, value in attach.items() if key != "example"},
+        )  # fmt: skip
+        budget = None if minutes is None else 60 * minutes
+        ways = ways_for(discriminator is not None, problem.labelled)
+        heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in ways}
+        _race(heads, steps, budget, callbacks)
+        winner = min(heads.values(), key=lambda run: run.best.distance)
+        winner.restore_best()
+        sweep = _choose(winner)
+        rivals = _controls(problem, winner, folder, seed, callbacks) if controls else {}
+        rows, verdict, why = _measured(problem, winner, rivals)
+        if verdict is Verdict.NO_GAIN:
+            winner.loop.strength = 0.0
+        chosen = {"way": winner.way.name, "step": winner.best.step, "strength": float(winner.loop.strength),
+                  "T": winner.loop.steps}  # fmt: skip
+        history = {name: run.scores for name, run in heads.items()}
+        result = Result(winner.loop, verdict, why, rows, sweep, history, problem.space, time.monotonic() - started,
+                        chosen, rivals)  # fmt: skip
+        _save(result, problem, folder)
+    return result
+
+
+def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, attach: dict[str, Any]) -> Any:
+    """A source of G's inputs."""
+    if given is None or is_latents(given):
+        import fbwrap
+        from fbwrap.heads.inputs import source_of
+
+        with fbwrap.attach(generator, discriminator, "auto", **attach) as loop:
+            if given is None and loop.latents is None:
+                logger.warning("Nothing says how G's latents are distributed: normal numbers are assumed (latents=).")
+            loop.latents = given if given is not None else (loop.latents or "normal")
+            return source_of(loop)
+    return given
+
+
+def _race(
+    heads: dict[str, HeadRun], steps: int, budget: float | None, callbacks: Sequence[Callable[[str, Score], None]]
+) -> None:
+    """Successive halving: all ways for one round, the better half for one more, and so on; the last one to the end."""
+    going, done = list(heads), 0
+    while done < steps:
+        done = min(steps, done + ROUND)
+        for name in going:
+            _tell(name, heads[name].train(done), callbacks)
+        going = sorted(going, key=lambda name: heads[name].best.distance)[: (len(going) + 1) // 2]
+        spent = sum(run.seconds for run in heads.values())
+        if (budget is not None and spent >= budget) or _stalls(heads[going[0]].scores):
+            return
+
+
+def _stalls(scores: list[Score]) -> bool:
+    """Whether the last rounds brought nothing."""
+    if len(scores) <= PATIENCE:
+        return False
+    before = min(score.distance for score in scores[:-PATIENCE])
+    return min(score.distance for score in scores[-PATIENCE:]) > _BETTER * before
+
+
+def _tell(name: str, score: Score, callbacks: Sequence[Callable[[str, Score], None]]) -> None:
+    logger.info("%s: step %d, distance %.4g at strength %g, %.0f s", name, score.step, score.distance, score.strength,
+                score.seconds)  # fmt: skip
+    for callback in callbacks:
+        callback(name, score)
+
+
+def _choose(winner: HeadRun) -> dict[float, float]:
+    """Set strength and T to what is best on the validation part; what is no better than the base is set to 0."""
+    sweep = {0.0: winner.problem.validation.distance(winner.problem.generator), **winner.compare(SWEEP)}
+    best = min(sweep, key=lambda at: sweep[at])
+    winner.loop.strength, winner.loop.steps = best, 1
+    if best and winner.problem.validation.distance(winner.at(best, steps=2)) < _BETTER * sweep[best]:
+        winner.loop.steps = 2
+    return sweep
+
+
+def _controls(
+    problem: Problem, winner: HeadRun, folder: Path, seed: int, callbacks: Sequence[Callable[[str, Score], None]]
+) -> dict[str, Generator]:
+    """G trained on and a low-rank update (equal steps, then equal time), and the same modules on a constant."""
+    steps, seconds = winner.steps, winner.seconds
+    parameters = sum(map(torch.numel, winner.loop.parameters()))
+    found: dict[str, Generator] = {}
+    for name, size in (("G trained on", None), ("low-rank update of G", parameters)):
+
+        def run_of(rate: float, planned: int, size: int | None = size, name: str = name) -> TrainedOn:
+            where = folder / name.replace(" ", "-") / f"{rate:g}-{planned}"
+            return TrainedOn(problem, winner.way, winner.warmed_critic, where, seed, rate, planned, size)
+
+        tried = [run_of(rate, steps) for rate in RATES]
+        for run in tried:
+            _tell(f"{name}, rate {run.lr:g}", run.train(min(2 * ROUND, steps)), callbacks)
+        first = min(tried, key=lambda run: run.best.distance)
+        _to_the_end(name, first, steps, callbacks)
+        found[f"{name}, equal steps"] = first.best_network()
+        # as many steps as take the time that the head took
+        planned = max(steps, round(steps * max(seconds - winner.warmup_seconds, 0.0) / max(first.seconds, 1e-3)))
+        longer = run_of(first.lr, planned) if planned > steps else first
+        _to_the_end(name, longer, planned, callbacks)
+        found[f"{name}, equal time"] = longer.best_network()
+    constant = HeadRun(problem, winner.way, folder / "constant", seed, steps, constant=True)
+    _to_the_end("same modules on a constant", constant, steps, callbacks)
+    constant.restore_best()
+    found["same modules on a constant"] = constant.at(constant.best.strength)
+    return found
+
+
+def _to_the_end(
+    name: str, run: HeadRun | TrainedOn, steps: int, callbacks: Sequence[Callable[[str, Score], None]]
+) -> None:
+    while run.steps < steps:
+        _tell(name, run.train(min(steps, run.steps + ROUND)), callbacks)
+
+
+def _measured(
+    problem: Problem, winner: HeadRun, rivals: dict[str, Generator]
+) -> tuple[list[dict[str, Any]], Verdict, str]:
+    """The test part, looked at once."""
+    test = problem.test
+    models: dict[str, Generator] = {"base": problem.generator, "head": winner.loop, **rivals}
+    features = {name: test.features(generate) for name, generate in models.items()}
+    rows: list[dict[str, Any]] = []
+    for name, found in features.items():
+        over = ratio_interval(found, features["base"], test.real) if name != "base" else Interval(1.0, 1.0, 1.0)
+        precision, recall = test.precision_and_recall(found)
+        rows.append({"model": name, "distance": interval(found, test.real), "over the base": over,
+                     "precision": precision, "recall": recall})  # fmt: skip
+    if not float(torch.as_tensor(winner.loop.strength).max()):
+        return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
+    over_base = next(row["over the base"] for row in rows if row["model"] == "head")
+    constant = features.get("same modules on a constant")
+    over_constant = ratio_interval(features["head"], constant, test.real) if constant is not None else None
+    timed = {row["model"]: row["distance"].value for row in rows if row["model"].endswith("equal time")}
+    over_rival = None
+    if timed:
+        over_rival = ratio_interval(features["head"], features[min(timed, key=lambda name: timed[name])], test.real)
+    return rows, *judge(over_base, over_constant, over_rival)
+
+
+def _save(result: Result, problem: Problem, folder: Path) -> None:
+    about = {**result.loop.facts.trained_on, "verdict": result.verdict.value, "why": result.why, **result.chosen}
+    result.loop.save_pretrained(folder / "head", discriminator="all", trained_on=about)
+    write(result, problem, folder)

@@ -1,0 +1,177 @@
+"""The training of one head in rounds: after each the distance to the validation part, and the best state kept.
+
+Examples:
+    >>> run = HeadRun(problem, way, Path("run/clusters"), seed=0)                        # doctest: +SKIP
+    >>> run.train(200)                                                                   # doctest: +SKIP
+    >>> run.best.distance, run.best.strength                                             # doctest: +SKIP
+    (57.1, 1.0)
+"""
+
+import copy
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import fbwrap
+from fbwrap.files.atomic import atomic_write
+from fbwrap.loop import FeedbackLoop
+
+from ..afl import AFL
+from ..gan import train_discriminator
+from ..studies import replaced_signals
+from ..training.loss_choice import chosen_loss
+from .critic import FreshCritic
+from .problem import Problem
+from .ways import Way
+
+logger = logging.getLogger("fbwrap")
+STRENGTHS = (0.25, 0.5, 1.0)  # compared while it trains
+WARMUP, BATCH = 600, 32
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a comparison found."""
+
+    step: int
+    seconds: float
+    distance: float
+    strength: float
+
+
+class HeadRun:
+    """One way's head.
+
+    Args:
+        planned: steps over which the rates fall.
+        folder: for its checkpoints and its best head; a run that was broken off goes on from there.
+        constant: the control: the modules get a constant in place of what D sees, in training and after.
+    """
+
+    def __init__(
+        self, problem: Problem, way: Way, folder: Path, seed: int, planned: int, constant: bool = False
+    ) -> None:
+        self.problem, self.way, self.folder, self.seed, self.constant = problem, way, folder, seed, constant
+        self._planned = planned
+        self.scores: list[Score] = []
+        self._journal = folder / "scores.json"
+        if self._journal.is_file():
+            self.scores = [Score(**row) for row in json.loads(self._journal.read_text())]
+        self.warmup_seconds = 0.0
+        self.warmed_critic = self._critic()
+        self.loop = self._attached(copy.deepcopy(self.warmed_critic))
+
+    @property
+    def best(self) -> Score:
+        """The comparison with the least distance."""
+        return min(self.scores, key=lambda score: score.distance)
+
+    @property
+    def steps(self) -> int:
+        """Trained so far."""
+        return self.scores[-1].step if self.scores else 0
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training so far."""
+        return self.scores[-1].seconds if self.scores else 0.0
+
+    def train(self, steps: int, progress: bool = False) -> Score:
+        """Train on until ``steps`` in all, and compare."""
+        if self.steps >= steps:
+            return self.scores[-1]
+        with self.signals():
+            fit = AFL(self.loop, lr=self.way.lr, **self._options()).fit(
+                *self._data(), steps, out=self.folder, resume=True, progress=progress
+            )
+        found = self.compare()
+        strength = min(found, key=lambda at: found[at])
+        score = Score(steps, fit.seconds + self.warmup_seconds, found[strength], strength)
+        if not self.scores or score.distance < self.best.distance:
+            self.loop.save_pretrained(self.folder / "best", discriminator="all")
+        self.scores.append(score)
+        with atomic_write(self._journal) as part:
+            part.write_text(json.dumps([asdict(each) for each in self.scores]))
+        return score
+
+    def compare(self, strengths: tuple[float, ...] = STRENGTHS) -> dict[float, float]:
+        """The distance to the validation part at each strength."""
+        return {at: self.problem.validation.distance(self.at(at)) for at in strengths}
+
+    def at(self, strength: float, steps: int | None = None) -> Any:
+        """The loop as a generator, at one strength."""
+
+        def generate(*args: object, **kwargs: object) -> object:
+            with self.signals():
+                return self.loop.rollout(*args, strength=strength, steps=steps, **kwargs).output
+
+        return generate
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """What the modules get: what D sees, or a constant."""
+        with replaced_signals(self.loop, "a constant") if self.constant else nullcontext():
+            yield
+
+    def restore_best(self) -> None:
+        """The loop as it was when it was best."""
+        D = self.loop.discriminator
+        best = fbwrap.from_pretrained(self.folder / "best", self.problem.generator, copy.deepcopy(D))
+        self.loop.feedback.load_state_dict(best.feedback.state_dict())
+        self.loop.use_discriminator(best.discriminator)
+        best.detach()
+        self.loop.eval()
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _critic(self) -> nn.Module:
+        """The way's D, warmed up on this G's samples."""
+        problem, way = self.problem, self.way
+        if way.teaches == "published" and problem.discriminator is not None:
+            return problem.discriminator
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            D = way.critic(problem.shape, int(problem.classes.max()) + 1).to(problem.real.device)
+        fit = train_discriminator(
+            problem.generator, D, *self._data(), WARMUP, response="[0]", out=self.folder / "critic", resume=True,
+            progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", **self._common(),
+        )  # fmt: skip
+        self.warmup_seconds = fit.seconds
+        return D.eval()
+
+    def _attached(self, D: nn.Module) -> FeedbackLoop:
+        """One link, at the last layer that ``layers="auto"`` finds, from all of D's stages."""
+        problem = self.problem
+        example, published = problem.example, self.way.teaches == "published"
+        how: dict[str, Any] = {**problem.attach} if published else {"response": "[0]"}
+        with fbwrap.attach(problem.generator, D, "auto", example=example, **how) as auto:
+            target = auto.connections[-1].target
+            sources = [str(source.name) for link in auto.connections for source in link.sources]
+        taken = D.sources if isinstance(D, FreshCritic) else list(dict.fromkeys(sources))
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return fbwrap.attach(
+                problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example, **how
+            )
+
+    def _data(self) -> tuple[Any, Any]:
+        real = (self.problem.real, self.problem.classes) if self.way.named else self.problem.real
+        return real, self.problem.latents
+
+    def _common(self) -> dict[str, Any]:
+        published = self.problem.discriminator if self.way.teaches == "published" else None
+        loss = (published and chosen_loss(self.problem.generator, published)) or "bce"
+        return {"loss": loss, "batch": BATCH, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed}
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            **self._common(), "auxiliary": self.way.auxiliary(), "trackers": "none", "held_out": 0, "warmup": 0,
+            "decay_steps": self._planned, "keep": 1,
+        }  # fmt: skip

@@ -1,0 +1,136 @@
+"""A feature space that is learned on the training part without labels or weights from the net.
+
+Examples:
+    >>> space = learned_space(real, seed=0, folder="run")                          # doctest: +SKIP
+    >>> frechet_distance(space(samples), space(held_out))                          # doctest: +SKIP
+
+The encoder is a small convolution network that learns to name pseudo-classes (:mod:`~fbwrap.recipes.fitting.clusters`,
+100 of them) of samples that are shifted, dimmed, cut and noised. Its features are those before the names, standardised
+over real samples. On a published pair they rank heads as a classifier's do that was trained on labels, where an
+encoder that is taught by contrast (SimCLR) does not. Where a sample is no map (a vector, tokens), the space is that of
+its principal components.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fbwrap.files.atomic import atomic_write
+
+from ..metrics.pixel_space import principal_components
+from .clusters import pseudo_classes
+
+logger = logging.getLogger("fbwrap")
+FEATURES = 64
+CLASSES = 100
+_STEPS, _BATCH, _RATE = 400, 256, 1e-3
+_SMALLEST = 4
+
+
+class Encoder(nn.Module):
+    """Maps (N, C, …) to features (N, 64): stages that halve the sides, and their last feature's mean and places."""
+
+    def __init__(self, dims: int, channels: int, side: int, width: int = 32) -> None:
+        super().__init__()
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
+        stages: list[nn.Module] = []
+        while side > _SMALLEST:
+            wider = width * 2 ** min(len(stages), 2)
+            stages.append(nn.Sequential(conv(channels, wider, 4, 2, 1, bias=False), norm(wider), nn.ReLU()))
+            channels, side = wider, side // 2
+        self.stages = nn.Sequential(*stages)
+        self.features = nn.LazyLinear(FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features."""
+        features: Tensor = self.features(self.stages(x).flatten(1)).relu()
+        return features
+
+
+def learned_space(real: Tensor, seed: int = 0, folder: Path | None = None) -> Callable[[Tensor], Tensor]:
+    """A function of samples (N, C, …) to features (N, D), on the CPU.
+
+    Args:
+        real: the training part.
+        folder: where the encoder is kept, under a name that the data and the seed decide; None: nowhere.
+    """
+    if real.dim() < 3 or min(real.shape[2:]) < 2 * _SMALLEST or real.dim() > 5:
+        return principal_components(real)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = Encoder(real.dim() - 2, real.shape[1], min(real.shape[2:])).to(real.device)
+        with torch.no_grad():
+            net(real[:2])  # the lazy layer's size
+        kept = folder / f"space-{_hash(real, seed)}.pt" if folder else None
+        if kept is not None and kept.is_file():
+            net.load_state_dict(torch.load(kept, map_location=real.device, weights_only=True))
+        else:
+            _train(net, real, seed)
+            if kept is not None:
+                with atomic_write(kept) as part:
+                    torch.save(net.state_dict(), part)
+    net.eval()
+    with torch.no_grad():
+        rows = torch.cat([net(part) for part in real[:5000].split(500)])
+    mean, deviation = rows.mean(0), rows.std(0)
+    deviation = deviation.clamp(min=max(1e-6, 0.1 * float(deviation.mean())))  # some are nearly always zero
+
+    @torch.no_grad()
+    def space(samples: Tensor) -> Tensor:
+        parts = [net(part.to(real.device, real.dtype)) for part in samples.split(500)]
+        return ((torch.cat(parts) - mean) / deviation).cpu()
+
+    return space
+
+
+def _train(net: Encoder, real: Tensor, seed: int) -> None:
+    classes = pseudo_classes(real, CLASSES, seed + 1)  # others than those that a D may be taught
+    names = nn.Linear(FEATURES, int(classes.max()) + 1).to(real.device)
+    net.train()
+    optimizer = torch.optim.Adam([*net.parameters(), *names.parameters()], _RATE)
+    batch = min(_BATCH, len(real))
+    for step in range(_STEPS):
+        optimizer.param_groups[0]["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / _STEPS))
+        rows = torch.randint(len(real), (batch,), device=real.device)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(names(net(_augmented(real[rows]))), classes[rows]).backward()
+        optimizer.step()
+
+
+def _augmented(rows: Tensor) -> Tensor:
+    """Each sample shifted by up to an eighth of its sides, dimmed, cut and noised in its own way."""
+    sides, dims = rows.shape[2:], rows.dim() - 2
+    moved = rows
+    for axis, side in enumerate(sides, 2):
+        most = max(1, side // 8)
+        by = torch.randint(-most, most + 1, (len(rows),), device=rows.device)
+        places = (torch.arange(side, device=rows.device)[None] + by[:, None]).clamp(0, side - 1)
+        shape = [len(rows), *(side if place == axis else 1 for place in range(1, rows.dim()))]
+        moved = moved.gather(axis, places.view(shape).expand_as(moved))
+    each = [len(rows), *(1,) * (dims + 1)]
+    gain = 0.7 + 0.6 * torch.rand(each, device=rows.device)
+    centre = moved.flatten(1).mean(1).view(each)
+    moved = centre + gain * (moved - centre) + 0.1 * moved.std() * torch.randn(each, device=rows.device)
+    cut = torch.ones_like(moved[:, :1])
+    for axis, side in enumerate(sides, 2):
+        begin = torch.randint(0, side, (len(rows),), device=rows.device)[:, None]
+        place = torch.arange(side, device=rows.device)[None]
+        shape = [len(rows), *(side if at == axis else 1 for at in range(1, rows.dim()))]
+        cut = cut * ((place >= begin) & (place < begin + side // 4)).view(shape)
+    moved = torch.where(cut.bool(), centre, moved)
+    return moved + 0.05 * moved.std() * torch.randn_like(moved)
+
+
+def _hash(real: Tensor, seed: int) -> str:
+    """Of the data: its shape, its sums, and some of its samples."""
+    stride = max(1, len(real) // 256)
+    some = real[::stride].detach().float().cpu().contiguous()
+    text = f"{tuple(real.shape)} {float(real.double().sum()):.17g} {seed} {_STEPS}"
+    return hashlib.sha256(text.encode() + some.numpy().tobytes()).hexdigest()[:16]

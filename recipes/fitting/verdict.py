@@ -1,0 +1,52 @@
+"""Whether a head is worth publishing, said from the test part alone.
+
+Examples:
+    >>> better, worse = Interval(0.4, 0.3, 0.5), Interval(1.2, 1.1, 1.3)
+    >>> judge(over_base=better, over_constant=better, over_rival=better)[0]
+    <Verdict.PUBLISH: 'publish'>
+    >>> judge(over_base=better, over_constant=better, over_rival=worse)[0]
+    <Verdict.TRAIN_ON: 'better, but training G on is better still'>
+    >>> judge(over_base=worse, over_constant=better, over_rival=better)[0]
+    <Verdict.NO_GAIN: 'no gain: keep the base'>
+"""
+
+from enum import Enum
+
+from .measure import Interval
+
+
+class Verdict(Enum):
+    """What a report ends in."""
+
+    PUBLISH = "publish"
+    TRAIN_ON = "better, but training G on is better still"
+    NO_GAIN = "no gain: keep the base"
+
+    @property
+    def exit_code(self) -> int:
+        """Of ``fbwrap fit``: 0 publish, 3 better but training on is better still, 4 no gain."""
+        return {"PUBLISH": 0, "TRAIN_ON": 3, "NO_GAIN": 4}[self.name]
+
+
+def judge(over_base: Interval, over_constant: Interval | None, over_rival: Interval | None) -> tuple[Verdict, str]:
+    """The verdict and why.
+
+    Args:
+        over_base: the head's distance to the test part over the base's.
+        over_constant: over that of the same modules on a constant; None: not measured.
+        over_rival: over that of the better one of G trained on and its low-rank update; None: not measured.
+    """
+    if over_base.high >= 1:
+        how = "no better than the base" if over_base.low < 1 else "worse than the base"
+        return Verdict.NO_GAIN, f"On the test part the head is {how}: {over_base} of its distance."
+    if over_constant is not None and over_constant.high >= 1:
+        return Verdict.NO_GAIN, (
+            f"The head is better than the base ({over_base} of its distance), but so are the same modules on a "
+            f"constant: the head is at {over_constant} of their distance. D's information is not what helps."
+        )
+    if over_rival is not None and over_rival.low > 1:
+        return Verdict.TRAIN_ON, (
+            f"The head is better than the base ({over_base} of its distance), and G trained on for as long is better "
+            f"still: the head is at {over_rival} of its distance."
+        )
+    return Verdict.PUBLISH, f"On the test part the head is at {over_base} of the base's distance."

@@ -1,0 +1,66 @@
+"""Ways to make D see what is wrong: which D, what else it is taught, and the module that it feeds.
+
+Examples:
+    >>> [way.name for way in ways_for(published=True, labels=False)]
+    ['clusters', 'clusters beside', 'fresh D', 'published D']
+
+Which one is right depends on what the samples lack. A D whose response is how well it can name a sample's class rewards
+samples that are clearly of one kind: right where samples are blends of kinds, wrong where they are too alike. A D that
+names classes beside its response leaves more room for variety. So several are tried briefly, and the distance to the
+validation part decides.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .critic import FreshCritic, NamingLoss
+
+Teaches = Literal["names as response", "names beside", "nothing", "published"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way.
+
+    Attributes:
+        name: as it stands in the report.
+        teaches: what D learns beside telling real from generated; ``"published"``: the D that was given goes on.
+        lr: learning rate of the head.
+        critic_lr: learning rate of D.
+        module: kind of the feedback module.
+    """
+
+    name: str
+    teaches: Teaches
+    lr: float
+    critic_lr: float = 4e-4
+    module: str = "pyramid"
+
+    @property
+    def named(self) -> bool:
+        """Whether D names classes of the data."""
+        return self.teaches in ("names as response", "names beside")
+
+    def critic(self, shape: tuple[int, ...], classes: int) -> FreshCritic:
+        """A fresh D."""
+        return FreshCritic(shape, classes if self.named else 0, self.teaches == "names as response")
+
+    def auxiliary(self) -> NamingLoss | None:
+        """D's further loss."""
+        return NamingLoss() if self.named else None
+
+
+def ways_for(published: bool, labels: bool) -> list[Way]:
+    """Those that are tried.
+
+    Args:
+        published: whether there is a D that came with G.
+        labels: whether the data has the user's own classes, which are named in place of pseudo-classes.
+    """
+    what = "labels" if labels else "clusters"
+    found = [
+        Way(what, "names as response", 3e-4),
+        Way(f"{what} beside", "names beside", 1e-4),
+        Way("fresh D", "nothing", 1e-4),
+    ]
+    return [*found, Way("published D", "published", 1e-4, 2e-4)] if published else found

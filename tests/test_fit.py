@@ -1,0 +1,214 @@
+"""fbwrap.fit: the split, the space, the controls, the verdict, and that nothing is lost."""
+
+import json
+
+import pytest
+import torch
+from commandline import command
+from fbwrap.recipes.fitting import Verdict, fitting
+from fbwrap.recipes.fitting.clusters import pseudo_classes
+from fbwrap.recipes.fitting.controls import low_rank
+from fbwrap.recipes.fitting.critic import FreshCritic
+from fbwrap.recipes.fitting.measure import Interval, ratio_interval
+from fbwrap.recipes.fitting.parts import split
+from fbwrap.recipes.fitting.space import learned_space
+from fbwrap.recipes.fitting.verdict import judge
+from helpers import same, state
+from torch import nn
+from zoo import Deconv, patch
+
+import fbwrap
+from fbwrap.errors import SettingError
+
+
+def pictures(n=240, seed=0):
+    """Two kinds of pictures, (N, 3, 16, 16)."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.where(torch.arange(n)[:, None, None, None] % 2 == 0, 0.6, -0.6)
+    return (base + 0.2 * torch.randn(n, 3, 16, 16, generator=generator)).tanh()
+
+
+def latents(n):
+    return torch.randn(n, 6, 1, 1)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Rounds of two steps, few samples."""
+    from fbwrap.recipes.fitting import head_run, measure, problem, space
+
+    monkeypatch.setattr(fitting, "ROUND", 2)
+    monkeypatch.setattr(head_run, "WARMUP", 2)
+    monkeypatch.setattr(head_run, "BATCH", 8)
+    monkeypatch.setattr(measure, "RESAMPLES", 5)
+    monkeypatch.setattr(problem, "_FEWEST_SAMPLES", 40)
+    monkeypatch.setattr(space, "_STEPS", 2)
+
+
+# -- parts and space ------------------------------------------------------------------------------------
+def test_the_parts_have_nothing_in_common_and_a_seed_decides():
+    data = torch.arange(400.0)[:, None]
+    parts = split((data, data[:, 0].long()), seed=3)
+    rows = [set(part[0][:, 0].tolist()) for part in (parts.training, parts.validation, parts.test)]
+    assert not rows[0] & rows[1]
+    assert not rows[0] & rows[2]
+    assert not rows[1] & rows[2]
+    assert set.union(*rows) == set(range(400))
+    assert torch.equal(parts.test[0][:, 0].long(), parts.test[1]), "labels go with their samples"
+    again = split((data, data[:, 0].long()), seed=3)
+    assert torch.equal(parts.test[0], again.test[0])
+    assert not torch.equal(parts.test[0], split(data, seed=4).test)
+    with pytest.raises(SettingError, match="too few"):
+        split(data[:50], seed=0)
+    with pytest.raises(SettingError, match="cannot be split"):
+        split(latents, seed=0)
+
+
+def test_pseudo_classes_are_those_of_well_apart_samples():
+    found = pseudo_classes(pictures(), count=2)
+    assert len(set(found[::2].tolist())) == 1
+    assert len(set(found[1::2].tolist())) == 1
+    assert found[0] != found[1]
+    assert int(pseudo_classes(pictures(60), count=50).max()) < 3, "twenty samples a class at least"
+
+
+def test_the_space_is_learned_once_for_the_same_data(tmp_path, quick):
+    real = pictures()
+    before = torch.get_rng_state()
+    first = learned_space(real, 0, tmp_path)(real[:8])
+    assert torch.equal(before, torch.get_rng_state())
+    (kept,) = tmp_path.glob("space-*.pt")
+    written = kept.stat().st_mtime_ns
+    assert torch.equal(learned_space(real, 0, tmp_path)(real[:8]), first)
+    assert kept.stat().st_mtime_ns == written
+    learned_space(pictures(seed=1), 0, tmp_path)
+    assert len(list(tmp_path.glob("space-*.pt"))) == 2
+    assert learned_space(torch.randn(200, 5))(torch.randn(3, 5)).shape == (3, 5), "vectors: principal components"
+
+
+# -- D, controls, verdict -------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (1, 16, 16, 16), (4, 128), (7,)])
+def test_a_fresh_d_fits_any_sample(shape):
+    x = torch.randn(2, *shape)
+    for answer, parts in ((FreshCritic(shape, 5, True), 2), (FreshCritic(shape, 5), 2), (FreshCritic(shape), 1)):
+        response, *names = answer(x)
+        assert response.shape == (2, 1)
+        assert [tuple(each.shape) for each in names] == [(2, 5)] * (parts - 1)
+    response, names = FreshCritic(shape, 5, True)(x)
+    torch.testing.assert_close(response[:, 0], names.exp().mean(1).log())
+
+
+def test_a_low_rank_update_starts_as_g_and_moves_nothing_else():
+    G = Deconv().eval()
+    before = state(G)
+    tuned = low_rank(G, 500).eval()
+    z = latents(2)
+    assert torch.equal(tuned(z), G(z))
+    tuned(z).sum().backward()
+    assert {name.rpartition(".")[2] for name, p in tuned.named_parameters() if p.requires_grad} == {"a", "b"}
+    assert same(before, state(G))
+
+
+def test_intervals_hold_what_is_known():
+    made = torch.Generator().manual_seed(0)
+    real, near, other = (torch.randn(600, 4, generator=made) + apart for apart in (0.0, 0.5, 0.5))
+    assert ratio_interval(near, near, real) == Interval(1.0, 1.0, 1.0)
+    found = ratio_interval(near, other, real)
+    assert found.low < 1 < found.high, "two sets alike: neither is better"
+
+
+def test_the_verdict_needs_ds_information_and_no_better_rival():
+    better, even, worse = Interval(0.5, 0.4, 0.6), Interval(1.0, 0.9, 1.1), Interval(1.5, 1.3, 1.7)
+    assert judge(better, better, better)[0] is Verdict.PUBLISH
+    assert judge(better, better, even)[0] is Verdict.PUBLISH
+    assert judge(better, better, worse)[0] is Verdict.TRAIN_ON
+    assert judge(better, even, better)[0] is Verdict.NO_GAIN
+    assert judge(even, better, better)[0] is Verdict.NO_GAIN
+    assert [verdict.exit_code for verdict in Verdict] == [0, 3, 4]
+
+
+# -- the whole ------------------------------------------------------------------------------------------
+def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
+    torch.manual_seed(0)
+    G, D = Deconv().train(), patch()
+    before, rng = state(G, D), torch.get_rng_state()
+    said = []
+    result = fbwrap.fit(
+        G, D, pictures(), latents=latents, out=tmp_path, steps=4, callbacks=[lambda name, score: said.append(name)]
+    )
+    assert same(before, state(G, D)), "G and D, their modes and statistics, are as before"
+    assert torch.equal(rng, torch.get_rng_state())
+    assert [row["model"] for row in result.rows] == [
+        "base", "head", "G trained on, equal steps", "G trained on, equal time",
+        "low-rank update of G, equal steps", "low-rank update of G, equal time", "same modules on a constant",
+    ]  # fmt: skip
+    assert set(result.history) == {"clusters", "clusters beside", "fresh D", "published D"}
+    tried = {name: scores[-1].step for name, scores in result.history.items()}
+    assert sorted(tried.values()) == [2, 2, 4, 4], "half of the ways goes on"
+    assert "same modules on a constant" in said
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["verdict"] == result.verdict.value
+    for name in ("report.md", "report.html", "head/config.json"):
+        assert (tmp_path / name).is_file()
+    told = json.loads((tmp_path / "head" / "config.json").read_text())
+    assert told["trained_on"]["verdict"] == result.verdict.value
+    if result.verdict is Verdict.NO_GAIN:
+        assert result.loop.strength == 0.0, "a head that is no gain changes nothing"
+        z = latents(2)
+        assert torch.equal(result.loop(z), G(z))
+    again = fbwrap.fit(G, D, pictures(), latents=latents, out=tmp_path, steps=4)
+    assert again.sweep == result.sweep, "nothing is trained twice"
+    assert [row["distance"] for row in again.rows] == [row["distance"] for row in result.rows]
+
+
+def test_a_perfect_g_is_no_gain(tmp_path, quick):
+    """Real data that are samples of G itself."""
+    torch.manual_seed(0)
+    G = Deconv().eval()
+    with torch.no_grad():
+        real = G(latents(400))
+    result = fbwrap.fit(G, None, real, latents=latents, out=tmp_path, steps=2, controls=False)
+    assert set(result.history) == {"clusters", "clusters beside", "fresh D"}, "without D, one is made"
+    assert result.verdict is Verdict.NO_GAIN
+
+
+def test_what_cannot_be_fitted_is_said_before_anything_runs(tmp_path):
+    G = Deconv()
+    with pytest.raises(SettingError, match="needs data="):
+        fbwrap.fit(G, out=tmp_path)
+    with pytest.raises(SettingError, match="Bring the data to G's shape"):
+        fbwrap.fit(G, None, torch.randn(200, 3, 8, 8), latents=latents, out=tmp_path)
+    with pytest.raises(SettingError, match=r"no torch.nn.Module|is not a torch"):
+        fbwrap.fit(lambda z: z, None, pictures(), latents=latents, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fit_from_the_command_line(nets, tmp_path, quick):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    (tmp_path / "data").mkdir()
+    done = command("inspect", nets + "G", "-d", nets + "D", "--json")
+    assert done.exit_code == 0, done.output
+    from fbwrap.app.models import load_model
+
+    side = load_model(nets + "G")(torch.randn(1, 8, 1, 1)).shape[-1]
+    for i, picture in enumerate(torch.randint(0, 256, (130, side, side, 3), dtype=torch.uint8)):
+        Image.fromarray(picture.numpy()).save(tmp_path / "data" / f"{i}.png")
+    words = ["-g", nets + "G", "-d", nets + "D", "--data", tmp_path / "data", "--latents", "normal", "--steps", 2]
+    done = command("fit", *words, "--out", tmp_path / "run", "--no-controls", "--json")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    codes = {verdict.value: verdict.exit_code for verdict in Verdict}
+    assert done.exit_code == codes[found["verdict"]]
+    assert (tmp_path / "run" / "report.html").is_file()
+    done = command("fit", "-g", nets + "G")
+    assert done.exit_code == 1
+    assert "--data, real samples" in done.output
+
+
+def test_classes_of_the_users_own_are_named(tmp_path, quick):
+    real = pictures()
+    labels = torch.arange(len(real)) % 2
+    result = fbwrap.fit(Deconv().eval(), None, (real, labels), latents=latents, out=tmp_path, steps=2, controls=False)
+    assert "labels" in result.history
+    assert isinstance(result.loop.discriminator, nn.Module)
