@@ -9,6 +9,7 @@ cannot be bettered, whose right verdict is "no gain".
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,14 @@ def row(case: Case, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     result = fbwrap.fit(case.G, case.D, images, latents=case.latents, out=folder, seed=seed, steps=steps, **case.how)
     distances = {"base": case.distance(case.G), "head": case.distance(result.loop)}
     distances |= {name: case.distance(generate) for name, generate in result.rivals.items()}
-    inside = {f"fit: {row['model']}": row["over the base"].value for row in result.rows}
-    return {"verdict": result.verdict.value, **result.chosen, "minutes": result.seconds / 60, **distances, **inside}
+    inside = {f"fit: {row.model}": row.over_base.value for row in result.rows}
+    return {
+        "verdict": result.verdict.value,
+        **dataclasses.asdict(result.chosen),
+        "minutes": result.seconds / 60,
+        **distances,
+        **inside,
+    }
 
 
 def main() -> None:

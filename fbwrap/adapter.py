@@ -207,7 +207,7 @@ class GeneratorFamily(Family):
         value_range: of its samples.
     """
 
-    example: Callable[[Network], Any] | None = None
+    example: Callable[[Network], object] | None = None
     targets: Targets | None = None
     placements: Mapping[str, Targets] = field(default_factory=dict)
     module: Any = "dual"

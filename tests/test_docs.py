@@ -1,5 +1,6 @@
 """The README and the documentation: every snippet runs, every command of the tutorial, and the site builds."""
 
+import functools
 import os
 import pkgutil
 import re
@@ -16,7 +17,10 @@ from fbwrap.recipes.networks import dcgan
 import fbwrap
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "heads", "faq", "cli"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "fit", "heads", "faq", "cli")),
+]
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 NOT_ON_PAGES = {
     "docs/design.md",
@@ -34,8 +38,21 @@ def networks():
     torch.manual_seed(0)
     G, D = dcgan.Generator(16, 8, 32), dcgan.Discriminator(8, 32, "none")  # as constructed: pages say where eval() goes
     z = torch.randn(2, 16, 1, 1)
-    return {"G": G, "D": D, "z": z, "images": torch.rand(70, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
+    return {"G": G, "D": D, "z": z, "images": torch.rand(140, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
             "latents": lambda n: torch.randn(n, 16, 1, 1), "somebody_elses_pipeline": lambda G: G(z)}  # fmt: skip
+
+
+def shorten_fit(monkeypatch):
+    """What takes minutes takes seconds: the lines are those of the page all the same."""
+    from fbwrap.recipes.fitting import head_run, measure, problem, space
+
+    whole = fbwrap.fit
+    monkeypatch.setattr(fbwrap, "fit", functools.partial(whole, steps=2), raising=False)
+    for module, name, value in (
+        (head_run, "WARMUP", 2), (head_run, "BATCH", 8), (measure, "RESAMPLES", 5), (problem, "_FEWEST_SAMPLES", 40),
+        (space, "_STEPS", 2),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.slow
@@ -43,6 +60,7 @@ def networks():
 def test_every_snippet_runs(page, tmp_path, monkeypatch, caplog):
     """In order, in one scope, with G, D, z, images and latents there; nothing is said about a mode of G."""
     monkeypatch.chdir(tmp_path)
+    shorten_fit(monkeypatch)
     scope = networks()
     for kind, code in blocks(page):
         if kind == "python":

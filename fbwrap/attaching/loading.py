@@ -123,7 +123,7 @@ class Given:
 
     critic_input: str | CriticInput | None
     response: str | Callable[[Any], Tensor] | None
-    example: Any
+    example: object
     modules: Mapping[str, object]
     method: str | None
     critic_size: str | None

@@ -24,7 +24,7 @@ class Request:
     discriminator: nn.Module | str | None
     layers: Layers
     module: Any = None
-    example: Any = None
+    example: object = None
     critic_input: str | CriticInput | None = None
     response: str | Callable[[Any], Tensor] | None = None
     steps: int | None = None

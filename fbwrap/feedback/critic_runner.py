@@ -96,7 +96,7 @@ class CriticRunner:
         with self._as_asked():
             return response_of(self._ask(given), self.how.response).clone()  # it may be a buffer that is put back
 
-    def _given(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    def _given(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """What D is called with: a copy, for D may write into it."""
         return map_tensors(Tensor.clone, self.how.critic_input(output, *args, **kwargs))
 

@@ -2,7 +2,7 @@
 
 from .fitting import fit
 from .head_run import Score
-from .result import Result
+from .result import Chosen, Result, Row
 from .verdict import Verdict
 
-__all__ = ["Result", "Score", "Verdict", "fit"]
+__all__ = ["Chosen", "Result", "Row", "Score", "Verdict", "fit"]

@@ -13,6 +13,7 @@ distance to the validation part. The verdict (:mod:`~fbwrap.recipes.fitting.verd
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from fbwrap.recognition.named import resolve_generator
 
 from .controls import TrainedOn
 from .head_run import HeadRun, Score
-from .measure import Interval, interval, ratio_interval
+from .measure import Generator, Interval, interval, ratio_interval
 from .problem import Problem
 from .report import write
-from .result import Generator, Result
+from .result import Chosen, Result, Row
 from .verdict import Verdict, judge
 from .ways import ways_for
 
@@ -108,8 +109,7 @@ def fit(
         rows, verdict, why = _measured(problem, winner, rivals)
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength = 0.0
-        chosen = {"way": winner.way.name, "step": winner.best.step, "strength": float(winner.loop.strength),
-                  "T": winner.loop.steps}  # fmt: skip
+        chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         history = {name: run.scores for name, run in heads.items()}
         result = Result(winner.loop, verdict, why, rows, sweep, history, problem.space, time.monotonic() - started,
                         chosen, rivals)  # fmt: skip
@@ -209,25 +209,21 @@ def _to_the_end(
         _tell(name, run.train(min(steps, run.steps + ROUND)), callbacks)
 
 
-def _measured(
-    problem: Problem, winner: HeadRun, rivals: dict[str, Generator]
-) -> tuple[list[dict[str, Any]], Verdict, str]:
+def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -> tuple[list[Row], Verdict, str]:
     """The test part, looked at once."""
     test = problem.test
     models: dict[str, Generator] = {"base": problem.generator, "head": winner.loop, **rivals}
     features = {name: test.features(generate) for name, generate in models.items()}
-    rows: list[dict[str, Any]] = []
+    rows = []
     for name, found in features.items():
         over = ratio_interval(found, features["base"], test.real) if name != "base" else Interval(1.0, 1.0, 1.0)
-        precision, recall = test.precision_and_recall(found)
-        rows.append({"model": name, "distance": interval(found, test.real), "over the base": over,
-                     "precision": precision, "recall": recall})  # fmt: skip
+        rows.append(Row(name, interval(found, test.real), over, *test.precision_and_recall(found)))
     if not float(torch.as_tensor(winner.loop.strength).max()):
         return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
-    over_base = next(row["over the base"] for row in rows if row["model"] == "head")
+    over_base = next(row.over_base for row in rows if row.model == "head")
     constant = features.get("same modules on a constant")
     over_constant = ratio_interval(features["head"], constant, test.real) if constant is not None else None
-    timed = {row["model"]: row["distance"].value for row in rows if row["model"].endswith("equal time")}
+    timed = {row.model: row.distance.value for row in rows if row.model.endswith("equal time")}
     over_rival = None
     if timed:
         over_rival = ratio_interval(features["head"], features[min(timed, key=lambda name: timed[name])], test.real)
@@ -235,6 +231,11 @@ def _measured(
 
 
 def _save(result: Result, problem: Problem, folder: Path) -> None:
-    about = {**result.loop.facts.trained_on, "verdict": result.verdict.value, "why": result.why, **result.chosen}
+    about = {
+        **result.loop.facts.trained_on,
+        "verdict": result.verdict.value,
+        "why": result.why,
+        **asdict(result.chosen),
+    }
     result.loop.save_pretrained(folder / "head", discriminator="all", trained_on=about)
     write(result, problem, folder)

@@ -28,6 +28,7 @@ from ..gan import train_discriminator
 from ..studies import replaced_signals
 from ..training.loss_choice import chosen_loss
 from .critic import FreshCritic
+from .measure import Generator
 from .problem import Problem
 from .ways import Way
 
@@ -105,7 +106,7 @@ class HeadRun:
         """The distance to the validation part at each strength."""
         return {at: self.problem.validation.distance(self.at(at)) for at in strengths}
 
-    def at(self, strength: float, steps: int | None = None) -> Any:
+    def at(self, strength: float, steps: int | None = None) -> Generator:
         """The loop as a generator, at one strength."""
 
         def generate(*args: object, **kwargs: object) -> object:
@@ -161,7 +162,7 @@ class HeadRun:
                 problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example, **how
             )
 
-    def _data(self) -> tuple[Any, Any]:
+    def _data(self) -> tuple[object, object]:
         real = (self.problem.real, self.problem.classes) if self.way.named else self.problem.real
         return real, self.problem.latents
 

@@ -9,7 +9,7 @@ Examples:
     True
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from fbwrap.feedback.critic import image_of
 from ..metrics.distances import frechet_distance, precision_and_recall
 from ..training.steps import as_inputs
 
+Generator = Callable[..., Any]
 RESAMPLES = 100
 _COMPARED = 2000  # samples of precision and recall
 
@@ -51,7 +52,7 @@ class Part:
         self.real = space(real)
 
     @torch.no_grad()
-    def features(self, generate: Callable[..., Any], most: int | None = None) -> Tensor:
+    def features(self, generate: Generator, most: int | None = None) -> Tensor:
         """Features of what ``generate`` makes of the inputs, of the first ``most`` of them."""
         found: list[Tensor] = []
         with torch.random.fork_rng():
@@ -63,7 +64,7 @@ class Part:
                     break
         return torch.cat(found)
 
-    def distance(self, generate: Callable[..., Any], most: int | None = None) -> float:
+    def distance(self, generate: Generator, most: int | None = None) -> float:
         """Fréchet's, to the real samples."""
         features = self.features(generate, most)
         return frechet_distance(features, self.real) if torch.isfinite(features).all() else float("inf")
@@ -88,7 +89,7 @@ def ratio_interval(features: Tensor, others: Tensor, real: Tensor, seed: int = 0
     return _between(now, values)
 
 
-def _resampled(sets: tuple[Tensor, ...], real: Tensor, seed: int) -> Any:
+def _resampled(sets: tuple[Tensor, ...], real: Tensor, seed: int) -> Iterator[tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(RESAMPLES):
         rows = torch.randint(len(sets[0]), (len(sets[0]),), generator=generator)

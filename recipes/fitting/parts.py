@@ -23,13 +23,16 @@ SHARE, MOST, FEWEST = 0.15, 5000, 16  # of the data in each of the two held-out 
 _READ = 20_000  # items of a dataset that are read into memory
 
 
+Samples = Tensor | tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Parts:
     """The three parts: each a tensor, or a tuple of tensors with a sample a row."""
 
-    training: Any
-    validation: Any
-    test: Any
+    training: Samples
+    validation: Samples
+    test: Samples
 
 
 def split(data: Any, seed: int) -> Parts:
@@ -41,8 +44,8 @@ def split(data: Any, seed: int) -> Parts:
     Raises:
         SettingError: too few samples.
     """
-    data = data if isinstance(data, Tensor | tuple) else _read(data, seed)
-    many = batch_size(data)
+    samples: Samples = data if isinstance(data, Tensor | tuple) else _read(data, seed)
+    many = batch_size(samples)
     held = min(MOST, int(SHARE * many))
     if held < FEWEST:
         raise SettingError(
@@ -51,14 +54,14 @@ def split(data: Any, seed: int) -> Parts:
         )
     order = torch.randperm(many, generator=torch.Generator().manual_seed(seed))
     rows = (order[2 * held :], order[:held], order[held : 2 * held])
-    return Parts(*(map_tensors(_taking(each), data) for each in rows))
+    return Parts(*(map_tensors(_taking(each), samples) for each in rows))
 
 
 def _taking(rows: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[rows.to(tensor.device)]
 
 
-def _read(dataset: Any, seed: int) -> Any:
+def _read(dataset: Any, seed: int) -> Samples:
     """Items of a dataset as tensors: all of them, or as many at random as memory should hold."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise SettingError(

@@ -7,6 +7,7 @@ Examples:
 import base64
 import html
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
         f"Distances are Fréchet's in {result.space}; intervals by bootstrap. Test samples were looked at once, for "
         "this table.",
         "## What was chosen",
-        f"Way: {chosen['way']}; the head of step {chosen['step']}, at strength {chosen['strength']:g}, T = "
-        f"{chosen['T']}. A call costs {cost:.1f} of G's floating-point operations. All of it was chosen by the "
-        "distance to the validation part:",
+        f"Way: {chosen.way}; the head of step {chosen.step}, at strength {chosen.strength:g}, T = "
+        f"{chosen.feedback_steps}. A call costs {cost:.1f} of G's floating-point operations. All of it was chosen "
+        "by the distance to the validation part:",
         _ways(result),
         *(f"![{path.stem}]({path.name})" for path in pictures),
         f"The whole fit took {result.seconds / 60:.1f} minutes.",
@@ -50,17 +51,10 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
 
 def data(result: Result) -> dict[str, Any]:
     """The report as plain data."""
-    rows = [
-        {
-            **row,
-            "distance": vars(row["distance"]),
-            "over the base": vars(row["over the base"]),
-        }
-        for row in result.rows
-    ]
-    return {"verdict": result.verdict.value, "why": result.why, "rows": rows, "chosen": result.chosen,
+    rows = [asdict(row) for row in result.rows]
+    return {"verdict": result.verdict.value, "why": result.why, "rows": rows, "chosen": asdict(result.chosen),
             "sweep": {str(at): value for at, value in result.sweep.items()}, "space": result.space,
-            "history": {name: [vars(score) for score in scores] for name, scores in result.history.items()},
+            "history": {name: [asdict(score) for score in scores] for name, scores in result.history.items()},
             "seconds": result.seconds}  # fmt: skip
 
 
@@ -82,7 +76,7 @@ def _pictures(result: Result, problem: Problem, folder: Path) -> list[Path]:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             args, kwargs = as_inputs(problem.latents(16))
-            strength = float(result.chosen["strength"]) or 1.0
+            strength = result.chosen.strength or 1.0
             rollout = result.loop.rollout(*args, strength=strength, **kwargs)
         figure = plots.difference(rollout.outputs[0], rollout.output)
         found.append(plots.save(figure, folder / "samples.png", result.loop, seed=0))

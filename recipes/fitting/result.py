@@ -5,16 +5,34 @@ Examples:
     >>> result.verdict, result.loop(z)                                                   # doctest: +SKIP
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from fbwrap.loop import FeedbackLoop
 
 from .head_run import Score
+from .measure import Generator, Interval
 from .verdict import Verdict
 
-Generator = Callable[..., Any]
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a generator's distance to the test part, and that over the base's, with intervals."""
+
+    model: str
+    distance: Interval
+    over_base: Interval
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen on the validation part: the way, the step of its best head, its strength, and T."""
+
+    way: str
+    step: int
+    strength: float
+    feedback_steps: int
 
 
 @dataclass
@@ -24,7 +42,7 @@ class Result:
     Attributes:
         loop: G with the chosen head, at the chosen strength and T; at strength 0 where it is no gain.
         verdict: what to do with it; ``why``: in words.
-        rows: the table: a dict a row, distances to the test part with their intervals.
+        rows: the table.
         sweep: distance to the validation part by strength.
         history: each way's scores on the validation part.
         space: what distances are measured in.
@@ -36,12 +54,12 @@ class Result:
     loop: FeedbackLoop
     verdict: Verdict
     why: str
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     sweep: dict[float, float]
     history: dict[str, list[Score]]
     space: str
     seconds: float
-    chosen: dict[str, Any] = field(default_factory=dict)
+    chosen: Chosen
     rivals: dict[str, Generator] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -54,8 +72,7 @@ class Result:
             "| --- | --- | --- | --- | --- |",
         ]
         for row in self.rows:
-            over = "1" if row["model"] == "base" else str(row["over the base"])
-            lines.append(
-                f"| {row['model']} | {row['distance']} | {over} | {row['precision']:.2f} | {row['recall']:.2f} |"
-            )
+            over = "1" if row.model == "base" else str(row.over_base)
+            cells = (row.model, row.distance, over, f"{row.precision:.2f}", f"{row.recall:.2f}")
+            lines.append(f"| {' | '.join(map(str, cells))} |")
         return "\n".join(lines)
