@@ -29,7 +29,8 @@ MOVED = {
     "replay": "engine.replay", "resolve": "attaching.resolve", "rollout": "feedback.rollout",
     "settings": "feedback.settings", "signals": "feedback.features", "spec": "recognition.spec",
     "state": "engine.state", "surroundings": "engine.context", "table": "engine.layer_table",
-    "trees": "engine.pytree", "unroll": "feedback.unroll", "weightsfile": "files.weights_file",
+    "app.terms": "app.command", "trees": "engine.pytree", "unroll": "feedback.unroll",
+    "weightsfile": "files.weights_file",
     "recipes.ablation": "recipes.studies.ablation", "recipes.checkpoint": "recipes.training.checkpoint",
     "recipes.checks": "recipes.training.checks", "recipes.ema": "recipes.training.ema",
     "recipes.fit": "recipes.training.fit", "recipes.interrupts": "recipes.training.interrupts",
@@ -44,8 +45,10 @@ MOVED = {
 }  # fmt: skip
 ALSO = {"head": "attaching.loading", "hub": "pretrained"}  # what was one module is two
 RENAMED = {
-    "Axes": "BatchAxes", "Dice": "RngState", "Form": "FeatureSpec", "Held": "ThreadSettings",
-    "Observer": "CriticRunner", "PlainSpace": "PixelSpace", "again": "retry", "assumed": "latents_are_assumed",
+    "Axes": "BatchAxes", "Dice": "RngState", "Form": "FeatureSpec", "Guest": "InstalledLoop",
+    "Held": "ThreadSettings",
+    "Observer": "CriticRunner", "PICTURES": "READABLE",
+    "PLAIN": "ONE_PROCESS", "PlainSpace": "PixelSpace", "again": "retry", "assumed": "latents_are_assumed",
     "drawn": "draw_inputs", "fetched": "download", "fit": "resize", "form_of": "feature_spec_of",
     "held": "resolve_generator",
     "look": "trace_forward", "proven": "verified", "same_dice": "same_rng", "span_of": "value_range_of",

@@ -11,6 +11,7 @@ belongs to no window; matplotlib (and for animations Pillow, or imageio with ffm
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,3 +290,11 @@ def _panels(rows: int, columns: int) -> "tuple[Figure, np.ndarray]":
 
 def _show(panel: "Axes", picture: Tensor) -> None:
     panel.imshow(picture.permute(1, 2, 0).numpy(), vmin=0, vmax=1)
+
+
+def __getattr__(name: str) -> object:
+    """``whole`` is :func:`fbwrap.files.atomic.atomic_write` now; the old name works until 0.2."""
+    if name != "whole":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.whole is fbwrap.files.atomic.atomic_write now.", DeprecationWarning, stacklevel=2)
+    return atomic_write

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import torch
 from fbwrap.recipes import AFL
 from helpers import clone, state, stir
 from torch import nn
-from zoo import ZOO, Residual, patch
+from zoo import ZOO, Deconv, Residual, patch
 
 import fbwrap
 from fbwrap import errors
@@ -481,3 +482,27 @@ def test_question_marks_leave_out_layers_that_are_not_called():
     assert [str(c.target) for c in loop.connections] == ["body.0", "body.1", "body.2", "body.3"]
     assert forward is not None
     assert clone((X,))[0] is not X
+
+
+def test_how_d_is_asked_can_be_set_on_a_loop():
+    torch.manual_seed(0)
+    z = torch.randn(2, 6, 1, 1)
+    loop = stir(fbwrap.attach(Deconv().eval(), patch(), [("main.5", "0")], example=z))
+    calls = []
+
+    def twice(output, *args):
+        calls.append(len(output))
+        return output * 2
+
+    y, ask = loop(z), loop.critic_input
+    loop.critic_input = twice
+    assert not torch.equal(loop(z), y)
+    assert calls
+    loop.critic_input = ask
+    assert torch.equal(loop(z), y)
+    loop.critic_call = dataclasses.replace(loop.critic_call, detach_signals=False)
+    assert loop.detach_signals is False
+    loop.detach_signals, loop.critic_mode = True, "inherit"
+    assert (loop.critic_call.detach_signals, loop.critic_call.mode) == (True, "inherit")
+    loop.use_discriminator(patch())
+    assert loop.critic_mode == "inherit", "another D is asked in the same way"

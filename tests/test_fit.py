@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from commandline import command
-from fbwrap.recipes.fitting import Verdict, fitting
+from fbwrap.recipes.fitting import Verdict, Way, fitting
 from fbwrap.recipes.fitting.clusters import pseudo_classes
 from fbwrap.recipes.fitting.controls import low_rank
 from fbwrap.recipes.fitting.critic import FreshCritic
@@ -181,6 +181,15 @@ def test_what_cannot_be_fitted_is_said_before_anything_runs(tmp_path):
     with pytest.raises(SettingError, match=r"no torch.nn.Module|is not a torch"):
         fbwrap.fit(lambda z: z, None, pictures(), latents=latents, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_ways_are_chosen_by_name_or_given(tmp_path, quick):
+    own = Way("gentle", "nothing", 1e-5, module="light")
+    how = {"latents": latents, "steps": 2, "controls": False}
+    result = fbwrap.fit(Deconv().eval(), None, pictures(), out=tmp_path, ways=["fresh D", own], **how)
+    assert set(result.history) == {"fresh D", "gentle"}
+    with pytest.raises(SettingError, match=r"no 'published D' here.*'clusters'"):
+        fbwrap.fit(Deconv().eval(), None, pictures(), out=tmp_path / "other", ways=["published D"], **how)
 
 
 def test_fit_from_the_command_line(nets, tmp_path, quick):

@@ -12,6 +12,7 @@ import pytest
 
 import fbwrap
 from fbwrap import moved
+from fbwrap.errors import SettingError
 
 ROOT = Path(__file__).parent.parent
 # rooms (folders) and doors (files) of the core: each may use what stands above it in this list, and itself
@@ -158,3 +159,10 @@ def test_old_names_of_options_and_studies_still_work():
         assert studies.fed is studies.replaced_signals
     with pytest.warns(DeprecationWarning, match="beyond is more_steps now"):
         assert studies.beyond is studies.more_steps
+    with pytest.raises(SettingError, match="one option twice"):
+        Options(judged="all", loss_steps="last")
+    with pytest.warns(DeprecationWarning, match="whole is"):
+        assert fbwrap.plots.whole.__name__ == "atomic_write"
+    from fbwrap.recipes.networks.residual import Plain, Translator
+
+    assert (Plain.__name__, Translator.__name__) == ("ConvBlock", "TranslationGenerator")

@@ -256,6 +256,7 @@ def test_penalties_are_of_the_sample_wherever_it_stands_in_ds_input():
     D, z, y = Both(), torch.randn(5, 2), torch.randn(5, 3)
     critic = Critic(D, lambda output, condition: (condition, output))
     fake = critic.on_output(torch.randn(5, 3), (z,), {})
+    assert torch.equal(critic(fake), critic(fake.given)), "what it gives, it takes"
     start = copy.deepcopy(D)
     critic_step(critic, (z, y), fake, torch.optim.SGD(D.parameters(), 1.0), Options(r1=2.0, loss="hinge"))
     plain = copy.deepcopy(start)

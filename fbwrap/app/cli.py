@@ -62,7 +62,8 @@ def quickstart(
     from .quickstart import quickstart as run
 
     report = run(out, seed=seed, steps=steps, fresh=fresh)
-    text = f"{report.table}\n\nPictures: {report.folder / 'report.png'}   head: {report.folder / 'head'}"
+    pictures = f"Pictures in {report.folder}: report.png, samples.png, difference.png"
+    text = f"{report.table}\n\n{pictures}   head: {report.folder / 'head'}"
     return Answer(text, {"rows": report.rows, "folder": str(report.folder)})
 
 

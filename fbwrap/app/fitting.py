@@ -39,6 +39,9 @@ def fit(
     ] = None,
     features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     value_range: Range = None,
+    ways: Annotated[
+        list[str] | None, typer.Option("--way", help="Of teaching D; may be repeated. Without: all are tried.")
+    ] = None,
     controls: Annotated[bool, typer.Option(help="Train what the head has to beat, too.")] = True,
 ) -> Answer:
     """Train a head for a pretrained G, and say whether it is worth having.
@@ -71,7 +74,7 @@ def fit(
         space = as_trained(load_model(features, features_weights).to(device), features, span)
     result = fbwrap.fit(
         generator, critic, real, latents=networks.latents, example=given, out=out, steps=steps, minutes=minutes,
-        seed=seed, features=space, controls=controls,
+        seed=seed, features=space, ways=ways, controls=controls,
     )  # fmt: skip
     from fbwrap.recipes.fitting.report import data as as_data
 

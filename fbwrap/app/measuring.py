@@ -4,6 +4,7 @@ Examples:
     $ fbwrap eval head -g nets.py:G -d nets.py:D --real photos --features nets.py:Extractor
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ from .training import experiment
 if TYPE_CHECKING:
     from fbwrap.recipes.studies import Measure
 
+logger = logging.getLogger("fbwrap")
 app = typer.Typer()
 
 
@@ -67,7 +69,9 @@ def _measured(
     from .inputs import inputs_of_head
     from .study import STUDIES, inputs_of, measure_of, truths_of
 
-    study = {"beyond": "steps"}.get(study, study)  # its old name
+    if study == "beyond":
+        study = "steps"
+        logger.warning("The study beyond is steps now, and so are its files; the old name works until 0.2.")
     if study not in STUDIES:
         raise WrongUsageError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
     if options.at and study not in ("strength", "switching", "variance"):
@@ -84,7 +88,7 @@ def _measured(
         given = given.to(device_of(networks.device))
     else:
         given = inputs_of_head(loop, inputs.samples, inputs.seed, measures.label)
-    readers = _readers(measures, inputs.span)
+    readers = _readers(measures, inputs.resolved_range)
     with counted(measure_of(inputs, measures, readers, targets, truths_of(inputs, measures)), study) as measure:
         found = STUDIES[study](loop, given, measure, inputs, options)
     folder = Path(head) if Path(head).is_dir() else Path()
@@ -142,7 +146,6 @@ def evaluate(
 @command(app)
 def ablate(
     name: Annotated[str, typer.Argument(help="An experiment of fbwrap train.")],
-    measures: MeasureOptions,
     data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
     variants: Annotated[
         list[str] | None, typer.Option("--variant", help="One of the paper's; may be repeated: film, 'image only' …")
@@ -150,6 +153,7 @@ def ablate(
     out: Annotated[Path | None, typer.Option(help="Folder for all runs, the CSV and the plot.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As in fbwrap train.")] = None,
     smoke: Annotated[bool, typer.Option(help="Runs in seconds, to see that all is in place.")] = False,
+    measures: MeasureOptions = MeasureOptions(),  # noqa: B008 -- frozen
     pairs: Pairs = None,
     value_range: Range = None,
     device: Device = "auto",
@@ -164,6 +168,7 @@ def ablate(
 
     from .study import inputs_of, measure_of, truths_of
 
+    where = device_of(device)
     config = experiment(name, smoke, settings)
     folder = out or Path("runs") / f"{name}_ablation"
     if bool(config.latent) is bool(pairs):
@@ -175,8 +180,8 @@ def ablate(
     side = config.size if isinstance(config.size, int) else config.size[0]
     inputs = InputOptions(latent, pairs, side, samples, seed, value_range or config.head.get("value_range"))
     given, targets = inputs_of(inputs)
-    readers = _readers(measures, inputs.span)
+    readers = _readers(measures, inputs.resolved_range)
     measure = measure_of(inputs, measures, readers, targets, truths_of(inputs, measures))
-    found = ablation(config, data, folder, given, measure, variants or (), seed=seed, device=device_of(device))
+    found = ablation(config, data, folder, given, measure, variants or (), seed=seed, device=where)
     path = found.save(folder)
     return Answer(f"{found}\n\n{path}", {"rows": list(found.rows), "csv": str(path)})

@@ -1,7 +1,7 @@
 """Groups of options that several commands have: each field of a dataclass is an option.
 
 Examples:
-    >>> InputOptions(pairs="sr:photos").span, InputOptions(latent="100x1x1").span
+    >>> InputOptions(pairs="sr:photos").resolved_range, InputOptions(latent="100x1x1").resolved_range
     ((0.0, 1.0), (-1.0, 1.0))
 """
 
@@ -102,9 +102,12 @@ class InputOptions:
     value_range: Range = None
 
     @property
-    def span(self) -> tuple[float, float]:
+    def resolved_range(self) -> tuple[float, float]:
         """Of G's samples: what was said, else [0, 1] for super-resolution and [-1, 1] for all else."""
-        return self.value_range or ((0.0, 1.0) if (self.pairs or "").startswith("sr:") else (-1.0, 1.0))
+        if self.value_range:
+            low, high = self.value_range
+            return low, high
+        return (0.0, 1.0) if (self.pairs or "").startswith("sr:") else (-1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -166,8 +166,9 @@ def _pictures(loop: fbwrap.FeedbackLoop, rows: list[dict[str, Any]], out: Path, 
         z = latents(16)
     with torch.no_grad():
         rollout = loop.rollout(z, steps=2, strength=1.0)
-    plots.save(plots.steps(rollout), out / "samples.png", loop, seed=seed)
-    plots.save(plots.difference(rollout.outputs[0], rollout.outputs[2]), out / "difference.png", loop, seed=seed)
+    noted: dict[str, Any] = {"strength": 1.0, "steps": 2, "seed": seed + 2}
+    plots.save(plots.steps(rollout), out / "samples.png", **noted)
+    plots.save(plots.difference(rollout.outputs[0], rollout.outputs[2]), out / "difference.png", **noted)
     base, on = rows[0]["distance"], rows[1]["distance"]
     sweep = [
         {"strength": strength, "model": f"{steps} step(s)", "distance": distance}
@@ -178,7 +179,7 @@ def _pictures(loop: fbwrap.FeedbackLoop, rows: list[dict[str, Any]], out: Path, 
         ]
     ]
     sweep += [{"strength": at, "model": "G trained on", "distance": on} for at in (0.0, max(STRENGTHS))]
-    Study("report", "strength", tuple(sweep)).save(out)
+    plots.save(Study("report", "strength", tuple(sweep)).plot(), out / "report.png", seed=seed)
 
 
 def _table(rows: list[dict[str, Any]], longer: float, trained: float) -> str:

@@ -30,7 +30,7 @@ STUDIES: dict[str, Study] = {
     "modules": lambda loop, z, measure, inputs, how: studies.one_at_a_time(loop, z, measure),
     "controls": lambda loop, z, measure, inputs, how: studies.controls(loop, z, measure),
     "switching": lambda loop, z, measure, inputs, how: switched(
-        loop, z, measure, how.reference, inputs.span, **_at(how, "strengths")
+        loop, z, measure, how.reference, inputs.resolved_range, **_at(how, "strengths")
     ),
     "variance": lambda loop, z, measure, inputs, how: studies.latent_variance(
         loop, _latents(z, inputs), measure, **_at(how, "variances")
@@ -38,7 +38,7 @@ STUDIES: dict[str, Study] = {
     "steps": lambda loop, z, measure, inputs, how: studies.more_steps(loop, z, measure, how.steps or 8),
     "fooling": lambda loop, z, measure, inputs, how: studies.fooling(loop, z, how.steps or 3),
     "response": lambda loop, z, measure, inputs, how: maps.response_maps(
-        loop, studies.first(z, 6), how.steps or 3, inputs.span
+        loop, studies.first(z, 6), how.steps or 3, inputs.resolved_range
     ),
     "eval": lambda loop, z, measure, inputs, how: evaluated(loop, z, measure),
 }
@@ -64,7 +64,7 @@ def latents_of(text: str, samples: int, seed: int) -> Tensor:
 def inputs_of(options: InputOptions) -> tuple[Tensor, Tensor | None]:
     """G's inputs as the command line names them; and targets, where they are pairs."""
     if options.pairs:
-        return pairs_of(options.pairs, options.size, options.samples, options.span)
+        return pairs_of(options.pairs, options.size, options.samples, options.resolved_range)
     return latents_of(options.latent or "", options.samples, options.seed), None
 
 
@@ -120,7 +120,7 @@ def measure_of(
     they should be, what a classifier, a segmentation or a depth network reads in them; if nothing, mean and spread."""
     _partners(measures, targets)
     parts: list[studies.Measure] = []
-    known, span = truths or {}, inputs.span
+    known, span = truths or {}, inputs.resolved_range
     if measures.real is not None and measures.features is not None:
         inceptions = measures.features == "inception"
         space = inception(span) if inceptions else Space(measures.features, models["features"])
@@ -170,7 +170,7 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
             raise SettingError(f"G makes samples of the shape {tuple(y.shape[1:])}, and --real is a folder of images.")
         channels, height, width = y.shape[1:]  # grey samples are compared with grey images, at their own size
         if y.shape[1:] not in cache:
-            held = sources.Images(where, (height, width), channels=channels, value_range=inputs.span)
+            held = sources.Images(where, (height, width), channels=channels, value_range=inputs.resolved_range)
             cache[y.shape[1:]] = _some(held, inputs.samples)
         return space.distances(y, cache[y.shape[1:]])
 

@@ -6,7 +6,7 @@ from ..engine.context import outside_inference_mode
 from ..engine.fingerprint import fingerprint, names_of_places
 from ..feedback.critic_runner import CriticCall
 from ..feedback.facts import Facts
-from ..feedback.plan import Planned
+from ..feedback.plan import ExecutionPlan
 from ..loop import FeedbackLoop
 from .networks import Networks, networks
 from .observe import Observed, observe
@@ -27,7 +27,7 @@ def attached(request: Request) -> FeedbackLoop:
     return _built(request, pair, observed, links, plan)
 
 
-def _built(request: Request, pair: Networks, observed: Observed, links: Resolved, plan: Planned) -> FeedbackLoop:
+def _built(request: Request, pair: Networks, observed: Observed, links: Resolved, plan: ExecutionPlan) -> FeedbackLoop:
     steps = request.steps
     if steps is None:
         steps = observed.recognised.steps if request.auto and request.module is None else 1
@@ -53,7 +53,7 @@ def _built(request: Request, pair: Networks, observed: Observed, links: Resolved
     return loop
 
 
-def _facts(pair: Networks, observed: Observed, plan: Planned) -> Facts:
+def _facts(pair: Networks, observed: Observed, plan: ExecutionPlan) -> Facts:
     generator_trace, critic_trace, response = observed.generator_trace, observed.critic_trace, observed.response
     unclear = observed.unclear_response()
     if unclear:

@@ -87,7 +87,7 @@ def from_folder(
     config, tensors = read(Path(folder))
     try:
         check_sizes(config, tensors[FEEDBACK])
-        given = Given(critic_input, response, example, modules or {}, method, critic_size)
+        given = LoadOverrides(critic_input, response, example, modules or {}, method, critic_size)
         loop = _checked_and_attached(config, tensors, generator, discriminator, given, strict)
     except FbwrapError as error:
         if isinstance(error, HeadError):
@@ -118,7 +118,7 @@ def from_folder(
 
 
 @dataclass(frozen=True)
-class Given:
+class LoadOverrides:
     """What a user gives at load beside the networks, for what a head cannot store; see :func:`from_folder`."""
 
     critic_input: str | CriticInput | None
@@ -134,7 +134,7 @@ def _checked_and_attached(
     tensors: Mapping[str, dict[str, Tensor]],
     generator: nn.Module,
     discriminator: nn.Module | None,
-    given: Given,
+    given: LoadOverrides,
     strict: bool,
 ) -> FeedbackLoop:
     """A loop with a config's links on networks that it is for, its D made or given the head's weights."""
@@ -216,7 +216,7 @@ def _attached(
     config: Mapping[str, Any],
     generator: nn.Module,
     critic: nn.Module | None,
-    given: Given,
+    given: LoadOverrides,
     expected: Mapping[str, Tensor],
 ) -> FeedbackLoop:
     """A fresh loop with a config's links and settings; modules of other shapes than ``expected`` are not made."""

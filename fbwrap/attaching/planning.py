@@ -28,13 +28,13 @@ from ..feedback.facts import Inputs
 from ..feedback.features import FeatureSpec
 from ..feedback.links import Connection
 from ..feedback.modules import Transform, build
-from ..feedback.plan import Plan, Planned, PlannedLink, schedule, suffix_flops
+from ..feedback.plan import ExecutionPlan, Plan, PlannedLink, schedule, suffix_flops
 from .observe import Observed
 from .request import Request
 from .resolve import Resolved, module_of
 
 
-def planned(request: Request, observed: Observed, resolved: Resolved) -> Planned:
+def planned(request: Request, observed: Observed, resolved: Resolved) -> ExecutionPlan:
     """Make the modules, prove the schedule on the example, count the cost."""
     generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
     if request.expected is not None:
@@ -48,7 +48,7 @@ def planned(request: Request, observed: Observed, resolved: Resolved) -> Planned
     run = entry(observed.generator, generator_trace.method)
     prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay else Schedule()
     plan = _plan_of(observed, resolved, modules, first, prefix)
-    return Planned(modules, first, prefix, plan, unused_layers(critic_trace, connections))
+    return ExecutionPlan(modules, first, prefix, plan, unused_layers(critic_trace, connections))
 
 
 def _plan_of(

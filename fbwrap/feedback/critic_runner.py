@@ -27,10 +27,15 @@ from .links import Source
 
 @dataclass(frozen=True)
 class CriticCall:
-    """How D is asked, as :func:`fbwrap.attach` describes it.
+    """How D is asked; the same words as of :func:`fbwrap.attach`.
 
     Attributes:
-        size: D's attribute of the only height that it takes; see :class:`~fbwrap.adapter.CriticFamily`.
+        critic_input: what D is called with, given G's output and inputs.
+        response: a path to D's response in what it returns, or a function of that; None: it is all that D returns.
+        size: (``critic_size``) D's attribute of the only height that it takes; see
+            :class:`~fbwrap.adapter.CriticFamily`.
+        mode: (``critic_mode``) ``"eval"``, or ``"inherit"``: the mode that D is in.
+        detach_signals: whether no gradient goes back through D to the samples.
     """
 
     critic_input: CriticInput

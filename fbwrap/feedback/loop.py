@@ -41,10 +41,10 @@ from .facts import Facts
 from .install import replace_forward, retarget_optimizer
 from .latents import Latents, read_latents
 from .links import Connection
-from .plan import Planned
+from .plan import ExecutionPlan
 from .rollout import Rollout
 from .settings import Strength, check_steps
-from .unroll import Asked, Unroller
+from .unroll import RolloutRequest, Unroller
 
 logger = logging.getLogger("fbwrap")
 
@@ -60,7 +60,6 @@ class Loop(Adjustable):
         feedback: the feedback modules, one per link.
         plan: what is run and what it costs; printable.
         facts: what it was made from and trained on (:class:`~fbwrap.feedback.facts.Facts`).
-        critic_call: how D is asked (:class:`~fbwrap.feedback.critic_runner.CriticCall`).
         latents: how G's inputs are distributed, for what draws them (:mod:`fbwrap.feedback.latents`); None: nobody
             said.
         update_statistics: whether a call moves G's batch statistics (and what else G keeps in buffers) as one call of
@@ -72,7 +71,7 @@ class Loop(Adjustable):
         generator: nn.Module,
         discriminator: nn.Module | None,
         connections: Sequence[Connection],
-        planned: Planned,
+        planned: ExecutionPlan,
         traces: tuple[Trace, Trace | None],
         critic_call: CriticCall,
         facts: Facts,
@@ -86,8 +85,7 @@ class Loop(Adjustable):
         self.facts = facts
         self._generator = (generator,)  # in a tuple: it must not be registered
         self._traces = traces
-        self.critic_call = critic_call
-        self.use_discriminator(discriminator)
+        self._critic_runner = CriticRunner(discriminator, traces[1], critic_call)
         self._unroller = Unroller(generator, traces[0], self.connections, planned.first, planned.prefix, replay)
         self._latents: Latents | None = None
         self.update_statistics = False
@@ -123,14 +121,31 @@ class Loop(Adjustable):
         return self._critic_runner.net
 
     @property
+    def critic_call(self) -> CriticCall:
+        """How D is asked: all of it in one value."""
+        return self._critic_runner.how
+
+    @critic_call.setter
+    def critic_call(self, value: CriticCall) -> None:
+        self._critic_runner.how = value
+
+    @property
     def critic_input(self) -> CriticInput:
         """What D is called with, given G's output and inputs."""
         return self.critic_call.critic_input
+
+    @critic_input.setter
+    def critic_input(self, value: CriticInput) -> None:
+        self.critic_call = replace(self.critic_call, critic_input=value)
 
     @property
     def response(self) -> str | Callable[[Any], Tensor] | None:
         """How D's response is read in what it returns."""
         return self.critic_call.response
+
+    @response.setter
+    def response(self, value: str | Callable[[Any], Tensor] | None) -> None:
+        self.critic_call = replace(self.critic_call, response=value)
 
     @property
     def critic_mode(self) -> Literal["eval", "inherit"]:
@@ -139,7 +154,7 @@ class Loop(Adjustable):
 
     @critic_mode.setter
     def critic_mode(self, value: Literal["eval", "inherit"]) -> None:
-        self._call_critic_by(replace(self.critic_call, mode=value))
+        self.critic_call = replace(self.critic_call, mode=value)
 
     @property
     def detach_signals(self) -> bool:
@@ -148,10 +163,7 @@ class Loop(Adjustable):
 
     @detach_signals.setter
     def detach_signals(self, value: bool) -> None:
-        self._call_critic_by(replace(self.critic_call, detach_signals=value))
-
-    def _call_critic_by(self, how: CriticCall) -> None:
-        self.critic_call = self._critic_runner.how = how
+        self.critic_call = replace(self.critic_call, detach_signals=value)
 
     @property
     def replay(self) -> bool:
@@ -317,8 +329,8 @@ class Loop(Adjustable):
         alphas = self._alphas(strength)
         self._warn_of_other_mode()
         with self._running(), outside_inference_mode(), torch.no_grad() if self._untracked() else nullcontext():
-            asked = Asked((args, kwargs), steps, alphas, reference, keep, self.update_statistics)
-            return self._unroller.run(self._generate, self.feedback, self._critic_runner, asked)
+            request = RolloutRequest((args, kwargs), steps, alphas, reference, keep, self.update_statistics)
+            return self._unroller.run(self._generate, self.feedback, self._critic_runner, request)
 
     def _untracked(self) -> bool:
         """Whether G or D was made within inference mode: no gradient passes through it."""

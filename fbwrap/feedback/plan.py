@@ -119,8 +119,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What a loop will run.
+class ExecutionPlan:
+    """What a loop will run: modules, and what is left out; :class:`Plan` describes it for people.
 
     Attributes:
         modules: the feedback modules, one for each connection.

@@ -1,7 +1,8 @@
 """The papers' algorithm: G, then D's features correct G, T times.
 
 Examples:
-    >>> outputs, from_zeros = unroller.run(G, modules, critic_runner, Asked(((z,), {}), 2, alphas))  # doctest: +SKIP
+    >>> request = RolloutRequest(((z,), {}), steps=2, alphas=alphas)                         # doctest: +SKIP
+    >>> outputs, from_zeros = unroller.run(G, modules, critic_runner, request)               # doctest: +SKIP
 
 AFL (Eq. 3, 6):  y_0 = G(x),  y_t = G(x, α·E(y_{t-1})).
 FAL (Eq. 6, 10): h_0 = G_e(x),  h_t = h_{t-1} + α·f(h_{t-1}, y_{t-1}, r_{t-1}),  y_t = G_d(h_t).
@@ -36,7 +37,7 @@ Generate = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RolloutRequest:
     """One rollout, as it is asked for.
 
     Attributes:
@@ -89,11 +90,11 @@ class Unroller:
         generate: Generate,
         modules: nn.ModuleList,
         critic_runner: CriticRunner,
-        asked: Asked,
+        request: RolloutRequest,
     ) -> tuple[list[Any], bool]:
         """The outputs y_0 … y_T (without ``keep`` None in place of all but y_T), and whether y_0 is zeros."""
-        steps, alphas = asked.steps, asked.alphas
-        args, kwargs, reference = usable((*asked.inputs, asked.reference))
+        steps, alphas = request.steps, request.alphas
+        args, kwargs, reference = usable((*request.inputs, request.reference))
         reference = _one_each(reference, args, kwargs, self._trace.batch.axis)
         state = self._moving.note()
         active = tuple(i for i, alpha in enumerate(alphas) if not is_zero(alpha))
@@ -123,12 +124,12 @@ class Unroller:
                             feedback.signals = critic_runner.signals(wanted, seen, args, kwargs)
                         state.restore()
                         y = _own(feedback.run(passes.again), state, passes)
-                        outputs = [*outputs, y] if asked.keep else [None] * len(outputs) + [y]
+                        outputs = [*outputs, y] if request.keep else [None] * len(outputs) + [y]
                 self.replay &= not passes.unexpected
             self._moving.learn(state)
         finally:
             state.restore()
-        once.repeat(statistics=asked.update_statistics)
+        once.repeat(statistics=request.update_statistics)
         return outputs, from_zeros
 
     @contextmanager

@@ -1,1 +1,1 @@
-"""Files that others made: downloaded one by one, weights read by what their first bytes say."""
+"""Files: others' weights, read as data and downloaded within limits; one's own, written whole; what a picture is."""

@@ -10,7 +10,7 @@ G, D and the head learn together. Every one has a smoke size, which runs in seco
 
 from .config import Experiment
 from .parts import mlp, roll
-from .running import checked, networks_of, run, train_without
+from .running import AS_PUBLISHED, checked, networks_of, run, train_without
 from .table import EXPERIMENTS
 
-__all__ = ["EXPERIMENTS", "Experiment", "checked", "mlp", "networks_of", "roll", "run", "train_without"]
+__all__ = ["AS_PUBLISHED", "EXPERIMENTS", "Experiment", "checked", "mlp", "networks_of", "roll", "run", "train_without"]

@@ -4,5 +4,6 @@ from .fitting import fit
 from .head_run import Score
 from .result import Chosen, Result, Row
 from .verdict import Verdict
+from .ways import Way
 
-__all__ = ["Chosen", "Result", "Row", "Score", "Verdict", "fit"]
+__all__ = ["Chosen", "Result", "Row", "Score", "Verdict", "Way", "fit"]

@@ -34,7 +34,7 @@ from .problem import Problem
 from .report import write
 from .result import Chosen, Result, Row
 from .verdict import Verdict, judge
-from .ways import ways_for
+from .ways import Way, chosen_ways, ways_for
 
 logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
@@ -55,6 +55,7 @@ def fit(
     minutes: float | None = None,
     seed: int = 0,
     features: Callable[[Tensor], Tensor] | None = None,
+    ways: Sequence[str | Way] | None = None,
     controls: bool = True,
     callbacks: Sequence[Callable[[str, Score], None]] = (),
     **attach: Any,
@@ -72,6 +73,8 @@ def fit(
         steps: of the head, at most; ``minutes``: for its training, at most.
         seed: of the split, of networks and of the order of the data.
         features: samples to features (N, D) for the distance; None: a space that is learned on the training part.
+        ways: those that are tried, by name (:func:`~fbwrap.recipes.fitting.ways.ways_for`) or as a
+            :class:`~fbwrap.recipes.fitting.ways.Way` of one's own; None: all.
         controls: whether to train what the head has to beat. Without them there is no verdict but against the base.
         callbacks: called after each comparison with the name of what is trained and its :class:`Score`.
         attach: further arguments of :func:`fbwrap.attach` for the D that was given (``critic_input``, ``response``).
@@ -99,8 +102,8 @@ def fit(
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
         budget = None if minutes is None else 60 * minutes
-        ways = ways_for(discriminator is not None, problem.labelled)
-        heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in ways}
+        tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled))
+        heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
         _race(heads, steps, budget, callbacks)
         winner = min(heads.values(), key=lambda run: run.best.distance)
         winner.restore_best()

@@ -10,8 +10,11 @@ names classes beside its response leaves more room for variety. So several are t
 validation part decides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from fbwrap.errors import SettingError
 
 from .critic import FreshCritic, NamingLoss
 
@@ -64,3 +67,15 @@ def ways_for(published: bool, labels: bool) -> list[Way]:
         Way("fresh D", "nothing", 1e-4),
     ]
     return [*found, Way("published D", "published", 1e-4, 2e-4)] if published else found
+
+
+def chosen_ways(asked: Sequence[str | Way] | None, there: Sequence[Way]) -> list[Way]:
+    """Those that a user asked for, of those that are there or as they are.
+
+    Raises:
+        SettingError: a name that is none.
+    """
+    named = {way.name: way for way in there}
+    if unknown := [way for way in asked or () if isinstance(way, str) and way not in named]:
+        raise SettingError(f"ways: there is no {unknown[0]!r} here. There are {', '.join(map(repr, named))}.")
+    return [named[way] if isinstance(way, str) else way for way in (asked or named)]

@@ -233,3 +233,6 @@ class RRDBNet(nn.Module):
             h = F.leaky_relu(up(F.interpolate(h, scale_factor=2)), 0.2)
         image: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(h), 0.2))
         return image
+
+
+Plain, Translator = ConvBlock, TranslationGenerator  # old names, until 0.2

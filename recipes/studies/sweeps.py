@@ -158,6 +158,8 @@ def in_batches(generate: Callable[..., Sequence[Any]], inputs: Inputs, batch: in
     """What ``generate(*inputs)`` gives (one output or several), of all inputs, on the CPU."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     many = batch_size(given)
+    if not many:
+        raise SettingError("The inputs hold no tensor with a sample a row: there is nothing to make samples of.")
     batches = -(-many // batch)  # of sizes that differ by one at most: none of a single sample at the end
     edges = [-(-many * i // batches) for i in range(batches + 1)]
     parts = [

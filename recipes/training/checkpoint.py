@@ -94,8 +94,10 @@ def save(state: dict[str, object], folder: Path, step: int, keep: int) -> Path:
     """Write a checkpoint, then remove all but the newest ``keep``; a crash or a full disk leaves those before as
     they were."""
     path = folder / f"checkpoint-{step:08d}.pt"
+    for left in folder.glob(".checkpoint-*.part.pt"):  # by a process that was killed: only one writes here
+        left.unlink(missing_ok=True)
     try:
-        with atomic_write(path) as part, open(part, "wb") as file:
+        with atomic_write(path, durable=True) as part, open(part, "wb") as file:
             torch.save(state, file)
         older = [other for other in found(folder) if other < path]
         for one in older[: max(0, len(older) - keep + 1)]:

@@ -135,6 +135,10 @@ class Options:
     def __post_init__(self, judged: str | None) -> None:
         if judged is not None:
             warnings.warn("The option judged is loss_steps now.", DeprecationWarning, stacklevel=3)
+            if self.loss_steps not in ("all", judged):
+                raise SettingError(
+                    f"judged={judged!r}, loss_steps={self.loss_steps!r}: one option twice. Pass loss_steps."
+                )
             object.__setattr__(self, "loss_steps", judged)
         choices = {
             "loss": LOSS_NAMES,

@@ -105,7 +105,7 @@ class Critic:
 
     def answer(self, given: object) -> Any:
         """All that D returns."""
-        return call(self.net, given)
+        return call(self.net, given.given if isinstance(given, CriticArguments) else given)
 
     def read(self, answer: Any) -> Tensor:
         """The response in D's answer, as a logit."""
@@ -118,12 +118,21 @@ class Critic:
         made = {id(tensor) for _, tensor in tensors(output)}
         return CriticArguments(given, tuple(path for path, tensor in tensors(given) if id(tensor) in made))
 
-    def on_sample(self, shown: CriticArguments, sample: Tensor) -> Tensor:
+    def sample_in(self, given: Any) -> Tensor:
+        """The sample in what D is called with (:meth:`CriticArguments.sample`)."""
+        return _shown(given).sample()
+
+    def on_sample(self, given: Any, sample: Tensor) -> Tensor:
         """D's response with another sample in the place of that one, in all of its places (D(y, y), say): the gradient
         is taken there."""
+        shown = _shown(given)
         first = shown.sample()
         replaced = {id(tensor) for path, tensor in tensors(shown.given) if path in shown.sample_paths} | {id(first)}
         return self(map_tensors(lambda tensor: sample if id(tensor) in replaced else tensor, shown.given))
+
+
+def _shown(given: Any) -> CriticArguments:
+    return given if isinstance(given, CriticArguments) else CriticArguments(given)
 
 
 class NotFiniteError(TrainingError):
@@ -215,7 +224,7 @@ def critic_step(
     """
     loss_of, many = loss_named(options.loss)[0], options.accumulate
     values: list[Tensor] = []
-    shown = fake if isinstance(fake, CriticArguments) else CriticArguments(fake)
+    shown = _shown(fake)
     penalised = options.loss == "wasserstein_gp"
     if penalised:
         true_images, made_images = shown.like(real).sample(), shown.sample()

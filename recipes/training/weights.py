@@ -29,7 +29,7 @@ def save_generator(generator: nn.Module, folder: str | os.PathLike[str]) -> Path
 
     target = Path(folder) / GENERATOR
     try:
-        with atomic_write(target) as part:
+        with atomic_write(target, durable=True) as part:
             save_model(unwrap(generator), str(part))
     except Exception as error:
         raise TrainingError(
