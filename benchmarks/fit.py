@@ -1,4 +1,5 @@
-"""What ``fbwrap.fit`` makes of published pairs: every default untouched, no setting of a pair's own, no labels.
+"""What ``fbwrap.fit`` makes of published pairs: every default untouched, no setting of a pair's own. No labels,
+but for cvaegan_mnist, whose D is called with them.
 
     python benchmarks/fit.py --data DATA --weights WEIGHTS [--pairs wgangp_mnist] [--seeds 0 1 2]
 
@@ -23,8 +24,7 @@ import fbwrap
 def row(case: Case, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """One fit, and the distances of all that it compared."""
     torch.manual_seed(seed)
-    images = case.real[0] if isinstance(case.real, tuple) else case.real
-    result = fbwrap.fit(case.G, case.D, images, latents=case.latents, out=folder, seed=seed, steps=steps, **case.how)
+    result = fbwrap.fit(case.G, case.D, case.real, latents=case.latents, out=folder, seed=seed, steps=steps, **case.how)
     distances = {"base": case.distance(case.G), "head": case.distance(result.loop)}
     distances |= {name: case.distance(generate) for name, generate in result.rivals.items()}
     inside = {f"fit: {row.model}": row.over_base.value for row in result.rows}

@@ -15,7 +15,7 @@ from fbwrap.recipes.fitting.space import learned_space
 from fbwrap.recipes.fitting.verdict import judge
 from helpers import same, state
 from torch import nn
-from zoo import Deconv, patch
+from zoo import Deconv, LabelCritic, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
@@ -190,6 +190,24 @@ def test_ways_are_chosen_by_name_or_given(tmp_path, quick):
     assert set(result.history) == {"fresh D", "gentle"}
     with pytest.raises(SettingError, match=r"no 'published D' here.*'clusters'"):
         fbwrap.fit(Deconv().eval(), None, pictures(), out=tmp_path / "other", ways=["published D"], **how)
+
+
+def test_a_d_that_is_called_with_classes(tmp_path, quick):
+    torch.manual_seed(0)
+    real, how = pictures(), {"latents": lambda n: (latents(n), torch.randint(0, 2, (n,))), "steps": 2}
+    labels = torch.arange(len(real)) % 2
+
+    class Kinds(Deconv):
+        def forward(self, z, kinds):
+            return super().forward(z) + 0.1 * kinds[:, None, None, None]
+
+    more = {"critic_input": "output_and_label", "controls": False}
+    D = LabelCritic()
+    D.conv[0] = nn.Conv2d(3, 8, 4, 2, 1)
+    result = fbwrap.fit(Kinds().eval(), D, (real, labels), out=tmp_path, **how, **more)
+    assert set(result.history) == {"labels", "labels beside", "fresh D", "published D"}
+    with pytest.raises(SettingError, match="Pass data="):
+        fbwrap.fit(Kinds().eval(), D, real, out=tmp_path / "other", **how, **more)
 
 
 def test_fit_from_the_command_line(nets, tmp_path, quick):

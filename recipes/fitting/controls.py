@@ -122,12 +122,11 @@ class TrainedOn:
         problem, way = self.problem, self.way
         published = way.teaches == "published"
         how: dict[str, Any] = problem.attach if published else {"response": "[0]"}
-        real = (problem.real, problem.classes) if way.named else problem.real
         fit = GAN(
             self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none", loss=self._loss,
             lr=self.lr, critic_lr=way.critic_lr, batch=BATCH, decay_steps=self._planned, seed=self.seed, keep=1,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
-        ).fit(real, problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
+        ).fit(problem.real_for(way), problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
         self.net.eval()
         return self._note(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
 

@@ -108,7 +108,8 @@ def fit(
         winner = min(heads.values(), key=lambda run: run.best.distance)
         winner.restore_best()
         sweep = _choose(winner)
-        rivals = _controls(problem, winner, folder, seed, callbacks) if controls else {}
+        # a head of no strength has nothing to beat: the verdict is known
+        rivals = _controls(problem, winner, folder, seed, callbacks) if controls and winner.loop.strength else {}
         rows, verdict, why = _measured(problem, winner, rivals)
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength = 0.0
@@ -221,7 +222,7 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     for name, found in features.items():
         over = ratio_interval(found, features["base"], test.real) if name != "base" else Interval(1.0, 1.0, 1.0)
         rows.append(Row(name, interval(found, test.real), over, *test.precision_and_recall(found)))
-    if not float(torch.as_tensor(winner.loop.strength).max()):
+    if not winner.loop.strength:
         return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
     over_base = next(row.over_base for row in rows if row.model == "head")
     constant = features.get("same modules on a constant")

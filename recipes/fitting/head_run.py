@@ -163,8 +163,7 @@ class HeadRun:
             )
 
     def _data(self) -> tuple[object, object]:
-        real = (self.problem.real, self.problem.classes) if self.way.named else self.problem.real
-        return real, self.problem.latents
+        return self.problem.real_for(self.way), self.problem.latents
 
     def _common(self) -> dict[str, Any]:
         published = self.problem.discriminator if self.way.teaches == "published" else None

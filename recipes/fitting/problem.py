@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
-from fbwrap.feedback.critic import image_of
+from fbwrap.feedback.critic import critic_input_of, image_of
 
 from ..data.batches import Batches
 from ..training.steps import as_inputs
@@ -24,6 +24,7 @@ from .clusters import pseudo_classes
 from .measure import Part
 from .parts import split
 from .space import learned_space
+from .ways import Way
 
 _BATCH = 250
 _FEWEST_SAMPLES = 500  # generated for a comparison, where the held-out part is smaller
@@ -41,6 +42,7 @@ class Problem:
         latents: ``f(n)``: inputs of G for n samples.
         validation, test: held-out parts. Only the verdict looks at ``test``.
         space: what distances are measured in, in words.
+        takes_classes: whether the D that was given is called with a class beside the sample.
         attach: arguments of :func:`fbwrap.attach` for the D that was given.
     """
 
@@ -53,6 +55,7 @@ class Problem:
     validation: Part
     test: Part
     space: str
+    takes_classes: bool
     attach: dict[str, Any]
 
     @property
@@ -66,6 +69,11 @@ class Problem:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return self.latents(2)
+
+    def real_for(self, way: Way) -> Tensor | tuple[Tensor, Tensor]:
+        """What a way's D is called with for real data: the samples, with their classes where it needs them."""
+        needs = self.takes_classes if way.teaches == "published" else way.named
+        return (self.real, self.classes) if needs else self.real
 
     @classmethod
     def of(
@@ -98,6 +106,13 @@ class Problem:
                 f"G makes samples of the shape {tuple(made.shape[1:])}, and the data's are {tuple(real.shape[1:])}. "
                 "Bring the data to G's shape (of pictures: size=, value_range=)."
             )
+        shown = critic_input_of(attach.get("critic_input"))[1](made, *args, **kwargs) if discriminator else made
+        takes_classes = isinstance(shown, tuple) and len(shown) > 1
+        if takes_classes and not labels:
+            raise SettingError(
+                "D is called with a class beside each sample, and the data has none. Pass data=(samples, labels); or "
+                "leave D out: one that needs no class is made."
+            )
         space = features or learned_space(real, seed, folder)
         held = [part[0] if isinstance(part, tuple) else part for part in (parts.validation, parts.test)]
         many = max(_FEWEST_SAMPLES, len(held[0]))
@@ -106,6 +121,7 @@ class Problem:
             generator, discriminator, real, labels[0] if labels else pseudo_classes(real, seed=seed), bool(labels),
             draw, Part(held[0], inputs[0], space), Part(held[1], inputs[1], space),
             "the features that were passed" if features else "64 features learned on the training part without labels",
+            takes_classes,
             attach,
         )  # fmt: skip
 
