@@ -20,6 +20,11 @@ from results import Results
 
 import fbwrap
 
+COLUMNS = [
+    "base", "head", "G trained on, equal steps", "G trained on, equal time", "low-rank update of G, equal steps",
+    "low-rank update of G, equal time", "same modules on a constant", "minutes",
+]  # fmt: skip
+
 
 def row(case: Case, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """One fit, and the distances of all that it compared."""

@@ -161,6 +161,18 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
     assert again.rows == result.rows
 
 
+def test_a_folder_holds_one_fit(tmp_path, quick):
+    G, how = Deconv().eval(), {"latents": latents, "out": tmp_path, "ways": ["fresh D"], "controls": False}
+    fbwrap.fit(G, None, pictures(), steps=2, **how)
+    for other, more in (
+        ("data", {"data": pictures(seed=1)}), ("seed", {"seed": 1}), ("steps", {"steps": 4}),
+        ("G", {"generator": Deconv().eval()}), ("D", {"discriminator": patch()}),
+    ):  # fmt: skip
+        given = {"generator": G, "discriminator": None, "data": pictures(), "steps": 2, **more}
+        with pytest.raises(SettingError, match=f"a fit with another {'data' if other == 'seed' else other}"):
+            fbwrap.fit(given.pop("generator"), given.pop("discriminator"), given.pop("data"), **given, **how)
+
+
 def test_a_perfect_g_is_no_gain(tmp_path, quick):
     """Real data that are samples of G itself."""
     torch.manual_seed(0)

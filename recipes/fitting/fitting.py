@@ -101,6 +101,7 @@ def fit(
             generator, discriminator, data, draw, seed=seed, folder=folder, features=features,
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
+        problem.check_folder(folder, seed, steps)
         budget = None if minutes is None else 60 * minutes
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled))
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}

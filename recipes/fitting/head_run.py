@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import fbwrap
+from fbwrap.engine.trace import device_of
 from fbwrap.files.atomic import atomic_write
 from fbwrap.loop import FeedbackLoop
 
@@ -139,7 +140,7 @@ class HeadRun:
             return problem.discriminator
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            D = way.critic(problem.shape, int(problem.classes.max()) + 1).to(problem.real.device)
+            D = way.critic(problem.shape, int(problem.classes.max()) + 1).to(device_of(problem.generator))
         fit = train_discriminator(
             problem.generator, D, *self._data(), WARMUP, response="[0]", out=self.folder / "critic", resume=True,
             progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", **self._common(),

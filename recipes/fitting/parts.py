@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbwrap.engine.pytree import batch_size, map_tensors
+from fbwrap.engine.pytree import batch_size, map_tensors, tensors
 from fbwrap.errors import SettingError
 
 SHARE, MOST, FEWEST = 0.15, 5000, 16  # of the data in each of the two held-out parts; samples
-_READ = 20_000  # items of a dataset that are read into memory
+_READ, _BYTES = 20_000, 2 << 30  # items of a dataset that are read into memory, and what they may take there
 
 
 Samples = Tensor | tuple[Tensor, ...]
@@ -68,7 +68,9 @@ def _read(dataset: Any, seed: int) -> Samples:
             f"{type(dataset).__name__} cannot be split: pass a tensor, a tuple of tensors, or a dataset with a length "
             "and items, such as fbwrap.recipes.data.Images(folder, size=64)."
         )
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:_READ]
+    each = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(dataset[0]))
+    most = min(_READ, max(1, _BYTES // max(each, 1)))
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:most]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         items = [dataset[int(i)] for i in order]

@@ -6,6 +6,7 @@ Examples:
     97.7
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fbwrap.engine.fingerprint import fingerprint
 from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
+from fbwrap.files.atomic import atomic_write
 
 from ..data.batches import Batches
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
 from .measure import Part
 from .parts import split
-from .space import learned_space
+from .space import hash_of, learned_space
 from .ways import Way
 
 _BATCH = 250
@@ -74,6 +77,26 @@ class Problem:
         """What a way's D is called with for real data: the samples, with their classes where it needs them."""
         needs = self.takes_classes if way.teaches == "published" else way.named
         return (self.real, self.classes) if needs else self.real
+
+    def check_folder(self, folder: Path, seed: int, steps: int) -> None:
+        """Note in the folder what is fitted there; refuse one in which it was something else.
+
+        Raises:
+            SettingError: it holds a fit of other data, of another G or D, of another seed or number of steps.
+        """
+        D = self.discriminator
+        now = {
+            "data": hash_of(self.real, seed), "G": fingerprint(self.generator)["weights"],
+            "D": fingerprint(D)["weights"] if D is not None else None, "seed": seed, "steps": steps,
+        }  # fmt: skip
+        path = folder / "fit.json"
+        before = json.loads(path.read_text()) if path.is_file() else now
+        if differ := [name for name, value in now.items() if before.get(name) != value]:
+            raise SettingError(
+                f"{folder} holds a fit with another {differ[0]}. Choose another out=, or remove it to start anew."
+            )
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(now))
 
     @classmethod
     def of(

@@ -68,7 +68,7 @@ def learned_space(real: Tensor, seed: int = 0, folder: Path | None = None) -> Ca
         net = Encoder(real.dim() - 2, real.shape[1], min(real.shape[2:])).to(real.device)
         with torch.no_grad():
             net(real[:2])  # the lazy layer's size
-        kept = folder / f"space-{_hash(real, seed)}.pt" if folder else None
+        kept = folder / f"space-{hash_of(real, seed)}.pt" if folder else None
         if kept is not None and kept.is_file():
             net.load_state_dict(torch.load(kept, map_location=real.device, weights_only=True))
         else:
@@ -128,8 +128,8 @@ def _augmented(rows: Tensor) -> Tensor:
     return moved + 0.05 * moved.std() * torch.randn_like(moved)
 
 
-def _hash(real: Tensor, seed: int) -> str:
-    """Of the data: its shape, its sums, and some of its samples."""
+def hash_of(real: Tensor, seed: int) -> str:
+    """Of the data: its shape, its sum, and some of its samples."""
     stride = max(1, len(real) // 256)
     some = real[::stride].detach().float().cpu().contiguous()
     text = f"{tuple(real.shape)} {float(real.double().sum()):.17g} {seed} {_STEPS}"
