@@ -13,7 +13,6 @@ from zoo import ZOO
 
 import fbwrap
 
-torch.set_num_threads(1)  # tiny networks
 DEVICE = os.environ.get("FBWRAP_TEST_DEVICE", "cpu")  # of the zoo: with "cuda" the invariants are those of a GPU
 if DEVICE != "cpu":
     torch.set_default_device(DEVICE)

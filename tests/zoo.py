@@ -11,6 +11,8 @@ from torch import nn
 
 import fbwrap
 
+torch.set_num_threads(1)  # tiny networks, and the same bits in every process that imports them
+
 
 # -- generators ---------------------------------------------------------------------------------------
 class Deconv(nn.Module):
