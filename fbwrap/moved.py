@@ -64,7 +64,8 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """What ``import fbwrap.OLD`` asks for, where nothing else is found."""
-        return importlib.machinery.ModuleSpec(name, self) if name.removeprefix("fbwrap.") in MOVED else None
+        package, _, old = name.partition(".")
+        return importlib.machinery.ModuleSpec(name, self) if package == "fbwrap" and old in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Give the module the contents of the one that it is now."""

@@ -123,10 +123,10 @@ def response_overlay(
 ) -> "Figure":
     """As :func:`responses`, of outputs and responses one by one; ``first`` is the step of the first."""
     check_map(answers[0])
-    layers, low, high = with_heat(outputs, answers, value_range)
-    figure, panels = _panels(len(layers[0][0][:samples]), len(layers))
+    layers, low, high = with_heat(outputs, [answer[:samples] for answer in answers], value_range)
+    figure, panels = _panels(len(layers[0][0]), len(layers))
     for t, (below, heat) in enumerate(layers):
-        for row, picture in enumerate(below[:samples]):
+        for row, picture in enumerate(below):
             _show(panels[row][t], picture)
             shown = panels[row][t].imshow(heat[row, 0].numpy(), cmap=HEAT, vmin=low, vmax=high, alpha=0.5)
         panels[0][t].set_title(f"t = {first + t}", fontsize=9)
@@ -137,10 +137,11 @@ def response_overlay(
 def with_heat(
     outputs: Sequence[object], answers: Sequence[Tensor], value_range: Range
 ) -> tuple[list[tuple[Tensor, Tensor]], float, float]:
-    """Each step's pictures and D's response at their size, (N, 1, H, W); and the least and the largest response."""
+    """Each step's pictures, as many as there are answers, and D's response at their size, (N, 1, H, W); and the least
+    and the largest response."""
     heats = [flat(answer).mean(1, keepdim=True) for answer in answers]
     low, high = min(float(h.min()) for h in heats), max(float(h.max()) for h in heats)
-    below = [pictures(output, value_range) for output in outputs]
+    below = [pictures(output, value_range)[: len(h)] for output, h in zip(outputs, heats, strict=True)]
     heats = [F.interpolate(h, b.shape[2:], mode="bilinear") for h, b in zip(heats, below, strict=True)]
     return list(zip(below, heats, strict=True)), low, high
 

@@ -15,7 +15,7 @@ from fbwrap import moved
 from fbwrap.errors import SettingError
 
 ROOT = Path(__file__).parent.parent
-# rooms (folders) and doors (files) of the core: each may use what stands above it in this list, and itself
+# rooms (folders) and doors (files) of the core: each may use what stands before it in this list, and itself
 ROOMS = [
     "errors", "version", "moved", "engine", "files", "weights", "feedback", "adapter", "recognition", "plots", "heads",
     "loop", "attaching", "attach", "pretrained", "__init__", "app", "__main__",
@@ -85,7 +85,7 @@ def graph(folder="fbwrap"):
 
 
 @pytest.mark.parametrize(("folder", "rooms"), [("fbwrap", ROOMS), ("recipes", RECIPES)])
-def test_each_room_knows_only_those_above_it(folder, rooms):
+def test_each_room_knows_only_those_before_it(folder, rooms):
     assert {name.split(".")[0] for name, _ in modules(folder)} == set(rooms)
     place = {room: i for i, room in enumerate(rooms)}
     wrong = [
@@ -137,6 +137,12 @@ def test_paths_of_before_the_rooms_still_work():
     assert set(moved.RENAMED.values()) <= names
     assert push_folder is importlib.import_module("fbwrap.heads.hub").push_folder
     assert spread is importlib.import_module("fbwrap.feedback.features").broadcast
+
+
+@pytest.mark.parametrize("name", ["settings", "state", "hub", "spec", "head"])
+def test_other_peoples_names_are_left_alone(name):
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(name)
 
 
 def test_functions_stay_short():

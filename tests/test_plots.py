@@ -137,3 +137,11 @@ def test_answers_that_are_not_one_a_sample_are_not_shown(tmp_path):
 
 def test_a_sound_is_as_wide_as_a_picture():
     assert plots.pictures(torch.randn(2, 1, 8192)).shape == (2, 3, 32, 512)
+
+
+def test_the_scale_of_responses_is_that_of_the_samples_shown():
+    outputs, answers = [torch.zeros(9, 3, 8, 8)], [torch.rand(9, 1, 4, 4)]
+    answers[0][8] = 100.0
+    figure = plots.response_overlay(outputs, answers, samples=4)
+    heat = figure.axes[0].images[1]
+    assert heat.get_clim()[1] < 1

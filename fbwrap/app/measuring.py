@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fbwrap.errors import SettingError
 from fbwrap.heads.config import FEEDBACK
 from fbwrap.heads.files import path_of, sha256
+from fbwrap.plots import figure_class
 
 from .command import Answer, WrongUsageError, command
 from .devices import device_of
@@ -74,6 +75,7 @@ def _measured(
         logger.warning("The study beyond is steps now, and so are its files; the old name works until 0.2.")
     if study not in STUDIES:
         raise WrongUsageError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+    figure_class()  # before anything is computed
     if options.at and study not in ("strength", "switching", "variance"):
         raise SettingError("--at is for the studies strength, switching and variance.")
     if options.reference and study != "switching":
@@ -177,8 +179,7 @@ def ablate(
             f"{name} makes images of images: pass --pairs KIND:PATH, what the variants are measured on."
         )  # fmt: skip
     latent = "x".join(map(str, config.latent(config))) if config.latent else None
-    side = config.size if isinstance(config.size, int) else config.size[0]
-    inputs = InputOptions(latent, pairs, side, samples, seed, value_range or config.head.get("value_range"))
+    inputs = InputOptions(latent, pairs, config.side, samples, seed, value_range or config.head.get("value_range"))
     given, targets = inputs_of(inputs)
     readers = _readers(measures, inputs.resolved_range)
     measure = measure_of(inputs, measures, readers, targets, truths_of(inputs, measures))

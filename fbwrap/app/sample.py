@@ -26,6 +26,8 @@ from fbwrap.loop import FeedbackLoop
 from .inputs import picture, pictures_of
 
 BATCH = 16
+# G's inputs, and names of what is made of them
+NamedBatches = Iterator[tuple[tuple[Any, ...], dict[str, Any], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -89,23 +91,20 @@ def sample(
     return Samples(files, plots.save(plots.steps(first, span), out / "overview.png", **noted))
 
 
-Batches = Iterator[tuple[tuple[Any, ...], dict[str, Any], list[str]]]  # G's inputs, and names of what is made of them
-
-
-def _pictures_in_turn(loop: FeedbackLoop, source: Path, span: tuple[float, float]) -> tuple[Batches, int]:
+def _pictures_in_turn(loop: FeedbackLoop, source: Path, span: tuple[float, float]) -> tuple[NamedBatches, int]:
     """Each picture as G's input, and how many there are."""
     paths = list(pictures_of(source))
     stems_of = _names(paths)
     return (((picture(path, loop, span),), {}, [stems_of[path]]) for path in paths), len(paths)
 
 
-def _noise_in_batches(loop: FeedbackLoop, count: int, seed: int, label: int | None) -> tuple[Batches, int]:
+def _noise_in_batches(loop: FeedbackLoop, count: int, seed: int, label: int | None) -> tuple[NamedBatches, int]:
     """Seeded inputs in batches, and how many batches there are."""
     names = [f"{place:04d}" for place in range(count)]
     inputs, named = draw_inputs(loop, count, seed, label)
     starts = range(0, count, BATCH)
 
-    def batches() -> Batches:
+    def batches() -> NamedBatches:
         for begin in starts:
             end = begin + BATCH
             part, part_named = take_rows((inputs, named), begin, end, of=count)

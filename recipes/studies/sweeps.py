@@ -28,7 +28,7 @@ from fbwrap.feedback.critic import image_of
 from fbwrap.files.atomic import atomic_write
 from fbwrap.files.pictures import is_picture
 from fbwrap.loop import FeedbackLoop
-from fbwrap.plots import save, unit
+from fbwrap.plots import figure_class, save, unit
 
 Measure = Callable[[Tensor], Mapping[str, float]]
 Inputs = Tensor | tuple[Any, ...]
@@ -74,15 +74,13 @@ class Study:
     def samples(self) -> Any:
         """A matplotlib figure of the samples: pictures, a row a setting (AFL Fig. 8-10), or points (Fig. 4); None where
         they are neither."""
-        from matplotlib.figure import Figure
-
         held = [(name, y.float().nan_to_num()) for name, y in self.shown.items()]
         points = bool(held) and all(y.dim() == 2 and y.shape[1] == 2 for _, y in held)
         if not held or not (points or all(is_picture(y.shape) for _, y in held)):
             return None
         low, high = min(float(y.min()) for _, y in held), max(float(y.max()) for _, y in held)
         across, down = (len(held), 1) if points else (1, len(held))
-        figure = Figure(figsize=(3 * across, 3) if points else (8, 1.5 * down), layout="constrained")
+        figure = figure_class()(figsize=(3 * across, 3) if points else (8, 1.5 * down), layout="constrained")
         for place, (name, y) in enumerate(held):
             axes = figure.add_subplot(down, across, place + 1)
             if points:
@@ -105,10 +103,8 @@ class Study:
 
     def plot(self) -> Any:
         """A matplotlib figure: each measured number over the axis; bars where that is text."""
-        from matplotlib.figure import Figure
-
         names = self.measured
-        figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+        figure = figure_class()(figsize=(4 * len(names), 3.2), layout="constrained")
         for place, name in enumerate(names):
             axes = figure.add_subplot(1, len(names), place + 1)
             rows = [row for row in self.rows if name in row]

@@ -18,7 +18,7 @@ from fbwrap.engine.names import unwrap
 from fbwrap.errors import SettingError
 from fbwrap.recognition.detect import Recognised
 
-from .options import LOSS_NAMES, Options
+from .options import LOSS_NAMES, Options, renamed
 
 _VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Select", "Slice", "Expand", "Transpose", "Permute",
           "ToCopy", "Clone")  # fmt: skip
@@ -41,6 +41,7 @@ def options_of(given: Mapping[str, object], G: nn.Module, D: nn.Module, critic_s
     Raises:
         SettingError: an option that does not exist.
     """
+    given = renamed(given)
     options = Options.of(given)
     loss = options.loss or chosen_loss(G, D)
     usual = 5 if loss == "wasserstein_gp" else critic_steps

@@ -7,6 +7,7 @@ Examples:
 
 import difflib
 import math
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, fields
@@ -120,8 +121,9 @@ class Options:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Options":
         """Options by name; a name that is none is said."""
+        given = renamed(given)
         known = [each.name for each in fields(cls)]
-        if wrong := [name for name in given if name not in known and name not in RENAMED]:
+        if wrong := [name for name in given if name not in known]:
             near = difflib.get_close_matches(wrong[0], known, n=2)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise SettingError(f"There is no option {wrong[0]!r}.{hint} There are {', '.join(known)}.")
@@ -189,3 +191,23 @@ def _as_its_kind(name: str, value: Any, default: Any) -> object:
     if not isinstance(value, kind):
         raise SettingError(f"{name}={value!r}: pass {'True or False' if kind is bool else 'text'}.")
     return value
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options under the names that they have now; an old one is said, once, to whoever wrote it."""
+    found = dict(given)
+    for old, new in RENAMED.items():
+        if old in found:
+            if new in found:
+                raise SettingError(f"{old} and {new} are one option, by its old name and its new one. Pass {new}.")
+            _warn(f"The option {old} is {new} now.")
+            found[new] = found.pop(old)
+    return found
+
+
+def _warn(text: str) -> None:
+    """Said of the first line that is not the library's."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fbwrap."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, DeprecationWarning, stacklevel=level - 1)

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from fbwrap.engine.fingerprint import fingerprint
-from fbwrap.engine.pytree import batch_size
+from fbwrap.engine.pytree import tensors
 from fbwrap.engine.rng import RngState
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError, TrainingError
@@ -279,7 +279,8 @@ class Trainer:
             if self.average is not None:
                 self.average.update(self.player.learner)
             fit.steps += 1
-            fit.samples += processes.count * batch_size(inputs)
+            longest = max((len(tensor) for _, tensor in tensors(inputs) if tensor.dim()), default=0)
+            fit.samples += processes.count * longest
         if options.train_critic:
             for repeat in range(options.critic_steps or 1):
                 if repeat:
@@ -322,7 +323,7 @@ class Trainer:
                 check_data(self.critic, real, shown.given, self._value_range)
             check_loss(self.options.loss)
             self.critic.probability = self.options.loss == "bce" and answers_with_a_sigmoid(self.critic, real)
-            self._layout = shown
+            self._layout = shown.like(None)  # where the sample stands; not the batch itself
         finally:
             rng.set(before)
 
