@@ -125,6 +125,8 @@ def test_the_verdict_needs_ds_information_and_no_better_rival():
     assert judge(better, even, better)[0] is Verdict.NO_GAIN
     assert judge(even, better, better)[0] is Verdict.NO_GAIN
     assert [verdict.exit_code for verdict in Verdict] == [0, 3, 4]
+    assert "not compared" in judge(better, None, None)[1]
+    assert "not compared" not in judge(better, better, better)[1]
 
 
 # -- the whole ------------------------------------------------------------------------------------------

@@ -49,4 +49,5 @@ def judge(over_base: Interval, over_constant: Interval | None, over_rival: Inter
             f"The head is better than the base ({over_base} of its distance), and G trained on for as long is better "
             f"still: the head is at {over_rival} of its distance."
         )
-    return Verdict.PUBLISH, f"On the test part the head is at {over_base} of the base's distance."
+    alone = "" if over_rival is not None else " It was not compared with training G on, nor with modules on a constant."
+    return Verdict.PUBLISH, f"On the test part the head is at {over_base} of the base's distance.{alone}"
