@@ -1,8 +1,8 @@
 """fbwrap.fit: from a pretrained GAN and its data to a head that is worth publishing, or the word that it is not."""
 
 from .fitting import fit
-from .head_run import Score
 from .result import Chosen, Result, Row
+from .rounds import Score
 from .verdict import Verdict
 from .ways import Way
 

@@ -12,9 +12,7 @@ Examples:
 """
 
 import copy
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,9 @@ from fbwrap.files.atomic import atomic_write
 
 from ..gan import GAN
 from ..training.loss_choice import chosen_loss
-from .head_run import BATCH, Score
+from .head_run import BATCH
 from .problem import Problem
+from .rounds import Rounds, Score
 from .ways import Way
 
 
@@ -69,7 +68,7 @@ def _weights(net: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
             yield module, weight
 
 
-class TrainedOn:
+class TrainedOn(Rounds):
     """G itself (or its low-rank update) trained on by the same D, in rounds, its best state kept.
 
     Args:
@@ -82,8 +81,9 @@ class TrainedOn:
         self, problem: Problem, way: Way, critic: nn.Module, folder: Path, seed: int, lr: float, planned: int,
         parameters: int | None = None,
     ) -> None:  # fmt: skip
+        super().__init__(folder)
         self._planned = planned
-        self.problem, self.way, self.folder, self.seed, self.lr = problem, way, folder, seed, lr
+        self.problem, self.way, self.seed, self.lr = problem, way, seed, lr
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             G = problem.generator
@@ -93,27 +93,8 @@ class TrainedOn:
         self.critic = copy.deepcopy(unwrap(critic))
         published = way.teaches == "published"
         self._loss = (chosen_loss(problem.generator, critic) if published else None) or "bce"
-        self._journal = folder / "scores.json"
-        self.scores: list[Score] = []
-        if self._journal.is_file():
-            self.scores = [Score(**row) for row in json.loads(self._journal.read_text())]
-        else:
-            self._note(Score(0, 0.0, problem.validation.distance(self.net.eval()), 1.0))
-
-    @property
-    def best(self) -> Score:
-        """The comparison with the least distance."""
-        return min(self.scores, key=lambda score: score.distance)
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training so far."""
-        return self.scores[-1].seconds if self.scores else 0.0
-
-    @property
-    def steps(self) -> int:
-        """Trained so far."""
-        return self.scores[-1].step if self.scores else 0
+        if not self.scores:
+            self._keep(Score(0, 0.0, problem.validation.distance(self.net.eval()), 1.0))
 
     def train(self, steps: int) -> Score:
         """Train on until ``steps`` in all, and compare."""
@@ -128,16 +109,14 @@ class TrainedOn:
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(problem.real_for(way), problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
         self.net.eval()
-        return self._note(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
+        return self._keep(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
 
-    def _note(self, score: Score) -> Score:
-        """Keep a score, and the weights where they are the best so far."""
+    def _keep(self, score: Score) -> Score:
+        """Put a score down, and the weights where they are the best so far."""
         if not self.scores or score.distance < self.best.distance:
             with atomic_write(self.folder / "best.pt") as part:
                 torch.save(self.net.state_dict(), part)
-        self.scores.append(score)
-        with atomic_write(self._journal) as part:
-            part.write_text(json.dumps([asdict(each) for each in self.scores]))
+        self.note(score)
         return score
 
     def best_network(self) -> nn.Module:

@@ -28,11 +28,12 @@ from fbwrap.feedback.latents import is_latents
 from fbwrap.recognition.named import resolve_generator
 
 from .controls import TrainedOn
-from .head_run import HeadRun, Score
+from .head_run import HeadRun
 from .measure import Generator, Interval, interval, ratio_interval
 from .problem import Problem
 from .report import write
 from .result import Chosen, Result, Row
+from .rounds import Score
 from .verdict import Verdict, judge
 from .ways import Way, chosen_ways, ways_for
 

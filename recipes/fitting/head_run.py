@@ -8,11 +8,9 @@ Examples:
 """
 
 import copy
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from torch import nn
 
 import fbwrap
 from fbwrap.engine.trace import device_of
-from fbwrap.files.atomic import atomic_write
 from fbwrap.loop import FeedbackLoop
 
 from ..afl import AFL
@@ -31,6 +28,7 @@ from ..training.loss_choice import chosen_loss
 from .critic import FreshCritic
 from .measure import Generator
 from .problem import Problem
+from .rounds import Rounds, Score
 from .ways import Way
 
 logger = logging.getLogger("fbwrap")
@@ -38,17 +36,7 @@ STRENGTHS = (0.25, 0.5, 1.0)  # compared while it trains
 WARMUP, BATCH = 600, 32
 
 
-@dataclass(frozen=True)
-class Score:
-    """What a comparison found."""
-
-    step: int
-    seconds: float
-    distance: float
-    strength: float
-
-
-class HeadRun:
+class HeadRun(Rounds):
     """One way's head.
 
     Args:
@@ -60,30 +48,12 @@ class HeadRun:
     def __init__(
         self, problem: Problem, way: Way, folder: Path, seed: int, planned: int, constant: bool = False
     ) -> None:
-        self.problem, self.way, self.folder, self.seed, self.constant = problem, way, folder, seed, constant
+        super().__init__(folder)
+        self.problem, self.way, self.seed, self.constant = problem, way, seed, constant
         self._planned = planned
-        self.scores: list[Score] = []
-        self._journal = folder / "scores.json"
-        if self._journal.is_file():
-            self.scores = [Score(**row) for row in json.loads(self._journal.read_text())]
         self.warmup_seconds = 0.0
         self.warmed_critic = self._critic()
         self.loop = self._attached(copy.deepcopy(self.warmed_critic))
-
-    @property
-    def best(self) -> Score:
-        """The comparison with the least distance."""
-        return min(self.scores, key=lambda score: score.distance)
-
-    @property
-    def steps(self) -> int:
-        """Trained so far."""
-        return self.scores[-1].step if self.scores else 0
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training so far."""
-        return self.scores[-1].seconds if self.scores else 0.0
 
     def train(self, steps: int, progress: bool = False) -> Score:
         """Train on until ``steps`` in all, and compare."""
@@ -96,11 +66,10 @@ class HeadRun:
         found = self.compare()
         strength = min(found, key=lambda at: found[at])
         score = Score(steps, fit.seconds + self.warmup_seconds, found[strength], strength)
+        # the head first: a score that stands in the file has its head beside it
         if not self.scores or score.distance < self.best.distance:
             self.loop.save_pretrained(self.folder / "best", discriminator="all")
-        self.scores.append(score)
-        with atomic_write(self._journal) as part:
-            part.write_text(json.dumps([asdict(each) for each in self.scores]))
+        self.note(score)
         return score
 
     def compare(self, strengths: tuple[float, ...] = STRENGTHS) -> dict[float, float]:

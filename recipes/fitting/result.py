@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from fbwrap.loop import FeedbackLoop
 
-from .head_run import Score
 from .measure import Generator, Interval
+from .rounds import Score
 from .verdict import Verdict
 
 
