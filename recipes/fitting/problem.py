@@ -54,7 +54,7 @@ class Problem:
     real: Tensor
     classes: Tensor
     labelled: bool
-    latents: Callable[[int], Any]
+    latents: Callable[[int], object]
     validation: Part
     test: Part
     space: str
@@ -149,7 +149,7 @@ class Problem:
         )  # fmt: skip
 
 
-def _drawn(draw: Callable[[int], Any], many: int, seed: int) -> list[Any]:
+def _drawn(draw: Callable[[int], object], many: int, seed: int) -> list[object]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return [draw(min(_BATCH, many - begin)) for begin in range(0, many, _BATCH)]

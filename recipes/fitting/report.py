@@ -9,7 +9,6 @@ import html
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -49,7 +48,7 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
     _put(folder / "report.json", json.dumps(data(result), indent=2) + "\n")
 
 
-def data(result: Result) -> dict[str, Any]:
+def data(result: Result) -> dict[str, object]:
     """The report as plain data."""
     rows = [asdict(row) for row in result.rows]
     return {"verdict": result.verdict.value, "why": result.why, "rows": rows, "chosen": asdict(result.chosen),
