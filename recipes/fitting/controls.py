@@ -14,7 +14,6 @@ Examples:
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ from fbwrap.engine.names import unwrap
 from fbwrap.files.atomic import atomic_write
 
 from ..gan import GAN
-from ..training.loss_choice import chosen_loss
 from .head_run import BATCH
 from .problem import Problem
 from .rounds import Rounds, Score
@@ -91,8 +89,6 @@ class TrainedOn(Rounds):
         if not parameters:
             self.net.requires_grad_(True)
         self.critic = copy.deepcopy(unwrap(critic))
-        published = way.teaches == "published"
-        self._loss = (chosen_loss(problem.generator, critic) if published else None) or "bce"
         if not self.scores:
             self._keep(Score(0, 0.0, problem.validation.distance(self.net.eval()), 1.0))
 
@@ -101,11 +97,10 @@ class TrainedOn(Rounds):
         if self.steps >= steps:
             return self.scores[-1]
         problem, way = self.problem, self.way
-        published = way.teaches == "published"
-        how: dict[str, Any] = problem.attach if published else {"response": "[0]"}
+        how = problem.call_for(way)
         fit = GAN(
-            self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none", loss=self._loss,
-            lr=self.lr, critic_lr=way.critic_lr, batch=BATCH, decay_steps=self._planned, seed=self.seed, keep=1,
+            self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
+            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=BATCH, decay_steps=self._planned, seed=self.seed, keep=1,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(problem.real_for(way), problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
         self.net.eval()

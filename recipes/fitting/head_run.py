@@ -24,7 +24,6 @@ from fbwrap.loop import FeedbackLoop
 from ..afl import AFL
 from ..gan import train_discriminator
 from ..studies import replaced_signals
-from ..training.loss_choice import chosen_loss
 from .critic import FreshCritic
 from .measure import Generator
 from .problem import Problem
@@ -120,8 +119,7 @@ class HeadRun(Rounds):
     def _attached(self, D: nn.Module) -> FeedbackLoop:
         """One link, at the last layer that ``layers="auto"`` finds, from all of D's stages."""
         problem = self.problem
-        example, published = problem.example, self.way.teaches == "published"
-        how: dict[str, Any] = {**problem.attach} if published else {"response": "[0]"}
+        example, how = problem.example, problem.call_for(self.way)
         with fbwrap.attach(problem.generator, D, "auto", example=example, **how) as auto:
             target = auto.connections[-1].target
             sources = [str(source.name) for link in auto.connections for source in link.sources]
@@ -136,8 +134,7 @@ class HeadRun(Rounds):
         return self.problem.real_for(self.way), self.problem.latents
 
     def _common(self) -> dict[str, Any]:
-        published = self.problem.discriminator if self.way.teaches == "published" else None
-        loss = (published and chosen_loss(self.problem.generator, published)) or "bce"
+        loss = self.problem.loss_for(self.way)
         return {"loss": loss, "batch": BATCH, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed}
 
     def _options(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
 
 from ..data.batches import Batches
+from ..training.loss_choice import chosen_loss
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
 from .measure import Part
@@ -77,6 +78,15 @@ class Problem:
         """What a way's D is called with for real data: the samples, with their classes where it needs them."""
         needs = self.takes_classes if way.teaches == "published" else way.named
         return (self.real, self.classes) if needs else self.real
+
+    def call_for(self, way: Way) -> dict[str, Any]:
+        """How a way's D is called and read: arguments of :func:`fbwrap.attach`."""
+        return dict(self.attach) if way.teaches == "published" else {"response": "[0]"}
+
+    def loss_for(self, way: Way) -> str:
+        """What a way's D learns by: a published one goes on with its own loss, where anything tells it."""
+        D = self.discriminator if way.teaches == "published" else None
+        return (D is not None and chosen_loss(self.generator, D)) or "bce"
 
     def check_folder(self, folder: Path, seed: int, steps: int) -> None:
         """Note in the folder what is fitted there; refuse one in which it was something else.
