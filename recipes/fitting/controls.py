@@ -100,7 +100,8 @@ class TrainedOn(Rounds):
         how = problem.call_for(way)
         fit = GAN(
             self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
-            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=BATCH, decay_steps=self._planned, seed=self.seed, keep=1,
+            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=BATCH,
+            decay_steps=self._planned, seed=self.seed, keep=1,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(problem.real_for(way), problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
         self.net.eval()
