@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fbwrap.adapter import Adapter
 from fbwrap.errors import SettingError, WeightsError
 from fbwrap.files.weights_file import read_weights
+from fbwrap.weights import is_average
 
 
 def load(path: str) -> nn.Module:
@@ -37,11 +38,12 @@ def load(path: str) -> nn.Module:
 
 def _state(tree: object) -> dict[str, Tensor]:
     """The state dict in a file; an average where there is one."""
-    for key in ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net"):
-        if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):
-            return _state(tree[key])
     if not isinstance(tree, Mapping):
         raise WeightsError(f"The checkpoint holds {type(tree).__name__}, not weights by name.")
+    averages = [key for key in tree if isinstance(key, str) and is_average(key)]
+    for key in (*averages, "params", "state_dict", "model_state_dict", "model", "net"):
+        if isinstance(tree.get(key), Mapping):
+            return _state(tree[key])
     return dict(tree)
 
 

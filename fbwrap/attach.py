@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from .adapter import Adapter
-from .attaching.build import attached
+from .attaching.build import build_loop
 from .attaching.request import Layers, Request
 from .feedback.critic import CriticInput
 from .loop import FeedbackLoop
@@ -98,7 +98,7 @@ def attach(
         PairingError: shapes that cannot be connected.
         SettingError: an option that makes no sense.
     """
-    return attached(
+    return build_loop(
         Request(
             generator,
             discriminator,

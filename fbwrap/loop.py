@@ -13,6 +13,7 @@ from typing import Literal
 
 from .feedback.loop import Loop
 from .heads import hub, saving
+from .heads.card import CardDetails
 
 
 class FeedbackLoop(Loop):
@@ -77,7 +78,7 @@ class FeedbackLoop(Loop):
             private, token, revision, commit_message, create_pr: as of ``huggingface_hub.HfApi.create_commit``; a
                 branch that is not there is made.
             license, base_model, task, tags, metrics: for the model card, which is written only if there is none; see
-                :func:`fbwrap.heads.card.card`. ``base_model`` is the generator's own, if it came from the Hub.
+                :class:`~fbwrap.heads.card.CardDetails`. ``base_model`` is the generator's own, if it came from the Hub.
 
         Returns:
             The address of the commit, or of the pull request.
@@ -86,8 +87,8 @@ class FeedbackLoop(Loop):
             HubError: no such user, no right to write, no network. Nothing is half-written there.
             SettingError: an id or a metric that cannot be.
         """
-        return hub.push_to_hub(
-            self, repo_id, discriminator=discriminator, pictures=pictures, private=private, token=token,
-            revision=revision, commit_message=commit_message, create_pr=create_pr, dtype=dtype, license=license,
-            base_model=base_model, task=task, tags=tags, metrics=metrics,
-        )  # fmt: skip
+        upload = hub.Upload(private, token, revision, commit_message, create_pr)
+        details = CardDetails(license, base_model, task, tags, metrics)
+        return hub.push_loop(
+            self, repo_id, upload, details, discriminator=discriminator, dtype=dtype, pictures=pictures
+        )

@@ -30,10 +30,15 @@ from .files.weights_file import read_weights
 
 logger = logging.getLogger("fbwrap")
 
-_AVERAGE = re.compile(r"(?<![a-z])(ema|emas|average|averaged|avg|smooth|running|shadow)(?![a-z])|EMA|Ema")
+_AVERAGES = re.compile(r"(?<![a-z])(ema|emas|average|averaged|avg|smooth|running|shadow)(?![a-z])|EMA|Ema")
 _WRAPPERS = ("module", "_orig_mod")
 _COUNTER, _EXTRA = "num_batches_tracked", "_extra_state"  # old files lack counters; extra state is no tensor
 State = Mapping[str, Any]
+
+
+def is_average(key: str) -> bool:
+    """Whether a key of a checkpoint is that of weights averaged over training: ``params_ema``, ``G_avg``."""
+    return _AVERAGES.search(key) is not None
 
 
 class Found(NamedTuple):
@@ -49,7 +54,7 @@ class Found(NamedTuple):
     @property
     def averaged(self) -> bool:
         """Whether these are an average of the weights over training."""
-        return any(_AVERAGE.search(part) for part in (*self.keys, self.prefix))
+        return any(is_average(part) for part in (*self.keys, self.prefix))
 
     def is_called(self, key: str) -> bool:
         """Whether a user's ``key`` means this place."""

@@ -130,3 +130,19 @@ def driver(tmp_path_factory):
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub where HF_ENDPOINT points."""
+    from hubserver import Hub
+    from huggingface_hub import constants, utils
+
+    for name in ("close_session", "reset_sessions"):  # connections to the hub of the test before
+        getattr(utils, name, lambda: None)()
+    served = Hub(int(os.environ["HF_ENDPOINT"].rsplit(":", 1)[1]))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    yield served
+    served.close()

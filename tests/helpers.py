@@ -1,7 +1,11 @@
 """What tests do with networks and loops: copy, stir, compare."""
 
+import copy
+
 import torch
 from torch import Tensor
+
+import fbwrap
 
 
 def clone(tree):
@@ -54,3 +58,15 @@ def same(before, after):
         a[0] == b[0] and (torch.equal(a[1], b[1]) if isinstance(a[1], Tensor) else a == b)
         for a, b in zip(before, after, strict=True)
     )
+
+
+Z = torch.randn(3, 6, 1, 1, generator=torch.Generator().manual_seed(0))
+
+
+def made(nets, trained=True):
+    """A loop whose head is worth pushing; with a D of its own where it is ``trained``."""
+    torch.manual_seed(1)
+    loop = stir(fbwrap.attach(*nets, [("main.5", "1")], example=Z))
+    if trained:
+        loop.use_discriminator(stir(copy.deepcopy(nets[1])))
+    return loop

@@ -2,6 +2,7 @@
 not learn, options that are no such thing, data that is none."""
 
 import copy
+import os
 import random
 import signal
 
@@ -448,3 +449,35 @@ def test_items_that_do_not_fit_and_pairs_that_are_none():
     critic = Critic(nn.Linear(2, 1), lambda y: y)
     with pytest.raises(SettingError, match="do not pair"):
         critic_step(critic, torch.zeros(5, 2), torch.zeros(3, 2), None, Options(loss="wasserstein_gp"))
+
+
+def test_an_interrupt_in_the_midst_of_a_step_is_heard_between_steps(tmp_path):
+    def run(out, interrupt):
+        torch.manual_seed(0)
+        G, D = Residual(), patch()
+        torch.manual_seed(3)
+        loop = fbwrap.attach(G, D, [("body.1", "1")], example=torch.zeros(2, 3, 8, 8))
+        recipe = AFL(loop, batch=2, save_every=50, loss="bce")
+        if interrupt:
+            calls = []
+
+            def hook(*a):
+                calls.append(1)
+                if len(calls) == 9:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            handle = recipe._critic.net[0].register_forward_pre_hook(hook)
+            with pytest.raises(KeyboardInterrupt):
+                fit_on(recipe, out)
+            handle.remove()
+        return fit_on(recipe, out, resume=True), loop
+
+    def fit_on(recipe, out, resume=False):
+        data = [torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+        inputs = lambda n: torch.randn(n, 3, 8, 8)
+        return recipe.fit(data, inputs, 6, out=out, resume=resume, progress=False)
+
+    (one, a), (two, b) = run(tmp_path / "a", False), run(tmp_path / "b", True)
+    assert (one.steps, two.steps) == (6, 6)
+    for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from helpers import same, state, stir
 from torch import nn
-from zoo import Residual, patch
+from zoo import ZOO, Residual, patch
 
 import fbwrap
 from fbwrap.engine import locks
@@ -318,3 +318,71 @@ def test_a_block_that_the_collector_ends_waits_for_no_lock_of_its_own_thread(pai
     calling.join(20)
     assert not calling.is_alive()
     assert not abandoned
+
+
+def test_two_generators_that_share_d_in_two_threads():
+    torch.manual_seed(0)
+    G1, D, G2, x = Residual(), patch(), Residual(), torch.randn(2, 3, 8, 8)
+    D = nn.Sequential(*D, nn.BatchNorm2d(1)).train()
+    loops = [stir(fbwrap.attach(G, D, [("body.1", "1")], example=x)) for G in (G1, G2)]
+    before = state(D)
+    wanted = [loop(x) for loop in loops]
+    wrong = []
+
+    def work(k):
+        wrong.extend(k for _ in range(20) if not torch.equal(loops[k](x), wanted[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not wrong
+    assert [s[0] for s in before] == [s[0] for s in state(D)]
+    assert torch.equal(D[-1].running_mean, torch.zeros(1))
+
+
+@pytest.fixture
+def sr():
+    G, D, args, loop = ZOO["glob"].build()
+    return G, D, args, stir(loop)
+
+
+def test_two_threads_share_a_loop(sr):
+    G, _, _, loop = sr
+    inputs = [torch.randn(2, 3, 8, 8) for _ in range(12)]
+    with torch.no_grad():
+        wanted, plain = [loop(x) for x in inputs], [G(x) for x in inputs]
+    wrong = []
+
+    def work(mine):
+        with torch.no_grad():
+            for _ in range(5):
+                same = [torch.equal(loop(inputs[i]), wanted[i]) and torch.equal(G(inputs[i]), plain[i]) for i in mine]
+                wrong.extend(i for i, ok in zip(mine, same, strict=True) if not ok)
+
+    threads = [threading.Thread(target=work, args=(range(k, 12, 2),)) for k in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not wrong
+
+
+def test_two_threads_may_look_at_a_d_of_one_size():
+    pytest.importorskip("basicsr")
+    from families import basicsr
+
+    D, G = basicsr("vgg").eval(), basicsr("rrdb").eval()
+    loop = fbwrap.attach(G, D)
+    failed = []
+
+    def run(work):
+        try:
+            for _ in range(4):
+                work()
+        except Exception as error:
+            failed.append(error)
+
+    works = [lambda: loop(torch.rand(1, 3, 12, 12)), lambda: fbwrap.attach(basicsr("rrdb"), D)]
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not failed
+    assert D.input_size == 128

@@ -1,4 +1,4 @@
-"""Last stage: the loop, and what a head will say about it. :func:`attached` is all five stages."""
+"""Last stage: the loop, and what a head will say about it. :func:`build_loop` is all five stages."""
 
 import logging
 
@@ -8,33 +8,35 @@ from ..feedback.critic_runner import CriticCall
 from ..feedback.facts import Facts
 from ..feedback.plan import ExecutionPlan
 from ..loop import FeedbackLoop
-from .networks import Networks, networks
+from .networks import Networks, unwrap_networks
 from .observe import Observed, observe
-from .planning import planned
+from .planning import make_plan
 from .request import Request
-from .resolve import Resolved, resolved
+from .resolve import Resolved, resolve
 
 logger = logging.getLogger("fbwrap")
 
 
 @outside_inference_mode()
-def attached(request: Request) -> FeedbackLoop:
+def build_loop(request: Request) -> FeedbackLoop:
     """A loop, as :func:`fbwrap.attach` describes it."""
-    pair = networks(request)
-    observed = observe(request, pair)
-    links = resolved(request, observed)
-    plan = planned(request, observed, links)
-    return _built(request, pair, observed, links, plan)
+    networks = unwrap_networks(request)
+    observed = observe(request, networks)
+    resolved = resolve(request, observed)
+    plan = make_plan(request, observed, resolved)
+    return _build(request, networks, observed, resolved, plan)
 
 
-def _built(request: Request, pair: Networks, observed: Observed, links: Resolved, plan: ExecutionPlan) -> FeedbackLoop:
+def _build(
+    request: Request, networks: Networks, observed: Observed, resolved: Resolved, plan: ExecutionPlan
+) -> FeedbackLoop:
     steps = request.steps
     if steps is None:
         steps = observed.recognised.steps if request.auto and request.module is None else 1
     loop = FeedbackLoop(
         observed.generator,
         observed.discriminator,
-        links.connections,
+        resolved.connections,
         plan,
         (observed.generator_trace, observed.critic_trace),
         CriticCall(
@@ -44,7 +46,7 @@ def _built(request: Request, pair: Networks, observed: Observed, links: Resolved
             request.critic_mode,
             request.detach_signals,
         ),
-        _facts(pair, observed, plan),
+        _facts(networks, observed, plan),
         steps=steps,
         strength=request.strength,
         replay=request.replay,
@@ -53,7 +55,7 @@ def _built(request: Request, pair: Networks, observed: Observed, links: Resolved
     return loop
 
 
-def _facts(pair: Networks, observed: Observed, plan: ExecutionPlan) -> Facts:
+def _facts(networks: Networks, observed: Observed, plan: ExecutionPlan) -> Facts:
     generator_trace, critic_trace, response = observed.generator_trace, observed.critic_trace, observed.response
     unclear = observed.unclear_response()
     if unclear:
@@ -73,7 +75,7 @@ def _facts(pair: Networks, observed: Observed, plan: ExecutionPlan) -> Facts:
         ),
         discriminator=critic,
         adapter=observed.recognised.facts(generator_trace),
-        base=pair.base,
+        base=networks.base,
         critic_spec=observed.critic_spec,
         critic_size=observed.critic_size,
         critic_unused=plan.critic_unused,

@@ -35,7 +35,7 @@ from ..loop import FeedbackLoop
 from ..recognition.detect import Recognised, build_critic
 from ..recognition.named import resolve_generator
 from ..recognition.plugins import adapters
-from .build import attached
+from .build import build_loop
 from .request import Request
 
 logger = logging.getLogger("fbwrap")
@@ -243,7 +243,7 @@ def _attached(
         critic_size=config.get("critic_size"),
         adapter=None,  # all that it knew is in the config
     )
-    return attached(request)
+    return build_loop(request)
 
 
 def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool) -> None:

@@ -29,7 +29,7 @@ class Networks:
     recognised: Recognised
 
 
-def networks(request: Request) -> Networks:
+def unwrap_networks(request: Request) -> Networks:
     """The networks of a request; options that make no sense are refused here."""
     generator, base = resolve_generator(request.generator)
     if not isinstance(generator, nn.Module):

@@ -34,7 +34,7 @@ from .request import Request
 from .resolve import Resolved, module_of
 
 
-def planned(request: Request, observed: Observed, resolved: Resolved) -> ExecutionPlan:
+def make_plan(request: Request, observed: Observed, resolved: Resolved) -> ExecutionPlan:
     """Make the modules, prove the schedule on the example, count the cost."""
     generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
     if request.expected is not None:

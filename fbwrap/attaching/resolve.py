@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.names import Path, Ref, module_named, resolve
+from ..engine.names import Path, Ref, module_named, references
 from ..engine.pytree import tensors
 from ..engine.replay import Site
 from ..engine.trace import Batch, Call, TensorInfo, Trace, info_of, sample_layout
@@ -41,7 +41,7 @@ class Resolved:
     notes: tuple[str, ...]
 
 
-def resolved(request: Request, observed: Observed) -> Resolved:
+def resolve(request: Request, observed: Observed) -> Resolved:
     """Every link of a request as connections of real modules and shapes."""
     generator_trace, critic_trace, known = observed.generator_trace, observed.critic_trace, observed.recognised
     module = request.module
@@ -129,7 +129,7 @@ class Resolver:
 
     def connect(self, link: Link) -> list[Connection]:
         """A link's connections: one, or as many as its glob matches."""
-        refs = resolve(self._generator_trace.model, link.target)
+        refs = references(self._generator_trace.model, link.target)
         if isinstance(link.target, str) and ("*" in link.target or "?" in link.target):
             calls = [ref for ref in refs if self._generator_trace.calls_of(self._module_of(ref))]
             refs = calls or refs
@@ -185,7 +185,7 @@ class Resolver:
             form = self._response_form(response, layout)
             return [self._checked(Source("response", None, form), info_of(response), batch)]
         found = []
-        for ref in resolve(self._critic_trace.model, item):
+        for ref in references(self._critic_trace.model, item):
             called = call_of(self._critic_trace, module_of(self._critic_trace, ref), ref, "Discriminator")
             path, info = _pick(ref, called.outputs, "output", "discriminator", called)
             ref = Ref(ref.name, called.index if ref.call is not None else None, path)

@@ -155,7 +155,7 @@ def glob_match(pattern: str, known: Iterable[str]) -> list[str]:
     return [pattern] if pattern in listed else [name for name in listed if rule.fullmatch(name)]
 
 
-def resolve(model: nn.Module, pattern: "str | nn.Module | Ref") -> list[Ref]:
+def references(model: nn.Module, pattern: "str | nn.Module | Ref") -> list[Ref]:
     """References that a name, glob, reference or module object stands for."""
     if isinstance(pattern, nn.Module):
         return [Ref(name_of(model, pattern))]

@@ -190,6 +190,12 @@ def trace_forward(
             rng.set(start)
             trace.flops = flops.total
         trace.output = map_tensors(Tensor.clone, trace.output)  # it may be a buffer that is put back
+    _complete(trace, alive)
+    return trace
+
+
+def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]]) -> None:
+    """Note what only the whole pass tells: later writes, how often layers are called, where channels are."""
     trace.outputs = {path: info_of(tensor) for path, tensor in tensors(trace.output)}
     for place, returned in alive.items():
         late = {path: version_of(tensor) - version for path, tensor, version in returned}
@@ -201,7 +207,6 @@ def trace_forward(
         call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
         call.alone = often[call.module] < 2
         call.layout, call.layout_known = _layout(call, trace.calls)
-    return trace
 
 
 def _is_whole(call: Call, trace: Trace) -> bool:

@@ -1,13 +1,15 @@
 """The model card of a head on the Hub: what it is for, how it is used, what was measured.
 
 Examples:
-    >>> text = card({"links": [], "trained_on": {}, "generator": {"class": "Generator"}}, "me/head", license="mit")
+    >>> config = {"links": [], "trained_on": {}, "generator": {"class": "Generator"}}
+    >>> text = card(config, "me/head", CardDetails(license="mit"))
     >>> text.splitlines()[0], "license: mit" in text, 'from_pretrained("me/head"' in text
     ('---', True, True)
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -19,27 +21,39 @@ _ADDRESS = re.compile(r"(?:\w+:/|www\.|mailto:)(?=\S)", re.IGNORECASE)
 FIELDS = ("name", "value", "dataset")
 
 
+@dataclass(frozen=True)
+class CardDetails:
+    """What a card says that the head itself does not know.
+
+    Args:
+        license: as the Hub names licenses: ``"mit"``.
+        base_model: the generator's own repository on the Hub.
+        task: as the Hub names tasks.
+        tags: more tags.
+        metrics: what was measured: ``{"name": "frechet[LeNet f6]", "value": 7.5, "dataset": "MNIST", "base": 97.7}``.
+    """
+
+    license: str | None = None
+    base_model: str | None = None
+    task: str = "image-to-image"
+    tags: Sequence[str] = ()
+    metrics: Sequence[Mapping[str, Any]] = ()
+
+
 def card(
-    config: Mapping[str, Any],
-    repo_id: str,
-    *,
-    license: str | None = None,
-    base_model: str | None = None,
-    task: str = "image-to-image",
-    tags: Sequence[str] = (),
-    metrics: Sequence[Mapping[str, Any]] = (),
-    pictures: Sequence[str] = (),
+    config: Mapping[str, Any], repo_id: str, details: CardDetails | None = None, *, pictures: Sequence[str] = ()
 ) -> str:
     """The README.md of a head, YAML and text.
 
     Args:
         config: the head's.
-        metrics: what was measured: ``{"name": "frechet[LeNet f6]", "value": 7.5, "dataset": "MNIST", "base": 97.7}``.
+        details: what else is known of it.
         pictures: names of picture files beside it.
     """
+    details = details or CardDetails()
     name = repo_id.rsplit("/", 1)[-1]
     method = _method(config)
-    data = _metadata(config, name, method, license, base_model, task, tags, metrics)
+    data = _metadata(config, name, method, details)
     G, D = (_class(config.get(who)) for who in ("generator", "discriminator"))
     lines = [
         f"# {name}",
@@ -58,7 +72,7 @@ def card(
     if (latents := config.get("latents")) is not None:
         lines += ["", f"Latents: `{plain(in_words(latents))}` (how G's inputs are distributed)."]
     lines += ["", f"Steps T = {config.get('steps', 1)}, strength α = {config.get('strength', 1.0)}.", ""]
-    lines += _measured(metrics)
+    lines += _measured(details.metrics)
     lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
     lines += _trained(config.get("trained_on") or {})
     cited = (config.get("adapter") or {}).get("citations")
@@ -73,16 +87,7 @@ def _method(config: Mapping[str, Any]) -> str:
     return "fal" if kinds and kinds <= {"ast", "film", "concat", "add"} else "afl"
 
 
-def _metadata(
-    config: Mapping[str, Any],
-    name: str,
-    method: str,
-    license: str | None,
-    base_model: str | None,
-    task: str,
-    tags: Sequence[str],
-    metrics: Sequence[Mapping[str, Any]],
-) -> str:
+def _metadata(config: Mapping[str, Any], name: str, method: str, details: CardDetails) -> str:
     """What the Hub reads, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -90,22 +95,22 @@ def _metadata(
     known = {plain(adapter.get(who) or "").partition(":")[0] for who in ("generator", "discriminator")} - {""}
     results = [
         EvalResult(
-            task_type=task,
+            task_type=details.task,
             dataset_type=str(row["dataset"]).lower().replace(" ", "-"),
             dataset_name=str(row["dataset"]),
             metric_type=str(row["name"]).split("[")[0],
             metric_name=str(row["name"]),
             metric_value=float(row["value"]),
         )
-        for row in metrics
+        for row in details.metrics
     ]
     more: dict[str, Any] = {"eval_results": results, "model_name": name} if results else {}
     data = ModelCardData(
         library_name="fbwrap",
-        license=license,
-        base_model=base_model,
-        tags=["fbwrap", method, *sorted(known), *tags],
-        pipeline_tag=task,
+        license=details.license,
+        base_model=details.base_model,
+        tags=["fbwrap", method, *sorted(known), *details.tags],
+        pipeline_tag=details.task,
         **more,
     )
     return str(data.to_yaml())

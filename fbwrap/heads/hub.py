@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from ..feedback.loop import Loop
 from ..files.download import MOST_BYTES, MOST_CONFIG_BYTES, check_id, download, hub_errors, retry
 from ..files.pictures import IN_BROWSERS, is_picture
 from ..recognition.named import repo_of
-from .card import FIELDS, card
+from .card import FIELDS, CardDetails, card
 from .config import DISCRIMINATOR
 from .files import CONFIG, GENERATOR, config_of, stored
 from .inputs import draw_inputs, takes_pictures, value_range_of
@@ -36,30 +37,39 @@ logger = logging.getLogger("fbwrap")
 _README = "README.md"
 
 
-def push_to_hub(
+@dataclass(frozen=True)
+class Upload:
+    """How a commit is made: as of ``huggingface_hub.HfApi.create_commit``; a branch that is not there is made."""
+
+    private: bool | None = None
+    token: str | bool | None = None
+    revision: str | None = None
+    commit_message: str | None = None
+    create_pr: bool = False
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that has to be there before."""
+        named = None if self.create_pr else self.revision
+        return None if named is None or named.startswith("refs/") else named
+
+
+def push_loop(
     loop: Loop,
     repo_id: str,
+    upload: Upload,
+    details: CardDetails,
     *,
-    discriminator: Any = "auto",
-    pictures: Sequence[str | os.PathLike[str]] | Literal["auto"] = "auto",
-    **options: Any,
+    discriminator: Literal["auto", "all", "none"],
+    dtype: Literal["fp16", "bf16"] | None,
+    pictures: Sequence[str | os.PathLike[str]] | Literal["auto"],
 ) -> str:
-    """Write a head to the Hub, in one commit; the repository is made if need be.
-
-    Args:
-        repo_id: ``"user/name"``.
-        discriminator: as of ``save_pretrained``.
-        pictures: files for the card; ``"auto"``: four samples without feedback, with, and over strengths, if G makes
-            pictures of noise and matplotlib is there.
-        options: ``private``, ``token``, ``revision`` and all else of :func:`push_folder`.
-
-    Returns, raises: as :func:`push_folder`.
-    """
+    """Write a loop's head to the Hub: :meth:`fbwrap.FeedbackLoop.push_to_hub`."""
     check_id(repo_id)
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_pretrained(loop, Path(temporary) / "head", discriminator=discriminator)
         files = _pictures(loop, Path(temporary)) if pictures == "auto" else pictures
-        return push_folder(folder, repo_id, pictures=files, **options)
+        return _push(folder, repo_id, upload, details, dtype, files)
 
 
 def _finite(value: Any) -> bool:
@@ -115,7 +125,7 @@ def push_folder(
             that is not there is made.
         dtype: as of ``save_pretrained``.
         license, base_model, task, tags, metrics: for the model card, which is written only if there is none; see
-            :func:`fbwrap.heads.card.card`. ``base_model`` is the generator's own, if it came from the Hub.
+            :class:`~fbwrap.heads.card.CardDetails`. ``base_model`` is the generator's own, if it came from the Hub.
         pictures: files (PNG, GIF) that go with the card.
 
     Returns:
@@ -125,25 +135,35 @@ def push_folder(
         HubError: no such user, no right to write, no network. Nothing is half-written there.
         SettingError: an id or a metric that cannot be.
     """
+    upload = Upload(private, token, revision, commit_message, create_pr)
+    return _push(folder, repo_id, upload, CardDetails(license, base_model, task, tags, metrics), dtype, pictures)
+
+
+def _push(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    upload: Upload,
+    details: CardDetails,
+    dtype: Literal["fp16", "bf16"] | None,
+    pictures: Sequence[str | os.PathLike[str]],
+) -> str:
     from huggingface_hub import HfApi
 
     check_id(repo_id)
-    _check_metrics(metrics)
+    _check_metrics(details.metrics)
     files = _checked_pictures(pictures)
-    api = HfApi(token=token)
+    api = HfApi(token=upload.token)
     with tempfile.TemporaryDirectory() as temporary:
         try:
             held = stored(Path(folder), Path(temporary), dtype)
         except OSError as error:
             raise HeadError(f"The head in {folder} cannot be copied for the upload: {error}") from error
         config = config_of(held)
-        base_model = base_model or (repo_of(config["base"]) if config["base"] else None)
-        text = card(
-            config, repo_id, license=license, base_model=base_model, task=task, tags=tags,
-            metrics=metrics, pictures=[path.name for path in files],
-        )  # fmt: skip
+        if config["base"] and not details.base_model:
+            details = replace(details, base_model=repo_of(config["base"]))
+        text = card(config, repo_id, details, pictures=[path.name for path in files])
         with hub_errors(repo_id):
-            info = _repository(api, repo_id, private, None if create_pr else revision, revision)
+            info = _repository(api, repo_id, upload)
             there = {sibling.rfilename for sibling in info.siblings or []}
             paths = {path.name: path for path in [*held.iterdir(), *files] if path.is_file()}
             if config["trained_on"].get("generator") == GENERATOR:
@@ -156,9 +176,9 @@ def push_folder(
             commit = api.create_commit(
                 repo_id,
                 _operations(paths, there),
-                commit_message=commit_message or "Upload a feedback head",
-                revision=revision,
-                create_pr=create_pr,
+                commit_message=upload.commit_message or "Upload a feedback head",
+                revision=upload.revision,
+                create_pr=upload.create_pr,
                 parent_commit=info.sha,
             )
     logger.info("%s is at %s, commit %s.", repo_id, commit.commit_url, commit.oid)
@@ -193,13 +213,13 @@ def _checked_pictures(pictures: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return files
 
 
-def _repository(api: Any, repo_id: str, private: bool | None, branch: str | None, revision: str | None) -> Any:
+def _repository(api: Any, repo_id: str, upload: Upload) -> Any:
     """What the repository holds at the revision; it, and the branch, are made if need be."""
-    retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-    if branch is not None and not branch.startswith("refs/"):
+    retry(lambda: api.create_repo(repo_id, private=upload.private, exist_ok=True))
+    if branch := upload.branch:
         retry(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
-    info = retry(lambda: api.model_info(repo_id, revision=revision))
-    if private and info.private is False:
+    info = retry(lambda: api.model_info(repo_id, revision=upload.revision))
+    if upload.private and info.private is False:
         raise SettingError(f"{repo_id} is there already, and public. Make it private on the Hub, then push again.")
     return info
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbwrap.engine.intercept import Tap, read
-from fbwrap.engine.names import module_named, resolve
+from fbwrap.engine.names import module_named, references
 from fbwrap.errors import SettingError, TrainingError
 
 from .options import Options
@@ -155,7 +155,7 @@ class Perceptual(nn.Module):
     ):
         super().__init__()
         self.net = net.requires_grad_(False).eval()
-        refs = [ref for layer in layers for ref in resolve(net, layer)]
+        refs = [ref for layer in layers for ref in references(net, layer)]
         self._taps = [Tap(module_named(net, ref), ref.call or 0, ref.path) for ref in refs]
         self._weights = list(weights) if weights is not None else [1.0] * len(refs)
         self._low, self._span = value_range[0], value_range[1] - value_range[0]
