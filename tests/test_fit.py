@@ -9,9 +9,9 @@ from fbwrap.recipes.fitting import Verdict, Way, fitting
 from fbwrap.recipes.fitting.clusters import pseudo_classes
 from fbwrap.recipes.fitting.controls import low_rank
 from fbwrap.recipes.fitting.critic import FreshCritic
-from fbwrap.recipes.fitting.measure import Interval, ratio_interval
+from fbwrap.recipes.fitting.measure import Interval, PairedPart, Part
 from fbwrap.recipes.fitting.parts import split
-from fbwrap.recipes.fitting.space import learned_space
+from fbwrap.recipes.fitting.space import learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
 from helpers import same, state
 from torch import nn
@@ -39,7 +39,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(fitting, "ROUND", 2)
     monkeypatch.setattr(head_run, "WARMUP", 2)
-    monkeypatch.setattr(head_run, "BATCH", 8)
+    monkeypatch.setattr(problem, "_BATCH", (8, 8))
     monkeypatch.setattr(measure, "RESAMPLES", 5)
     monkeypatch.setattr(problem, "_FEWEST_SAMPLES", 40)
     monkeypatch.setattr(space, "_STEPS", 2)
@@ -112,8 +112,9 @@ def test_a_low_rank_update_starts_as_g_and_moves_nothing_else():
 def test_intervals_hold_what_is_known():
     made = torch.Generator().manual_seed(0)
     real, near, other = (torch.randn(600, 4, generator=made) + apart for apart in (0.0, 0.5, 0.5))
-    assert ratio_interval(near, near, real) == Interval(1.0, 1.0, 1.0)
-    found = ratio_interval(near, other, real)
+    part = Part(real, [], lambda samples: samples)
+    assert part.ratio(near, near) == Interval(1.0, 1.0, 1.0)
+    found = part.ratio(near, other)
     assert found.low < 1 < found.high, "two sets alike: neither is better"
 
 
@@ -127,6 +128,37 @@ def test_the_verdict_needs_ds_information_and_no_better_rival():
     assert [verdict.exit_code for verdict in Verdict] == [0, 3, 4]
     assert "not compared" in judge(better, None, None)[1]
     assert "not compared" not in judge(better, better, better)[1]
+
+
+def test_pairs_are_measured_item_by_item():
+    targets = pictures(12)
+    space = learned_space(pictures(60), 0)
+    errors = paired_errors(space, torch.cat([targets[:1], targets[1:2] + 0.3 * torch.randn(1, 3, 16, 16)]), targets[:2])
+    assert errors[0] == 0 < errors[1]
+    part = PairedPart(targets, [targets[:8], targets[8:]], space, repeats=3)
+    seen = part.look(lambda x: x + 0.1)
+    assert seen.shape == (4, 2), "four items, of three crops each"
+    assert part.beside(seen)["RMSE"] == pytest.approx(0.1, rel=1e-4)
+    worse = part.look(lambda x: x + 0.3 * torch.randn_like(x))
+    assert part.ratio(worse, seen).low > 1
+    assert part.distance(lambda x: x * float("nan")) == float("inf")
+
+
+def test_items_that_are_random_crops_are_read_several_times_and_stay_in_their_part():
+    class Crops:
+        def __len__(self):
+            return 120
+
+        def __getitem__(self, i):
+            return torch.full((1, 4, 4), float(i)) + 0.1 * torch.rand(()), torch.full((1, 8, 8), float(i))
+
+    parts = split(Crops(), seed=0)
+    items = [set(part[1][:, 0, 0, 0].tolist()) for part in (parts.training, parts.validation, parts.test)]
+    assert [len(part) for part in items] == [84, 18, 18]
+    assert sum(map(len, items)) == len(set.union(*items)) == 120
+    assert parts.repeats == 11
+    assert parts.validation[0][:11].sub(parts.validation[1][0, 0, 0, 0]).flatten(1).mean(1).unique().numel() > 1
+    assert {float(parts.stream[i][1][0, 0, 0]) for i in range(len(parts.stream))} == items[0]
 
 
 # -- the whole ------------------------------------------------------------------------------------------
@@ -173,6 +205,24 @@ def test_a_folder_holds_one_fit(tmp_path, quick):
         given = {"generator": G, "discriminator": None, "data": pictures(), "steps": 2, **more}
         with pytest.raises(SettingError, match=f"a fit with another {'data' if other == 'seed' else other}"):
             fbwrap.fit(given.pop("generator"), given.pop("discriminator"), given.pop("data"), **given, **how)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_g_that_takes_pictures_learns_from_pairs(tmp_path, quick, scale):
+    torch.manual_seed(0)
+    G = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=scale), nn.Conv2d(8, 3, 3, 1, 1))
+    targets = pictures(130)
+    inputs = nn.functional.avg_pool2d(targets, scale)
+    before = state(G)
+    result = fbwrap.fit(G, None, (inputs, targets), out=tmp_path, steps=2)
+    assert same(before, state(G))
+    assert set(result.history) == {"targets", "targets and fresh D"}
+    assert result.rows[0].beside.keys() == {"RMSE"}
+    assert "learned encoder" in (tmp_path / "report.md").read_text()
+    sees = result.loop.discriminator.stages[0][0].in_channels
+    assert sees == (6 if scale == 1 else 3), "where it has the sample's size, D sees the input too"
+    larger = torch.randn(1, 3, 12, 20)
+    assert result.loop(larger).shape == (1, 3, 12 * scale, 20 * scale), "the head works at any size"
 
 
 def test_a_perfect_g_is_no_gain(tmp_path, quick):

@@ -24,7 +24,6 @@ from fbwrap.engine.names import unwrap
 from fbwrap.files.atomic import atomic_write
 
 from ..gan import GAN
-from .head_run import BATCH
 from .problem import Problem
 from .rounds import Rounds, Score
 from .ways import Way
@@ -100,10 +99,10 @@ class TrainedOn(Rounds):
         how = problem.call_for(way)
         fit = GAN(
             self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
-            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=BATCH,
-            decay_steps=self._planned, seed=self.seed, keep=1,
+            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=problem.batch,
+            decay_steps=self._planned, seed=self.seed, keep=1, **way.losses,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
-        ).fit(problem.real_for(way), problem.latents, steps, out=self.folder, resume=True, progress=False)  # fmt: skip
+        ).fit(*problem.data_for(way), steps, out=self.folder, resume=True, progress=False)  # fmt: skip
         self.net.eval()
         return self._keep(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
 

@@ -29,8 +29,8 @@ from fbwrap.recognition.named import resolve_generator
 
 from .controls import TrainedOn
 from .head_run import HeadRun
-from .measure import Generator, Interval, interval, ratio_interval
-from .problem import Problem
+from .measure import Generator, Interval
+from .problem import Problem, is_paired
 from .report import write
 from .result import Chosen, Result, Row
 from .rounds import Score
@@ -67,9 +67,11 @@ def fit(
         generator: G, its weights loaded; or its name, as in :func:`fbwrap.attach`.
         discriminator: the D that G was trained with, if it was published. Others are made for this G in any case.
         data: real samples: a tensor ``(N, C, …)`` in G's range, a dataset of items
-            (:mod:`fbwrap.recipes.data`), or a tuple (samples, labels): the labels are then named by D.
+            (:mod:`fbwrap.recipes.data`), or a tuple (samples, labels): the labels are then named by D. Of a G that
+            takes pictures: a tuple (inputs, targets), or a dataset of such pairs
+            (:class:`~fbwrap.recipes.data.SuperResolution`).
         latents: G's inputs: ``f(n)``, a tensor, or how they are distributed (``"normal"``, ``"uniform:-1:1"``,
-            ``["normal", "labels:0:9"]``), with ``example=``.
+            ``["normal", "labels:0:9"]``), with ``example=``. With pairs: None.
         out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
         steps: of the head, at most; ``minutes``: for its training, at most.
         seed: of the split, of networks and of the order of the data.
@@ -97,14 +99,14 @@ def fit(
     modules = list(unwrap(generator).modules())
     with torch.random.fork_rng(), training_mode(modules, False):
         torch.manual_seed(seed)
-        draw = _latents(generator, discriminator, latents, attach)
+        draw = None if is_paired(data) else _latents(generator, discriminator, latents, attach)
         problem = Problem.of(
             generator, discriminator, data, draw, seed=seed, folder=folder, features=features,
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
         problem.check_folder(folder, seed, steps)
         budget = None if minutes is None else 60 * minutes
-        tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled))
+        tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
         _race(heads, steps, budget, callbacks)
         winner = min(heads.values(), key=lambda run: run.best.distance)
@@ -219,20 +221,20 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     """The test part, looked at once."""
     test = problem.test
     models: dict[str, Generator] = {"base": problem.generator, "head": winner.loop, **rivals}
-    features = {name: test.features(generate) for name, generate in models.items()}
+    seen = {name: test.look(generate) for name, generate in models.items()}
     rows = []
-    for name, found in features.items():
-        over = ratio_interval(found, features["base"], test.real) if name != "base" else Interval(1.0, 1.0, 1.0)
-        rows.append(Row(name, interval(found, test.real), over, *test.precision_and_recall(found)))
+    for name, found in seen.items():
+        over = test.ratio(found, seen["base"]) if name != "base" else Interval(1.0, 1.0, 1.0)
+        rows.append(Row(name, test.interval(found), over, test.beside(found)))
     if not winner.loop.strength:
         return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
     over_base = next(row.over_base for row in rows if row.model == "head")
-    constant = features.get("same modules on a constant")
-    over_constant = ratio_interval(features["head"], constant, test.real) if constant is not None else None
+    constant = seen.get("same modules on a constant")
+    over_constant = test.ratio(seen["head"], constant) if constant is not None else None
     timed = {row.model: row.distance.value for row in rows if row.model.endswith("equal time")}
     over_rival = None
     if timed:
-        over_rival = ratio_interval(features["head"], features[min(timed, key=lambda name: timed[name])], test.real)
+        over_rival = test.ratio(seen["head"], seen[min(timed, key=lambda name: timed[name])])
     return rows, *judge(over_base, over_constant, over_rival)
 
 

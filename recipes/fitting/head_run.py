@@ -32,7 +32,7 @@ from .ways import Way
 
 logger = logging.getLogger("fbwrap")
 STRENGTHS = (0.25, 0.5, 1.0)  # compared while it trains
-WARMUP, BATCH = 600, 32
+WARMUP = 600
 
 
 class HeadRun(Rounds):
@@ -60,7 +60,7 @@ class HeadRun(Rounds):
             return self.scores[-1]
         with self.signals():
             fit = AFL(self.loop, lr=self.way.lr, **self._options()).fit(
-                *self._data(), steps, out=self.folder, resume=True, progress=progress
+                *self.problem.data_for(self.way), steps, out=self.folder, resume=True, progress=progress
             )
         found = self.compare()
         strength = min(found, key=lambda at: found[at])
@@ -108,10 +108,12 @@ class HeadRun(Rounds):
             return problem.discriminator
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            D = way.critic(problem.shape, int(problem.classes.max()) + 1).to(device_of(problem.generator))
+            D = way.critic(problem.critic_shape, int(problem.classes.max()) + 1).to(device_of(problem.generator))
+        real, inputs = problem.data_for(way)
         fit = train_discriminator(
-            problem.generator, D, *self._data(), WARMUP, response="[0]", out=self.folder / "critic", resume=True,
-            progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", **self._common(),
+            problem.generator, D, real, inputs, WARMUP, out=self.folder / "critic", resume=True,
+            progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", **problem.call_for(way),
+            **self._common(),
         )  # fmt: skip
         self.warmup_seconds = fit.seconds
         return D.eval()
@@ -130,15 +132,12 @@ class HeadRun(Rounds):
                 problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example, **how
             )
 
-    def _data(self) -> tuple[object, object]:
-        return self.problem.real_for(self.way), self.problem.latents
-
     def _common(self) -> dict[str, Any]:
-        loss = self.problem.loss_for(self.way)
-        return {"loss": loss, "batch": BATCH, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed}
+        loss, batch = self.problem.loss_for(self.way), self.problem.batch
+        return {"loss": loss, "batch": batch, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed}
 
     def _options(self) -> dict[str, Any]:
         return {
-            **self._common(), "auxiliary": self.way.auxiliary(), "trackers": "none", "held_out": 0, "warmup": 0,
-            "decay_steps": self._planned, "keep": 1,
+            **self._common(), **self.way.losses, "auxiliary": self.way.auxiliary(), "trackers": "none", "held_out": 0,
+            "warmup": 0, "decay_steps": self._planned, "keep": 1,
         }  # fmt: skip

@@ -4,8 +4,7 @@ Examples:
     >>> import torch
     >>> made = torch.Generator().manual_seed(0)
     >>> real, near, far = (torch.randn(400, 8, generator=made) + apart for apart in (0.0, 0.1, 1.0))
-    >>> interval = ratio_interval(near, far, real)
-    >>> interval.high < 1
+    >>> Part(real, [], lambda samples: samples).ratio(near, far).high < 1
     True
 """
 
@@ -20,10 +19,12 @@ from fbwrap.feedback.critic import image_of
 
 from ..metrics.distances import frechet_distance, precision_and_recall
 from ..training.steps import as_inputs
+from .space import paired_errors
 
 Generator = Callable[..., Any]
 RESAMPLES = 100
 _COMPARED = 2000  # samples of precision and recall
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Interval:
 
 
 class Part:
-    """A held-out part: real samples, and inputs of G that are always the same.
+    """A held-out part: real samples, and inputs of G that are always the same. The distance is Fréchet's.
 
     Args:
         real: (N, …) real samples.
@@ -52,45 +53,98 @@ class Part:
         self.real = space(real)
 
     @torch.no_grad()
-    def features(self, generate: Generator, most: int | None = None) -> Tensor:
-        """Features of what ``generate`` makes of the inputs, of the first ``most`` of them."""
-        found: list[Tensor] = []
+    def samples(self, generate: Generator) -> Iterator[Tensor]:
+        """What ``generate`` makes of each batch of the inputs."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for batch in self.inputs:
                 args, kwargs = as_inputs(batch)
-                found.append(self.space(image_of(generate(*args, **kwargs))))
-                if most is not None and sum(map(len, found)) >= most:
-                    break
-        return torch.cat(found)
+                yield image_of(generate(*args, **kwargs))
 
-    def distance(self, generate: Generator, most: int | None = None) -> float:
-        """Fréchet's, to the real samples."""
-        features = self.features(generate, most)
-        return frechet_distance(features, self.real) if torch.isfinite(features).all() else float("inf")
+    def look(self, generate: Generator) -> Tensor:
+        """What the measures below are of: features of the samples."""
+        return torch.cat([self.space(samples) for samples in self.samples(generate)])
 
-    def precision_and_recall(self, features: Tensor) -> tuple[float, float]:
-        """Of features that :meth:`features` gave."""
-        return precision_and_recall(features[:_COMPARED], self.real[:_COMPARED])
+    def distance(self, generate: Generator) -> float:
+        """To the real samples; infinite where a sample is not finite."""
+        seen = self.look(generate)
+        return self.value(seen) if torch.isfinite(seen).all() else float("inf")
+
+    def value(self, seen: Tensor) -> float:
+        """The distance of what :meth:`look` gave."""
+        return frechet_distance(seen, self.real)
+
+    def interval(self, seen: Tensor) -> Interval:
+        """The distance with its interval, samples and real ones drawn anew."""
+        values = [frechet_distance(a, b) for a, b in _resampled((seen,), self.real)]
+        return _between(self.value(seen), values)
+
+    def ratio(self, seen: Tensor, others: Tensor) -> Interval:
+        """The distance over that of ``others``, made from the same inputs, with its interval."""
+        values = []
+        for a, b, target in _resampled((seen, others), self.real):
+            values.append(frechet_distance(a, target) / max(frechet_distance(b, target), _TINY))
+        return _between(self.value(seen) / max(self.value(others), _TINY), values)
+
+    def beside(self, seen: Tensor) -> dict[str, float]:
+        """Further measures, by name."""
+        precision, recall = precision_and_recall(seen[:_COMPARED], self.real[:_COMPARED])
+        return {"precision": precision, "recall": recall}
 
 
-def interval(features: Tensor, real: Tensor, seed: int = 0) -> Interval:
-    """A Fréchet distance with its interval, samples and real ones drawn anew."""
-    values = [frechet_distance(a, b) for a, b in _resampled((features,), real, seed)]
-    return _between(frechet_distance(features, real), values)
+class PairedPart(Part):
+    """A held-out part of pairs: inputs of G, and what it should make of them. The distance is the mean error.
+
+    Args:
+        targets: (N, …), in the order of the inputs.
+        repeats: rows that come from one item of the data; those of an item stand together.
+    """
+
+    def __init__(
+        self, targets: Tensor, inputs: Sequence[Any], space: Callable[[Tensor], Tensor], repeats: int = 1
+    ) -> None:
+        self.inputs, self.space, self.targets, self._repeats = list(inputs), space, targets, repeats
+
+    def look(self, generate: Generator) -> Tensor:
+        """(N, 2): of each item the error in the space, and its mean squared error."""
+        found, begin = [], 0
+        for samples in self.samples(generate):
+            targets = self.targets[begin : begin + len(samples)].to(samples)
+            begin += len(samples)
+            squared = (samples - targets).flatten(1).square().mean(1)
+            found.append(torch.stack([paired_errors(self.space, samples, targets), squared.cpu()], 1))
+        return torch.cat(found).double().unflatten(0, (-1, self._repeats)).mean(1)
+
+    def value(self, seen: Tensor) -> float:
+        """The mean error."""
+        return float(seen[:, 0].mean())
+
+    def interval(self, seen: Tensor) -> Interval:
+        """The mean error with its interval, items drawn anew."""
+        return _between(self.value(seen), [self.value(seen[rows]) for rows in _rows(len(seen))])
+
+    def ratio(self, seen: Tensor, others: Tensor) -> Interval:
+        """The mean error over that of ``others``, of the same inputs, with its interval."""
+
+        def over(a: Tensor, b: Tensor) -> float:
+            return self.value(a) / max(self.value(b), _TINY)
+
+        return _between(over(seen, others), [over(seen[rows], others[rows]) for rows in _rows(len(seen))])
+
+    def beside(self, seen: Tensor) -> dict[str, float]:
+        """The root of the mean squared error, in G's own units."""
+        return {"RMSE": float(seen[:, 1].mean().sqrt())}
 
 
-def ratio_interval(features: Tensor, others: Tensor, real: Tensor, seed: int = 0) -> Interval:
-    """The distance of ``features`` over that of ``others``, made from the same inputs, with its interval."""
-    values = []
-    for a, b, target in _resampled((features, others), real, seed):
-        values.append(frechet_distance(a, target) / max(frechet_distance(b, target), 1e-12))
-    now = frechet_distance(features, real) / max(frechet_distance(others, real), 1e-12)
-    return _between(now, values)
+def _rows(many: int) -> Iterator[Tensor]:
+    """Rows drawn with replacement."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(RESAMPLES):
+        yield torch.randint(many, (many,), generator=generator)
 
 
-def _resampled(sets: tuple[Tensor, ...], real: Tensor, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    generator = torch.Generator().manual_seed(seed)
+def _resampled(sets: tuple[Tensor, ...], real: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(0)
     for _ in range(RESAMPLES):
         rows = torch.randint(len(sets[0]), (len(sets[0]),), generator=generator)
         targets = torch.randint(len(real), (len(real),), generator=generator)

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from fbwrap.engine.fingerprint import fingerprint
+from fbwrap.engine.pytree import batch_size, map_tensors, tensors
 from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
 
-from ..data.batches import Batches
+from ..data.batches import Batches, Pairs
 from ..training.loss_choice import chosen_loss
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
-from .measure import Part
-from .parts import split
+from .measure import PairedPart, Part
+from .parts import Parts, split
 from .space import hash_of, learned_space
 from .ways import Way
 
-_BATCH = 250
+_DRAWN, _PAIRS = 250, 50  # inputs at a time
+_BATCH, _VALUES = (4, 32), 400_000  # samples a step: so many that they have about so many values
 _FEWEST_SAMPLES = 500  # generated for a comparison, where the held-out part is smaller
 
 
@@ -40,10 +42,11 @@ class Problem:
 
     Attributes:
         generator, discriminator: as given; G is in eval mode.
-        real: the training part's samples.
+        real: the training part's samples; of pairs the targets.
+        pairs: what is trained on where the data is pairs of G's input and its target; else None.
         classes: of each of them: the user's, or pseudo-classes.
         labelled: whether they are the user's.
-        latents: ``f(n)``: inputs of G for n samples.
+        latents: ``f(n)``: inputs of G for n samples; None with pairs.
         validation, test: held-out parts. Only the verdict looks at ``test``.
         space: what distances are measured in, in words.
         takes_classes: whether the D that was given is called with a class beside the sample.
@@ -53,9 +56,10 @@ class Problem:
     generator: nn.Module
     discriminator: nn.Module | None
     real: Tensor
+    pairs: Pairs | None
     classes: Tensor
     labelled: bool
-    latents: Callable[[int], object]
+    latents: Callable[[int], object] | None
     validation: Part
     test: Part
     space: str
@@ -68,20 +72,50 @@ class Problem:
         return tuple(self.real.shape[1:])
 
     @property
+    def batch(self) -> int:
+        """Samples a step: fewer of large ones."""
+        return max(_BATCH[0], min(_BATCH[1], _VALUES // self.real[0].numel()))
+
+    def inputs(self, many: int) -> Any:
+        """Inputs of G for so many samples at most, always the same."""
+        return map_tensors(lambda tensor: tensor[:many], self.validation.inputs[0])
+
+    @property
     def example(self) -> Any:
         """Inputs of G for two samples."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return self.latents(2)
+        return self.inputs(2)
 
-    def real_for(self, way: Way) -> Tensor | tuple[Tensor, Tensor]:
-        """What a way's D is called with for real data: the samples, with their classes where it needs them."""
+    @property
+    def critic_shape(self) -> tuple[int, ...]:
+        """Of what a D that is made here sees: the sample, with the input on further channels where that has its
+        size."""
+        if not self.sees_input:
+            return self.shape
+        return (self.shape[0] + self._first_input.shape[1], *self.shape[1:])
+
+    @property
+    def sees_input(self) -> bool:
+        """Whether a D that is made here sees G's input beside the sample: with pairs of one size."""
+        return self.pairs is not None and self._first_input.shape[2:] == self.real.shape[2:]
+
+    @property
+    def _first_input(self) -> Tensor:
+        args, kwargs = as_inputs(self.example)
+        return next(tensor for _, tensor in tensors((args, kwargs)))
+
+    def data_for(self, way: Way) -> tuple[object, object]:
+        """What a way trains on: what its D is called with for real data (samples, with their classes where it needs
+        them; or pairs), and G's inputs."""
+        if self.pairs is not None:
+            return self.pairs, None
         needs = self.takes_classes if way.teaches == "published" else way.named
-        return (self.real, self.classes) if needs else self.real
+        return ((self.real, self.classes) if needs else self.real), self.latents
 
     def call_for(self, way: Way) -> dict[str, Any]:
         """How a way's D is called and read: arguments of :func:`fbwrap.attach`."""
-        return dict(self.attach) if way.teaches == "published" else {"response": "[0]"}
+        if way.teaches == "published":
+            return dict(self.attach)
+        return {"response": "[0]"} | ({"critic_input": "condition_and_output"} if self.sees_input else {})
 
     def loss_for(self, way: Way) -> str:
         """What a way's D learns by: a published one goes on with its own loss, where anything tells it."""
@@ -128,6 +162,8 @@ class Problem:
         """
         device = device_of(generator)
         parts = split(data, seed)
+        if latents is None:
+            return cls._of_pairs(generator, discriminator, parts, seed, folder, features, attach)
         real, *labels = parts.training if isinstance(parts.training, tuple) else (parts.training,)
         draw = latents if callable(latents) else Batches(latents, seed + 1, device).next
         with torch.random.fork_rng(), torch.no_grad():
@@ -147,19 +183,63 @@ class Problem:
                 "leave D out: one that needs no class is made."
             )
         space = features or learned_space(real, seed, folder)
-        held = [part[0] if isinstance(part, tuple) else part for part in (parts.validation, parts.test)]
-        many = max(_FEWEST_SAMPLES, len(held[0]))
-        inputs = [_drawn(draw, many, seed + 1000 * (place + 1)) for place in range(2)]
+        many = max(_FEWEST_SAMPLES, batch_size(parts.validation))
+        classes = labels[0] if labels else pseudo_classes(real, seed=seed)
+        validation, test = (
+            Part(part[0] if isinstance(part, tuple) else part, _drawn(draw, many, seed + 1000 * place), space)
+            for place, part in enumerate((parts.validation, parts.test), 1)
+        )
         return cls(
-            generator, discriminator, real, labels[0] if labels else pseudo_classes(real, seed=seed), bool(labels),
-            draw, Part(held[0], inputs[0], space), Part(held[1], inputs[1], space),
-            "the features that were passed" if features else "64 features learned on the training part without labels",
-            takes_classes,
-            attach,
+            generator, discriminator, real, None, classes, bool(labels), draw, validation, test,
+            f"Fréchet's in {_named(features)}", takes_classes, attach,
         )  # fmt: skip
+
+    @classmethod
+    def _of_pairs(
+        cls,
+        generator: nn.Module,
+        discriminator: nn.Module | None,
+        parts: Parts,
+        seed: int,
+        folder: Path | None,
+        features: Callable[[Tensor], Tensor] | None,
+        attach: dict[str, Any],
+    ) -> "Problem":
+        """G maps inputs to what the targets show."""
+        inputs, real = parts.training
+        args, kwargs = as_inputs(inputs[:2])
+        with torch.no_grad():
+            made = image_of(generator(*args, **kwargs))
+        if made.shape[1:] != real.shape[1:]:
+            raise SettingError(
+                f"G makes {tuple(made.shape[1:])} of inputs of the shape {tuple(inputs.shape[1:])}, and the targets "
+                f"are {tuple(real.shape[1:])}. Bring them to G's shape."
+            )
+        space = features or learned_space(real, seed, folder)
+        validation, test = (
+            PairedPart(targets, list(conditions.split(_PAIRS)), space, parts.repeats)
+            for conditions, targets in (parts.validation, parts.test)
+        )
+        pairs = Pairs(*parts.stream) if isinstance(parts.stream, tuple) else Pairs(parts.stream)
+        how = f"mean errors in {_named(features)}" if features else "mean errors in the stages of a learned encoder"
+        none = torch.zeros(len(real), dtype=torch.long)
+        return cls(generator, discriminator, real, pairs, none, False, None, validation, test, how, False, attach)
+
+
+def is_paired(data: Any) -> bool:
+    """Whether data is pairs of an input and its target, both pictures, signals or cubes: not samples and labels."""
+    first = data if isinstance(data, tuple) else data[0] if hasattr(data, "__getitem__") else None
+    if not isinstance(first, tuple | list) or len(first) != 2 or not all(isinstance(each, Tensor) for each in first):
+        return False
+    dims = 3 if isinstance(data, tuple) else 2
+    return all(each.is_floating_point() and each.dim() >= dims for each in first)
+
+
+def _named(features: object) -> str:
+    return "the features that were passed" if features else "64 features learned on the training part without labels"
 
 
 def _drawn(draw: Callable[[int], object], many: int, seed: int) -> list[object]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return [draw(min(_BATCH, many - begin)) for begin in range(0, many, _BATCH)]
+        return [draw(min(_DRAWN, many - begin)) for begin in range(0, many, _DRAWN)]

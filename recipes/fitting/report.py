@@ -32,8 +32,7 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
         result.why,
         "## Table",
         result.table(),
-        f"Distances are Fréchet's in {result.space}; intervals by bootstrap. Test samples were looked at once, for "
-        "this table.",
+        f"Distances are {result.space}; intervals by bootstrap. Test samples were looked at once, for this table.",
         "## What was chosen",
         f"Way: {chosen.way}; the head of step {chosen.step}, at strength {chosen.strength:g}, T = "
         f"{chosen.feedback_steps}. A call costs {cost:.1f} of G's floating-point operations. All of it was chosen "
@@ -74,7 +73,7 @@ def _pictures(result: Result, problem: Problem, folder: Path) -> list[Path]:
     try:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
-            args, kwargs = as_inputs(problem.latents(16))
+            args, kwargs = as_inputs(problem.inputs(16))
             strength = result.chosen.strength or 1.0
             rollout = result.loop.rollout(*args, strength=strength, **kwargs)
         figure = plots.difference(rollout.outputs[0], rollout.output)

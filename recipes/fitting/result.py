@@ -21,8 +21,7 @@ class Row:
     model: str
     distance: Interval
     over_base: Interval
-    precision: float
-    recall: float
+    beside: dict[str, float]  # precision and recall; with pairs the root of the mean squared error
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,13 @@ class Result:
 
     def table(self) -> str:
         """The rows as a Markdown table."""
+        names = list(self.rows[0].beside)
         lines = [
-            "| model | distance to the test part (95 %) | over the base (95 %) | precision | recall |",
-            "| --- | --- | --- | --- | --- |",
+            f"| model | distance to the test part (95 %) | over the base (95 %) | {' | '.join(names)} |",
+            "| --- | --- | --- |" + " --- |" * len(names),
         ]
         for row in self.rows:
             over = "1" if row.model == "base" else str(row.over_base)
-            cells = (row.model, row.distance, over, f"{row.precision:.2f}", f"{row.recall:.2f}")
+            cells = (row.model, row.distance, over, *(f"{row.beside[name]:.3g}" for name in names))
             lines.append(f"| {' | '.join(map(str, cells))} |")
         return "\n".join(lines)

@@ -3,6 +3,7 @@
 Examples:
     >>> space = learned_space(real, seed=0, folder="run")                          # doctest: +SKIP
     >>> frechet_distance(space(samples), space(held_out))                          # doctest: +SKIP
+    >>> paired_errors(space, outputs, targets).mean()                              # doctest: +SKIP
 
 The encoder is a small convolution network that learns to name pseudo-classes (:mod:`~fbwrap.recipes.fitting.clusters`,
 100 of them) of samples that are shifted, dimmed, cut and noised. Its features are those before the names, standardised
@@ -29,8 +30,9 @@ from .clusters import pseudo_classes
 logger = logging.getLogger("fbwrap")
 FEATURES = 64
 CLASSES = 100
-_STEPS, _BATCH, _RATE = 400, 256, 1e-3
-_SMALLEST = 4
+_STEPS, _RATE = 400, 1e-3
+_BATCH, _VALUES = (32, 256), 800_000  # samples a step: so many that they have about so many values
+_SMALLEST, _PART = 4, 500  # the side at which stages end; samples at a time
 
 
 class Encoder(nn.Module):
@@ -52,6 +54,46 @@ class Encoder(nn.Module):
         """The features."""
         features: Tensor = self.features(self.stages(x).flatten(1)).relu()
         return features
+
+
+class LearnedSpace:
+    """Samples (N, C, …) to features (N, 64), on the CPU, standardised over real samples; and how far an output is from
+    its target, in the encoder's stages."""
+
+    def __init__(self, net: Encoder, real: Tensor) -> None:
+        self.net, self._like = net.eval(), real[:0]
+        with torch.no_grad():
+            rows = torch.cat([net(part) for part in real[:5000].split(_PART)])
+        self._mean, deviation = rows.mean(0), rows.std(0)
+        # some are nearly always zero
+        self._deviation = deviation.clamp(min=max(1e-6, 0.1 * float(deviation.mean())))
+
+    @torch.no_grad()
+    def __call__(self, samples: Tensor) -> Tensor:
+        """The features."""
+        found = torch.cat([self.net(part.to(self._like)) for part in samples.split(_PART)])
+        return ((found - self._mean) / self._deviation).cpu()
+
+    @torch.no_grad()
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As LPIPS (Zhang et al. 2018) without learned weights: at each place of each stage the squared distance of the
+        two features, each of length 1 over channels; means over places, summed over stages. (N,), any size."""
+        total = torch.zeros(len(outputs))
+        for begin in range(0, len(outputs), _PART):
+            rows = slice(begin, begin + _PART)
+            a, b = outputs[rows].to(self._like), targets[rows].to(self._like)
+            for stage in self.net.stages:
+                a, b = stage(a), stage(b)
+                total[rows] += (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).flatten(1).mean(1).cpu()
+        return total
+
+
+def paired_errors(space: Callable[[Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
+    """How far each output is from its target, (N,): in the stages of a learned space, else the mean squared distance of
+    the features."""
+    if isinstance(space, LearnedSpace):
+        return space.errors(outputs, targets)
+    return (space(outputs) - space(targets)).flatten(1).square().mean(1).cpu()
 
 
 def learned_space(real: Tensor, seed: int = 0, folder: Path | None = None) -> Callable[[Tensor], Tensor]:
@@ -76,18 +118,7 @@ def learned_space(real: Tensor, seed: int = 0, folder: Path | None = None) -> Ca
             if kept is not None:
                 with atomic_write(kept) as part:
                     torch.save(net.state_dict(), part)
-    net.eval()
-    with torch.no_grad():
-        rows = torch.cat([net(part) for part in real[:5000].split(500)])
-    mean, deviation = rows.mean(0), rows.std(0)
-    deviation = deviation.clamp(min=max(1e-6, 0.1 * float(deviation.mean())))  # some are nearly always zero
-
-    @torch.no_grad()
-    def space(samples: Tensor) -> Tensor:
-        parts = [net(part.to(real.device, real.dtype)) for part in samples.split(500)]
-        return ((torch.cat(parts) - mean) / deviation).cpu()
-
-    return space
+    return LearnedSpace(net, real)
 
 
 def _train(net: Encoder, real: Tensor, seed: int) -> None:
@@ -95,7 +126,7 @@ def _train(net: Encoder, real: Tensor, seed: int) -> None:
     names = nn.Linear(FEATURES, int(classes.max()) + 1).to(real.device)
     net.train()
     optimizer = torch.optim.Adam([*net.parameters(), *names.parameters()], _RATE)
-    batch = min(_BATCH, len(real))
+    batch = min(max(_BATCH[0], min(_BATCH[1], _VALUES // real[0].numel())), len(real))
     for step in range(_STEPS):
         optimizer.param_groups[0]["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / _STEPS))
         rows = torch.randint(len(real), (batch,), device=real.device)

@@ -12,7 +12,7 @@ validation part decides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fbwrap.errors import SettingError
 
@@ -31,6 +31,7 @@ class Way:
         lr: learning rate of the head.
         critic_lr: learning rate of D.
         module: kind of the feedback module.
+        adversarial, reconstruction: weights of the losses; the second is for pairs: the distance to the target.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Way:
     lr: float
     critic_lr: float = 4e-4
     module: str = "pyramid"
+    adversarial: float = 1.0
+    reconstruction: float = 0.0
 
     @property
     def named(self) -> bool:
@@ -48,18 +51,31 @@ class Way:
         """A fresh D."""
         return FreshCritic(shape, classes if self.named else 0, self.teaches == "names as response")
 
+    @property
+    def losses(self) -> dict[str, Any]:
+        """Weights of the losses, as options."""
+        return {"adversarial": self.adversarial, "reconstruction": self.reconstruction}
+
     def auxiliary(self) -> NamingLoss | None:
         """D's further loss."""
         return NamingLoss() if self.named else None
 
 
-def ways_for(published: bool, labels: bool) -> list[Way]:
+def ways_for(published: bool, labels: bool, paired: bool = False) -> list[Way]:
     """Those that are tried.
 
     Args:
         published: whether there is a D that came with G.
         labels: whether the data has the user's own classes, which are named in place of pseudo-classes.
+        paired: whether the data is pairs: the distance to the target is then a loss, too.
     """
+    if paired:
+        pairs = [
+            Way("targets", "nothing", 3e-4, adversarial=1e-3, reconstruction=1.0),
+            Way("targets and fresh D", "nothing", 3e-4, adversarial=3e-2, reconstruction=1.0),
+        ]
+        own = Way("targets and published D", "published", 3e-4, 2e-4, adversarial=3e-2, reconstruction=1.0)
+        return [*pairs, own] if published else pairs
     what = "labels" if labels else "clusters"
     found = [
         Way(what, "names as response", 3e-4),
