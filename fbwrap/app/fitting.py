@@ -2,6 +2,8 @@
 
 Examples:
     $ fbwrap fit -g nets.py:G -d nets.py:D --weights g.pth --data photos --latents normal --example 1x100x1x1
+    $ fbwrap fit -g spandrel:x4.pth --data photos
+    $ fbwrap fit -g nets.py:Pix2Pix --weights g.pth --data right:facades/train --example 1x3x256x256
 """
 
 from pathlib import Path
@@ -22,12 +24,19 @@ if TYPE_CHECKING:
     from fbwrap.recipes.data import Source
 
 app = typer.Typer()
+_SIDE = 24  # of the inputs that a G learns to enlarge, where nobody says
 
 
 @command(app)
 def fit(
     networks: NetworkOptions,
-    data: Annotated[Path | None, typer.Option(help="Folder of real pictures, or folder or file of voxels.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of real pictures, or folder or file of voxels. For a G that enlarges pictures: of large ones. "
+            "For one that maps pictures: KIND:PATH, right:facades/train, left:, folders:IN,OUT, cityscapes:, nyu:."
+        ),
+    ] = None,
     example: Annotated[str | None, typer.Option(help="Shapes of G's inputs, if nothing tells: 1x100x1x1.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("runs/fit"),
     steps: Annotated[int, typer.Option(help="Of the head's training, at most.", min=1)] = 1200,
@@ -65,10 +74,9 @@ def fit(
         critic = load_model(networks.discriminator, networks.critic_weights).to(device)
     given = example_of(example)
     with fbwrap.attach(generator, critic, "auto", example=given) as loop:
-        if takes_pictures(loop.facts.example[0]):
-            raise SettingError("This G takes pictures: fbwrap fit is for those of noise. Use fbwrap.recipes.AFL.")
-        span = value_range or loop.facts.value_range or (-1.0, 1.0)
-        real = _samples(data, loop, span)
+        mapped = takes_pictures(loop.facts.example[0])
+        span = value_range or loop.facts.value_range or ((0.0, 1.0) if mapped and _scale(loop) > 1 else (-1.0, 1.0))
+        real = _pairs(data, loop, span, example is not None) if mapped else _samples(Path(data), loop, span)
     space = None
     if features is not None:
         space = as_trained(load_model(features, features_weights).to(device), features, span)
@@ -80,6 +88,38 @@ def fit(
 
     text = f"{result}\n\nThe report: {out / 'report.html'}   head: {out / 'head'}"
     return Answer(text, as_data(result), result.verdict.exit_code)
+
+
+def _scale(loop: FeedbackLoop) -> int:
+    """How many times G enlarges a picture."""
+    inside = loop.facts.example[0][0].shape[-1]
+    return max(1, int(loop.traces[0].sample_shape[-1]) // int(inside))
+
+
+def _pairs(data: str, loop: FeedbackLoop, span: tuple[float, float], said: bool) -> "Source":
+    """G's inputs and targets.
+
+    Args:
+        said: whether the user said how large the inputs are.
+    """
+    from fbwrap.recipes.data import SuperResolution
+
+    from .study import pair_source
+
+    kind, colon, where = data.partition(":")
+    scale, shape = _scale(loop), loop.traces[0].sample_shape
+    if scale > 1 and (kind == "sr" or not colon):
+        folder = Path(where or kind)
+        if not folder.exists():
+            raise SettingError(f"--data {data}: there is no such folder.")
+        side = int(loop.facts.example[0][0].shape[-1]) if said else _SIDE
+        return SuperResolution(folder, scale, scale * side, value_range=span)
+    if not colon:
+        raise SettingError(
+            "This G makes a picture of a picture of the same size, so --data has to say where both are: "
+            f"right:{data} (of the two halves of a file G takes the right one), left:{data}, or folders:INPUTS,TARGETS."
+        )
+    return pair_source(data, int(shape[-1]), span)
 
 
 def _samples(where: Path, loop: FeedbackLoop, span: tuple[float, float]) -> "Source":

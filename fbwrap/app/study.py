@@ -68,13 +68,18 @@ def inputs_of(options: InputOptions) -> tuple[Tensor, Tensor | None]:
     return latents_of(options.latent or "", options.samples, options.seed), None
 
 
+def pair_source(text: str, size: int, span: tuple[float, float]) -> Any:
+    """The dataset of pairs that ``KIND:PATH`` names."""
+    kind, _, where = text.partition(":")
+    if kind not in PAIRS or not where:
+        raise SettingError(f"{text!r}: write KIND:PATH, KIND one of {', '.join(PAIRS)}.")
+    return PAIRS[kind](where, size, value_range=span)
+
+
 def pairs_of(text: str, size: int, samples: int, span: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Inputs and targets from ``KIND:PATH``: ``right:facades/val`` (the input is the right half), ``left:…``,
     ``folders:inputs,targets``, ``sr:photos`` (x4), ``cityscapes:…``, ``nyu:…``."""
-    kind, _, where = text.partition(":")
-    if kind not in PAIRS or not where:
-        raise SettingError(f"--pairs {text!r}: write KIND:PATH, KIND one of {', '.join(PAIRS)}.")
-    held = PAIRS[kind](where, size, value_range=span)
+    held = pair_source(text, size, span)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of random crops
         rows = [held[i] for i in range(min(samples, len(held)))]
