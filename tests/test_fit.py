@@ -1,24 +1,34 @@
 """fbwrap.fit: the split, the space, the controls, the verdict, and that nothing is lost."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from commandline import command
-from fbwrap.recipes.fitting import Verdict, Way, fitting
+from fbwrap.adapters.fresh_critic import FreshCritic
+from fbwrap.recipes import AFL
+from fbwrap.recipes.fitting import Verdict, Way, fitting, head_run
 from fbwrap.recipes.fitting.clusters import pseudo_classes
 from fbwrap.recipes.fitting.controls import low_rank
-from fbwrap.recipes.fitting.critic import FreshCritic
+from fbwrap.recipes.fitting.head_run import HeadRun
 from fbwrap.recipes.fitting.measure import Interval, PairedPart, Part
 from fbwrap.recipes.fitting.parts import split
+from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.space import learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
+from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
 from torch import nn
 from zoo import Deconv, LabelCritic, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
+from fbwrap.heads.card import card
+from fbwrap.heads.files import config_of
 
 
 def pictures(n=240, seed=0):
@@ -26,6 +36,11 @@ def pictures(n=240, seed=0):
     generator = torch.Generator().manual_seed(seed)
     base = torch.where(torch.arange(n)[:, None, None, None] % 2 == 0, 0.6, -0.6)
     return (base + 0.2 * torch.randn(n, 3, 16, 16, generator=generator)).tanh()
+
+
+def summary(samples):
+    """Means and deviations over channels: features that need no learning."""
+    return torch.cat([samples.flatten(2).mean(2), samples.flatten(2).std(2)], 1)
 
 
 def latents(n):
@@ -120,14 +135,15 @@ def test_intervals_hold_what_is_known():
 
 def test_the_verdict_needs_ds_information_and_no_better_rival():
     better, even, worse = Interval(0.5, 0.4, 0.6), Interval(1.0, 0.9, 1.1), Interval(1.5, 1.3, 1.7)
-    assert judge(better, better, better)[0] is Verdict.PUBLISH
-    assert judge(better, better, even)[0] is Verdict.PUBLISH
-    assert judge(better, better, worse)[0] is Verdict.TRAIN_ON
-    assert judge(better, even, better)[0] is Verdict.NO_GAIN
-    assert judge(even, better, better)[0] is Verdict.NO_GAIN
+    assert judge(better, better, better, better)[0] is Verdict.PUBLISH
+    assert judge(better, better, better, even)[0] is Verdict.PUBLISH
+    assert judge(better, better, better, worse)[0] is Verdict.TRAIN_ON
+    assert judge(better, better, even, better)[0] is Verdict.NO_GAIN
+    assert judge(better, even, better, better)[0] is Verdict.NO_GAIN
+    assert judge(even, better, better, better)[0] is Verdict.NO_GAIN
     assert [verdict.exit_code for verdict in Verdict] == [0, 3, 4]
-    assert "not compared" in judge(better, None, None)[1]
-    assert "not compared" not in judge(better, better, better)[1]
+    assert "not compared" in judge(better, better, None, None)[1]
+    assert "not compared" not in judge(better, better, better, better)[1]
 
 
 def test_pairs_are_measured_item_by_item():
@@ -173,7 +189,8 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
     assert same(before, state(G, D)), "G and D, their modes and statistics, are as before"
     assert torch.equal(rng, torch.get_rng_state())
     assert [row.model for row in result.rows] == [
-        "base", "head", "G trained on, equal steps", "G trained on, equal time",
+        "base", "head", "head, with D's features of other samples",
+        "G trained on, equal steps", "G trained on, equal time",
         "low-rank update of G, equal steps", "low-rank update of G, equal time", "same modules on a constant",
     ]  # fmt: skip
     assert set(result.history) == {"clusters", "clusters beside", "fresh D", "published D"}
@@ -223,6 +240,106 @@ def test_a_g_that_takes_pictures_learns_from_pairs(tmp_path, quick, scale):
     assert sees == (6 if scale == 1 else 3), "where it has the sample's size, D sees the input too"
     larger = torch.randn(1, 3, 12, 20)
     assert result.loop(larger).shape == (1, 3, 12 * scale, 20 * scale), "the head works at any size"
+
+
+def test_a_head_that_diverges_goes_back_and_slows_down(tmp_path, quick, monkeypatch):
+    torch.manual_seed(0)
+    G = Deconv().eval()
+    problem = Problem.of(G, None, pictures(), latents, seed=0, folder=tmp_path, features=None, attach={})
+    way, fits = Way("fresh D", "nothing", 1e-3), []
+
+    class Diverging(AFL):
+        def fit(self, *args, **how):
+            fits.append((self.options.lr, how["out"]))
+            found = super().fit(*args, **how)
+            if len(fits) == 2:
+                with torch.no_grad():
+                    [parameter.fill_(float("nan")) for parameter in self.loop.parameters()]
+                raise NotFiniteError("not finite")
+            return found
+
+    monkeypatch.setattr(head_run, "AFL", Diverging)
+    run = HeadRun(problem, way, tmp_path / "run", 0, 8)
+    first, second = run.train(2), run.train(4)
+    assert (second.step, second.distance) == (4, float("inf"))
+    assert run.best == first
+    kept = fbwrap.from_pretrained(tmp_path / "run" / "best", G)
+    run._back_off(second)
+    assert same(state(run.loop.feedback), state(kept.feedback)), "the best state so far"
+    again = HeadRun(problem, way, tmp_path / "run", 0, 8)  # as after a kill
+    assert same(state(again.loop.feedback), state(kept.feedback))
+    third = again.train(6)
+    assert third.distance < float("inf")
+    assert [lr for lr, _ in fits] == [1e-3, 1e-3, 5e-4]
+    assert fits[2][1] == tmp_path / "run" / "from-4"
+
+
+def test_a_d_whose_features_know_nothing_is_no_gain(tmp_path, quick, monkeypatch):
+    """What its layers give is constant: the head can only be as good as one on a constant, however good that is."""
+
+    class Blind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen, self.judge = nn.Conv2d(3, 4, 3, 1, 1), nn.Linear(3 * 16 * 16, 1)
+
+        def forward(self, x):
+            return self.judge(x.flatten(1)) + 0 * self.seen(0 * x).flatten(1).sum(1, keepdim=True)
+
+    for name, value in (("ROUND", 60), ("RATES", (1e-4,))):
+        monkeypatch.setattr(fitting, name, value)
+    torch.manual_seed(0)
+    G = Deconv().eval()
+    with torch.no_grad():
+        real = (G(latents(400)) + 0.5).clamp(-1, 1)
+    way = Way("published D", "published", 1e-2, 1e-2)
+    result = fbwrap.fit(G, Blind(), real, latents=latents, out=tmp_path, steps=60, ways=[way], features=summary)
+    head = next(row for row in result.rows if row.model == "head")
+    assert head.over_base.high < 1, "better than the base it is"
+    assert result.verdict is Verdict.NO_GAIN
+    assert "D's information is not what helps" in result.why
+
+
+KILLED = """
+import json, os, signal, sys
+import torch
+sys.path.insert(0, sys.argv[1])
+import test_fit
+from fbwrap.recipes.fitting import fitting, head_run, measure, problem, space
+import fbwrap
+fitting.ROUND, head_run.WARMUP, problem._BATCH, measure.RESAMPLES = 2, 2, (8, 8), 5
+problem._FEWEST_SAMPLES, space._STEPS = 40, 2
+torch.manual_seed(0)
+G, told = test_fit.Deconv().eval(), sys.argv[2] + "/told"
+def kill(name, score):
+    with open(told, "a+") as file:
+        file.seek(0)
+        seen = file.read().splitlines()
+        if repr(score) not in seen:
+            file.write(repr(score) + "\\n")
+            file.flush()
+            if len(seen) % 4 == 2 and sys.argv[3] == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+result = fbwrap.fit(G, None, test_fit.pictures(), latents=test_fit.latents, out=sys.argv[2], steps=4, callbacks=[kill])
+print(json.dumps([[row.model, row.distance.value] for row in result.rows if "equal time" not in row.model]))
+"""
+
+
+def test_a_fit_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path):
+    (tmp_path / "run.py").write_text(KILLED)
+
+    def run(out, how):
+        (tmp_path / out).mkdir(exist_ok=True)
+        words = [sys.executable, tmp_path / "run.py", Path(__file__).parent, tmp_path / out, how]
+        return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+    wanted = run("whole", "live")
+    assert wanted.returncode == 0, wanted.stderr
+    kills = 0
+    while (done := run("killed", "kill")).returncode == -signal.SIGKILL:
+        kills += 1
+    assert done.returncode == 0, done.stderr
+    assert kills >= 2
+    assert json.loads(done.stdout.splitlines()[-1]) == json.loads(wanted.stdout.splitlines()[-1])
 
 
 def test_a_perfect_g_is_no_gain(tmp_path, quick):
@@ -303,3 +420,15 @@ def test_classes_of_the_users_own_are_named(tmp_path, quick):
     result = fbwrap.fit(Deconv().eval(), None, (real, labels), latents=latents, out=tmp_path, steps=2, controls=False)
     assert "labels" in result.history
     assert isinstance(result.loop.discriminator, nn.Module)
+
+
+def test_the_card_carries_the_verdict(tmp_path, quick):
+    torch.manual_seed(0)
+    G = Deconv().eval()
+    with torch.no_grad():
+        real = G(latents(400))
+    fbwrap.fit(G, None, real, latents=latents, out=tmp_path, steps=2, controls=False)
+    text = card(config_of(tmp_path / "head"), "me/head")
+    assert "Verdict of `fbwrap fit`: **no gain: keep the base**." in text
+    assert "from_pretrained(" in text
+    assert "D)" not in text.split("```")[1], "the critic is made again: nobody has to pass it"

@@ -72,7 +72,7 @@ def card(
     if (latents := config.get("latents")) is not None:
         lines += ["", f"Latents: `{plain(in_words(latents))}` (how G's inputs are distributed)."]
     lines += ["", f"Steps T = {config.get('steps', 1)}, strength α = {config.get('strength', 1.0)}.", ""]
-    lines += _measured(details.metrics)
+    lines += [*_verdict(config.get("trained_on") or {}), *_measured(details.metrics)]
     lines += [f"![{plain(picture)}]({quote(picture)})\n" for picture in pictures]
     lines += _trained(config.get("trained_on") or {})
     cited = (config.get("adapter") or {}).get("citations")
@@ -130,11 +130,19 @@ def _measured(metrics: Sequence[Mapping[str, object]]) -> list[str]:
     return ["| measure | data | without | with |", "| --- | --- | --- | --- |", *rows, ""]
 
 
+def _verdict(trained: Mapping[str, object]) -> list[str]:
+    """What ``fbwrap.fit`` says of the head, if it made it."""
+    verdict, why = trained.get("verdict"), trained.get("why")
+    if not isinstance(verdict, str) or not isinstance(why, str):
+        return []
+    return [f"Verdict of `fbwrap fit`: **{plain(verdict)}**. {plain(why)}", ""]
+
+
 def _trained(trained: Mapping[str, object]) -> list[str]:
     """What is known of the training; nothing where nothing is."""
     if not trained:
         return []
-    apart = ("options", "generator", "held_out")
+    apart = ("options", "generator", "held_out", "verdict", "why")
     listed = [f"{plain(key)} {plain(value)}" for key, value in trained.items() if key not in apart]
     lines = [f"Trained: {', '.join(listed)}.", ""]
     held_out = trained.get("held_out")

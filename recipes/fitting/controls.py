@@ -12,6 +12,7 @@ Examples:
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from fbwrap.engine.names import unwrap
 from fbwrap.files.atomic import atomic_write
 
 from ..gan import GAN
+from ..training.steps import NotFiniteError
 from .problem import Problem
 from .rounds import Rounds, Score
 from .ways import Way
@@ -95,6 +97,14 @@ class TrainedOn(Rounds):
         """Train on until ``steps`` in all, and compare."""
         if self.steps >= steps:
             return self.scores[-1]
+        try:
+            seconds = self._trained(steps)
+            return self._keep(Score(steps, seconds, self.problem.validation.distance(self.net.eval()), 1.0))
+        except NotFiniteError:  # too high a rate: another one is tried
+            return self._keep(Score(steps, self.seconds, math.inf, 1.0))
+
+    def _trained(self, steps: int) -> float:
+        """Train until ``steps`` in all; seconds so far."""
         problem, way = self.problem, self.way
         how = problem.call_for(way)
         fit = GAN(
@@ -103,8 +113,7 @@ class TrainedOn(Rounds):
             decay_steps=self._planned, seed=self.seed, keep=1, **way.losses,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(*problem.data_for(way), steps, out=self.folder, resume=True, progress=False)  # fmt: skip
-        self.net.eval()
-        return self._keep(Score(steps, fit.seconds, problem.validation.distance(self.net), 1.0))
+        return float(fit.seconds)
 
     def _keep(self, score: Score) -> Score:
         """Put a score down, and the weights where they are the best so far."""

@@ -31,6 +31,7 @@ from .controls import TrainedOn
 from .head_run import HeadRun
 from .measure import Generator, Interval
 from .problem import Problem, is_paired
+from .progress import Progress
 from .report import write
 from .result import Chosen, Result, Row
 from .rounds import Score
@@ -41,7 +42,9 @@ logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
 PATIENCE = 3  # rounds without a better head
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
-RATES = (1e-4, 3e-4, 1e-3)  # of G trained on
+RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
+_TRAINED_ON, _CONSTANT = ("G trained on", "low-rank update of G"), "same modules on a constant"
+_MIXED_UP = "head, with D's features of other samples"
 _BETTER = 0.99  # of the best distance: less is no news
 
 
@@ -108,12 +111,17 @@ def fit(
         budget = None if minutes is None else 60 * minutes
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
-        _race(heads, steps, budget, callbacks)
+        progress = Progress(problem.validation.distance(generator), callbacks, logger.info)
+        if controls:
+            progress.expect(_CONSTANT, steps)
+            for name in _TRAINED_ON:
+                progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
+        _race(heads, steps, budget, progress)
         winner = min(heads.values(), key=lambda run: run.best.distance)
         winner.restore_best()
         sweep = _choose(winner)
         # a head of no strength has nothing to beat: the verdict is known
-        rivals = _controls(problem, winner, folder, seed, callbacks) if controls and winner.loop.strength else {}
+        rivals = _controls(problem, winner, folder, seed, progress) if controls and winner.loop.strength else {}
         rows, verdict, why = _measured(problem, winner, rivals)
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength = 0.0
@@ -139,15 +147,15 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
     return given
 
 
-def _race(
-    heads: dict[str, HeadRun], steps: int, budget: float | None, callbacks: Sequence[Callable[[str, Score], None]]
-) -> None:
+def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> None:
     """Successive halving: all ways for one round, the better half for one more, and so on; the last one to the end."""
     going, done = list(heads), 0
     while done < steps:
         done = min(steps, done + ROUND)
+        for place, name in enumerate(going):
+            progress.expect(name, done if place else steps)
         for name in going:
-            _tell(name, heads[name].train(done), callbacks)
+            progress.tell(name, heads[name].train(done), heads[name].lr)
         going = sorted(going, key=lambda name: heads[name].best.distance)[: (len(going) + 1) // 2]
         spent = sum(run.seconds for run in heads.values())
         if (budget is not None and spent >= budget) or _stalls(heads[going[0]].scores):
@@ -162,13 +170,6 @@ def _stalls(scores: list[Score]) -> bool:
     return min(score.distance for score in scores[-PATIENCE:]) > _BETTER * before
 
 
-def _tell(name: str, score: Score, callbacks: Sequence[Callable[[str, Score], None]]) -> None:
-    logger.info("%s: step %d, distance %.4g at strength %g, %.0f s", name, score.step, score.distance, score.strength,
-                score.seconds)  # fmt: skip
-    for callback in callbacks:
-        callback(name, score)
-
-
 def _choose(winner: HeadRun) -> dict[float, float]:
     """Set strength and T to what is best on the validation part; what is no better than the base is set to 0."""
     sweep = {0.0: winner.problem.validation.distance(winner.problem.generator), **winner.compare(SWEEP)}
@@ -179,14 +180,12 @@ def _choose(winner: HeadRun) -> dict[float, float]:
     return sweep
 
 
-def _controls(
-    problem: Problem, winner: HeadRun, folder: Path, seed: int, callbacks: Sequence[Callable[[str, Score], None]]
-) -> dict[str, Generator]:
+def _controls(problem: Problem, winner: HeadRun, folder: Path, seed: int, progress: Progress) -> dict[str, Generator]:
     """G trained on and a low-rank update (equal steps, then equal time), and the same modules on a constant."""
     steps, seconds = winner.steps, winner.seconds
     parameters = sum(map(torch.numel, winner.loop.parameters()))
     found: dict[str, Generator] = {}
-    for name, size in (("G trained on", None), ("low-rank update of G", parameters)):
+    for name, size in zip(_TRAINED_ON, (None, parameters), strict=True):
 
         def run_of(rate: float, planned: int, size: int | None = size, name: str = name) -> TrainedOn:
             where = folder / name.replace(" ", "-") / f"{rate:g}-{planned}"
@@ -194,33 +193,35 @@ def _controls(
 
         tried = [run_of(rate, steps) for rate in RATES]
         for run in tried:
-            _tell(f"{name}, rate {run.lr:g}", run.train(min(2 * ROUND, steps)), callbacks)
+            progress.tell(name, run.train(min(2 * ROUND, steps)), run.lr)
         first = min(tried, key=lambda run: run.best.distance)
-        _to_the_end(name, first, steps, callbacks)
+        _to_the_end(name, first, steps, progress)
         found[f"{name}, equal steps"] = first.best_network()
         # as many steps as take the time that the head took
         planned = max(steps, round(steps * max(seconds - winner.warmup_seconds, 0.0) / max(first.seconds, 1e-3)))
         longer = run_of(first.lr, planned) if planned > steps else first
-        _to_the_end(name, longer, planned, callbacks)
+        progress.expect(name, planned)
+        _to_the_end(name, longer, planned, progress)
         found[f"{name}, equal time"] = longer.best_network()
     constant = HeadRun(problem, winner.way, folder / "constant", seed, steps, constant=True)
-    _to_the_end("same modules on a constant", constant, steps, callbacks)
+    _to_the_end(_CONSTANT, constant, steps, progress)
     constant.restore_best()
-    found["same modules on a constant"] = constant.at(constant.best.strength)
+    found[_CONSTANT] = constant.at(constant.best.strength)
     return found
 
 
-def _to_the_end(
-    name: str, run: HeadRun | TrainedOn, steps: int, callbacks: Sequence[Callable[[str, Score], None]]
-) -> None:
+def _to_the_end(name: str, run: HeadRun | TrainedOn, steps: int, progress: Progress) -> None:
     while run.steps < steps:
-        _tell(name, run.train(min(steps, run.steps + ROUND)), callbacks)
+        progress.tell(name, run.train(min(steps, run.steps + ROUND)), run.lr)
 
 
 def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -> tuple[list[Row], Verdict, str]:
     """The test part, looked at once."""
     test = problem.test
-    models: dict[str, Generator] = {"base": problem.generator, "head": winner.loop, **rivals}
+    models: dict[str, Generator] = {"base": problem.generator, "head": winner.loop}
+    if winner.loop.strength:
+        models[_MIXED_UP] = winner.mixed_up
+    models |= rivals
     seen = {name: test.look(generate) for name, generate in models.items()}
     rows = []
     for name, found in seen.items():
@@ -229,13 +230,14 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     if not winner.loop.strength:
         return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
     over_base = next(row.over_base for row in rows if row.model == "head")
-    constant = seen.get("same modules on a constant")
+    constant = seen.get(_CONSTANT)
     over_constant = test.ratio(seen["head"], constant) if constant is not None else None
     timed = {row.model: row.distance.value for row in rows if row.model.endswith("equal time")}
     over_rival = None
     if timed:
         over_rival = test.ratio(seen["head"], seen[min(timed, key=lambda name: timed[name])])
-    return rows, *judge(over_base, over_constant, over_rival)
+    over_mixed_up = test.ratio(seen["head"], seen[_MIXED_UP])
+    return rows, *judge(over_base, over_mixed_up, over_constant, over_rival)
 
 
 def _save(result: Result, problem: Problem, folder: Path) -> None:

@@ -8,23 +8,28 @@ Examples:
 """
 
 import copy
+import json
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from fbwrap.adapters.fresh_critic import FreshCritic
 from torch import nn
 
 import fbwrap
 from fbwrap.engine.trace import device_of
+from fbwrap.files.atomic import atomic_write
 from fbwrap.loop import FeedbackLoop
 
 from ..afl import AFL
 from ..gan import train_discriminator
 from ..studies import replaced_signals
-from .critic import FreshCritic
+from ..training.steps import NotFiniteError
 from .measure import Generator
 from .problem import Problem
 from .rounds import Rounds, Score
@@ -33,6 +38,31 @@ from .ways import Way
 logger = logging.getLogger("fbwrap")
 STRENGTHS = (0.25, 0.5, 1.0)  # compared while it trains
 WARMUP = 600
+_WORSE = 1.5  # of the best distance: then the rate is halved
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Training with one rate, from a step and after so many seconds."""
+
+    lr: float
+    begun: int = 0
+    seconds: float = 0.0
+
+    def folder_in(self, folder: Path) -> Path:
+        """Where its checkpoints are."""
+        return folder / f"from-{self.begun}" if self.begun else folder
+
+    @staticmethod
+    def newest(folder: Path) -> "Attempt | None":
+        """The one that is under way in a folder."""
+        path = folder / "attempt.json"
+        return Attempt(**json.loads(path.read_text())) if path.is_file() else None
+
+    def note(self, folder: Path) -> None:
+        """Put it down."""
+        with atomic_write(folder / "attempt.json") as part:
+            part.write_text(json.dumps(asdict(self)))
 
 
 class HeadRun(Rounds):
@@ -53,23 +83,63 @@ class HeadRun(Rounds):
         self.warmup_seconds = 0.0
         self.warmed_critic = self._critic()
         self.loop = self._attached(copy.deepcopy(self.warmed_critic))
+        self._fresh = copy.deepcopy(self.loop.feedback.state_dict())
+        self._attempt = Attempt.newest(folder) or Attempt(way.lr)
+        if self._attempt.begun:
+            self.restore_best()
+
+    @property
+    def lr(self) -> float:
+        """The rate that the head learns with now, before it falls over the steps."""
+        return self._attempt.lr
 
     def train(self, steps: int, progress: bool = False) -> Score:
-        """Train on until ``steps`` in all, and compare."""
+        """Train on until ``steps`` in all, and compare. Where it diverges or gets much worse, the best state so far
+        comes back, and the rate is halved."""
         if self.steps >= steps:
             return self.scores[-1]
-        with self.signals():
-            fit = AFL(self.loop, lr=self.way.lr, **self._options()).fit(
-                *self.problem.data_for(self.way), steps, out=self.folder, resume=True, progress=progress
-            )
-        found = self.compare()
+        if self._went_wrong:
+            self._back_off(self.scores[-1])
+        attempt, seconds, found = self._attempt, self.seconds, {0.0: math.inf}
+        try:
+            with self.signals():
+                fit = AFL(self.loop, lr=attempt.lr, **self._options()).fit(
+                    *self.problem.data_for(self.way), steps - attempt.begun, out=attempt.folder_in(self.folder),
+                    resume=True, progress=progress,
+                )  # fmt: skip
+            seconds, found = attempt.seconds + fit.seconds + self.warmup_seconds, self.compare()
+        except NotFiniteError as error:
+            logger.warning("%s", error)
         strength = min(found, key=lambda at: found[at])
-        score = Score(steps, fit.seconds + self.warmup_seconds, found[strength], strength)
+        score = Score(steps, seconds, found[strength], strength)
         # the head first: a score that stands in the file has its head beside it
-        if not self.scores or score.distance < self.best.distance:
+        if math.isfinite(score.distance) and (not self.scores or score.distance < self.best.distance):
             self.loop.save_pretrained(self.folder / "best", discriminator="all")
         self.note(score)
         return score
+
+    @property
+    def _went_wrong(self) -> bool:
+        """Whether the last comparison says so, and no other attempt has begun since."""
+        if not self.scores or self._attempt.begun == self.steps:
+            return False
+        last = self.scores[-1].distance
+        return not math.isfinite(last) or last > _WORSE * self.best.distance
+
+    def _back_off(self, score: Score) -> None:
+        """From the best state so far, with half the rate."""
+        self._attempt = Attempt(self.lr / 2, score.step, score.seconds - self.warmup_seconds)
+        if math.isfinite(self.best.distance):
+            self.restore_best()
+        else:
+            self.loop.feedback.load_state_dict(self._fresh)
+            self.loop.use_discriminator(copy.deepcopy(self.warmed_critic))
+        self._attempt.note(self.folder)
+        logger.info("%s: it got worse; back to step %d, with half the rate.", self.way.name, self._kept_step)
+
+    @property
+    def _kept_step(self) -> int:
+        return self.best.step if math.isfinite(self.best.distance) else 0
 
     def compare(self, strengths: tuple[float, ...] = STRENGTHS) -> dict[float, float]:
         """The distance to the validation part at each strength."""
@@ -83,6 +153,11 @@ class HeadRun(Rounds):
                 return self.loop.rollout(*args, strength=strength, steps=steps, **kwargs).output
 
         return generate
+
+    def mixed_up(self, *args: object, **kwargs: object) -> object:
+        """The loop as it is, its modules given what D sees in another sample."""
+        with replaced_signals(self.loop, "another sample"):
+            return self.loop(*args, **kwargs)
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -110,6 +185,8 @@ class HeadRun(Rounds):
             torch.manual_seed(self.seed)
             D = way.critic(problem.critic_shape, int(problem.classes.max()) + 1).to(device_of(problem.generator))
         real, inputs = problem.data_for(way)
+        if not self.scores:
+            logger.info("%s: D learns alone first.", way.name)
         fit = train_discriminator(
             problem.generator, D, real, inputs, WARMUP, out=self.folder / "critic", resume=True,
             progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", **problem.call_for(way),
@@ -128,9 +205,12 @@ class HeadRun(Rounds):
         taken = D.sources if isinstance(D, FreshCritic) else list(dict.fromkeys(sources))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return fbwrap.attach(
+            loop = fbwrap.attach(
                 problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example, **how
             )
+        if isinstance(D, FreshCritic):  # the head can be loaded without it
+            loop.note(critic_spec=(D.spec, loop.facts.value_range or (-1.0, 1.0)))
+        return loop
 
     def _common(self) -> dict[str, Any]:
         loss, batch = self.problem.loss_for(self.way), self.problem.batch
@@ -139,5 +219,5 @@ class HeadRun(Rounds):
     def _options(self) -> dict[str, Any]:
         return {
             **self._common(), **self.way.losses, "auxiliary": self.way.auxiliary(), "trackers": "none", "held_out": 0,
-            "warmup": 0, "decay_steps": self._planned, "keep": 1,
+            "warmup": 0, "decay_steps": max(1, self._planned - self._attempt.begun), "keep": 1,
         }  # fmt: skip

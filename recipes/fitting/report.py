@@ -7,6 +7,7 @@ Examples:
 import base64
 import html
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..studies import Study
 from ..training.steps import as_inputs
 from .problem import Problem
 from .result import Result
+from .rounds import Score
 
 
 def write(result: Result, problem: Problem, folder: Path) -> None:
@@ -52,8 +54,13 @@ def data(result: Result) -> dict[str, object]:
     rows = [asdict(row) for row in result.rows]
     return {"verdict": result.verdict.value, "why": result.why, "rows": rows, "chosen": asdict(result.chosen),
             "sweep": {str(at): value for at, value in result.sweep.items()}, "space": result.space,
-            "history": {name: [asdict(score) for score in scores] for name, scores in result.history.items()},
+            "history": {name: [_plain(score) for score in scores] for name, scores in result.history.items()},
             "seconds": result.seconds}  # fmt: skip
+
+
+def _plain(score: Score) -> dict[str, float | None]:
+    """A comparison; JSON knows no infinity."""
+    return {key: value if math.isfinite(value) else None for key, value in asdict(score).items()}
 
 
 def _ways(result: Result) -> str:

@@ -114,6 +114,7 @@ def learned_space(real: Tensor, seed: int = 0, folder: Path | None = None) -> Ca
         if kept is not None and kept.is_file():
             net.load_state_dict(torch.load(kept, map_location=real.device, weights_only=True))
         else:
+            logger.info("A feature space is learned on %d samples.", len(real))
             _train(net, real, seed)
             if kept is not None:
                 with atomic_write(kept) as part:

@@ -2,11 +2,11 @@
 
 Examples:
     >>> better, worse = Interval(0.4, 0.3, 0.5), Interval(1.2, 1.1, 1.3)
-    >>> judge(over_base=better, over_constant=better, over_rival=better)[0]
+    >>> judge(over_base=better, over_mixed_up=better, over_constant=better, over_rival=better)[0]
     <Verdict.PUBLISH: 'publish'>
-    >>> judge(over_base=better, over_constant=better, over_rival=worse)[0]
+    >>> judge(over_base=better, over_mixed_up=better, over_constant=better, over_rival=worse)[0]
     <Verdict.TRAIN_ON: 'better, but training G on is better still'>
-    >>> judge(over_base=worse, over_constant=better, over_rival=better)[0]
+    >>> judge(over_base=better, over_mixed_up=worse, over_constant=better, over_rival=better)[0]
     <Verdict.NO_GAIN: 'no gain: keep the base'>
 """
 
@@ -28,17 +28,25 @@ class Verdict(Enum):
         return {"PUBLISH": 0, "TRAIN_ON": 3, "NO_GAIN": 4}[self.name]
 
 
-def judge(over_base: Interval, over_constant: Interval | None, over_rival: Interval | None) -> tuple[Verdict, str]:
+def judge(
+    over_base: Interval, over_mixed_up: Interval, over_constant: Interval | None, over_rival: Interval | None
+) -> tuple[Verdict, str]:
     """The verdict and why.
 
     Args:
         over_base: the head's distance to the test part over the base's.
+        over_mixed_up: over its own where it gets D's features of another sample.
         over_constant: over that of the same modules on a constant; None: not measured.
         over_rival: over that of the better one of G trained on and its low-rank update; None: not measured.
     """
     if over_base.high >= 1:
         how = "no better than the base" if over_base.low < 1 else "worse than the base"
         return Verdict.NO_GAIN, f"On the test part the head is {how}: {over_base} of its distance."
+    if over_mixed_up.high >= 1:
+        return Verdict.NO_GAIN, (
+            f"The head is better than the base ({over_base} of its distance), and no worse with D's features of other "
+            f"samples: it is at {over_mixed_up} of its distance then. D's information is not what helps."
+        )
     if over_constant is not None and over_constant.high >= 1:
         return Verdict.NO_GAIN, (
             f"The head is better than the base ({over_base} of its distance), but so are the same modules on a "

@@ -14,9 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch.nn.functional as F
+from fbwrap.adapters.fresh_critic import FreshCritic
+from torch import Tensor
+
 from fbwrap.errors import SettingError
 
-from .critic import FreshCritic, NamingLoss
+
+class NamingLoss:
+    """Cross-entropy of the classes that a :class:`FreshCritic` names, on real data."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, answer: tuple[Tensor, ...], real: tuple[Tensor, Tensor]) -> Tensor:
+        """Of D's answer to a real batch, and that batch: (samples, classes)."""
+        return self.weight * F.cross_entropy(answer[1], real[1])
+
 
 Teaches = Literal["names as response", "names beside", "nothing", "published"]
 
@@ -78,7 +92,7 @@ def ways_for(published: bool, labels: bool, paired: bool = False) -> list[Way]:
         return [*pairs, own] if published else pairs
     what = "labels" if labels else "clusters"
     found = [
-        Way(what, "names as response", 3e-4),
+        Way(what, "names as response", 6e-4),
         Way(f"{what} beside", "names beside", 1e-4),
         Way("fresh D", "nothing", 1e-4),
     ]

@@ -256,7 +256,7 @@ class Trainer:
             if alone and self.watch is not None and self.watch.restore_best(reason):
                 fit.stopped = reason
                 return {}
-            raise TrainingError(
+            raise NotFiniteError(
                 f"A loss or gradient is not finite at step {step}: training has diverged. The last checkpoint is "
                 "intact. Lower lr or critic_lr, or raise r1, and start or resume from it."
             ) from error

@@ -1,4 +1,7 @@
-"""A D for a G that came without one, or whose D sees too little: stages that halve the sample, without norms.
+"""A new D for a G that came without one, or whose D sees too little: stages that halve the sample, without norms.
+
+``fbwrap.fit`` trains such critics. A head that looks with one says how it was made, so that nobody has to pass it:
+``"fresh:critic(1, 28, 28, classes=10)"``.
 
 Examples:
     >>> import torch
@@ -10,11 +13,15 @@ Examples:
 import math
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fbwrap.adapter import Adapter
+from fbwrap.errors import SettingError
+from fbwrap.recognition.spec import parse_call
 
 _CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _SMALLEST = 4  # the side at which the stages end
+_MOST = 65_536  # channels, sides, classes: more is no D
 
 
 class FreshCritic(nn.Module):
@@ -32,6 +39,7 @@ class FreshCritic(nn.Module):
         self, shape: Sequence[int], classes: int = 0, naming_is_response: bool = False, width: int = 32
     ) -> None:
         super().__init__()
+        self.spec = _spec(shape, classes, naming_is_response, width)
         channels, sides = shape[0], list(shape[1:])
         stages: list[nn.Module] = []
         for place in range(3 if not sides else max(1, math.ceil(math.log2(max(sides) / _SMALLEST)))):
@@ -59,12 +67,36 @@ class FreshCritic(nn.Module):
         return names[0].logsumexp(1, keepdim=True) - math.log(names[0].shape[1]), *names
 
 
-class NamingLoss:
-    """Cross-entropy of the classes that a :class:`FreshCritic` names, on real data."""
+def _spec(shape: Sequence[int], classes: int, naming_is_response: bool, width: int) -> str:
+    """How it is made, as a name."""
+    sides = ", ".join(map(str, shape))
+    return f"fresh:critic({sides}, classes={classes}, naming_is_response={naming_is_response}, width={width})"
 
-    def __init__(self, weight: float = 1.0) -> None:
-        self.weight = weight
 
-    def __call__(self, answer: tuple[Tensor, ...], real: tuple[Tensor, Tensor]) -> Tensor:
-        """Of D's answer to a real batch, and that batch: (samples, classes)."""
-        return self.weight * F.cross_entropy(answer[1], real[1])
+def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> FreshCritic:
+    """``"critic(3, 64, 64)"``: for samples of three channels, 64 by 64.
+
+    Args:
+        value_range, bare: not looked at: it takes any range, and nothing is fetched.
+
+    Raises:
+        SettingError: other arguments than :class:`FreshCritic`'s.
+    """
+    name, shape, named = parse_call(spec)
+    numbers = (*shape, *(value for key, value in named.items() if key != "naming_is_response"))
+    if (
+        name != "critic"
+        or not 1 <= len(shape) <= 4
+        or set(named) - {"classes", "naming_is_response", "width"}
+        or any(type(number) is not int or not 0 <= number <= _MOST for number in numbers)
+        or min((*shape, named.get("width", 1))) < 1
+        or type(named.get("naming_is_response", False)) is not bool
+    ):
+        raise SettingError(
+            f"'fresh:{spec}': write fresh:critic(CHANNELS, SIDES …), with up to three sides and, if need be, classes=, "
+            "naming_is_response= and width=."
+        )
+    return FreshCritic(shape, **named)
+
+
+ADAPTER = Adapter(name="fresh", citation="this library's own critic (fbwrap.fit)", build=build)
