@@ -5,9 +5,11 @@ Examples:
     >>> print(result)                                                                            # doctest: +SKIP
     >>> result.loop(z)                                                                           # doctest: +SKIP
 
-Several ways of making D see what is wrong (:mod:`~fbwrap.recipes.fitting.ways`) are tried for a few rounds; the
-better half goes on, until one is left. All that is chosen, the way, the step, the strength and T, is chosen by the
-distance to the validation part. The verdict (:mod:`~fbwrap.recipes.fitting.verdict`) looks at the test part, once.
+Several ways of making D see what is wrong (:mod:`~fbwrap.recipes.fitting.ways`) are tried for a round; two go on to the
+end: the best, and the D that was published (or else the second best), for a slow start says little. The better one of
+these is taken, if it is better than the same modules on a constant. All that is chosen, the way, the step, the strength
+and T, is chosen by the distance to the validation part. The verdict (:mod:`~fbwrap.recipes.fitting.verdict`) looks at
+the test part, once.
 """
 
 import logging
@@ -40,7 +42,7 @@ from .ways import Way, chosen_ways, ways_for
 
 logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
-PATIENCE = 3  # rounds without a better head
+PATIENCE, _FINALISTS = 3, 2  # rounds without a better head; ways that go on after the first
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
 _TRAINED_ON, _CONSTANT = ("G trained on", "low-rank update of G"), "same modules on a constant"
@@ -116,15 +118,16 @@ def fit(
             progress.expect(_CONSTANT, steps)
             for name in _TRAINED_ON:
                 progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-        _race(heads, steps, budget, progress)
-        winner = min(heads.values(), key=lambda run: run.best.distance)
-        winner.restore_best()
-        sweep = _choose(winner)
-        # a head of no strength has nothing to beat: the verdict is known
-        rivals = _controls(problem, winner, folder, seed, progress) if controls and winner.loop.strength else {}
+        finalists = _race(heads, steps, budget, progress)
+        winner, sweep, constant = _best_of(finalists, folder, progress, controls)
+        rivals = {}
+        if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
+            rivals = _controls(problem, winner, folder, seed, progress)
+        if constant is not None:
+            rivals[_CONSTANT] = constant
         rows, verdict, why = _measured(problem, winner, rivals)
         if verdict is Verdict.NO_GAIN:
-            winner.loop.strength = 0.0
+            winner.loop.strength, winner.loop.steps = 0.0, 1
         chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         history = {name: run.scores for name, run in heads.items()}
         result = Result(winner.loop, verdict, why, rows, sweep, history, problem.space, time.monotonic() - started,
@@ -147,19 +150,48 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
     return given
 
 
-def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> None:
-    """Successive halving: all ways for one round, the better half for one more, and so on; the last one to the end."""
-    going, done = list(heads), 0
-    while done < steps:
+def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
+    """All ways for one round, two of them to the end: the best, and the published D or else the second best. Those two,
+    the better one first."""
+    going, done = list(heads.values()), 0
+    finalists = going
+    while going and done < steps:
         done = min(steps, done + ROUND)
-        for place, name in enumerate(going):
-            progress.expect(name, done if place else steps)
-        for name in going:
-            progress.tell(name, heads[name].train(done), heads[name].lr)
-        going = sorted(going, key=lambda name: heads[name].best.distance)[: (len(going) + 1) // 2]
-        spent = sum(run.seconds for run in heads.values())
-        if (budget is not None and spent >= budget) or _stalls(heads[going[0]].scores):
-            return
+        for place, run in enumerate(going):
+            progress.expect(run.way.name, done if place > 1 else steps)
+        for run in going:
+            progress.tell(run.way.name, run.train(done), run.lr)
+        if len(finalists) > _FINALISTS:
+            ranked = sorted(finalists, key=lambda run: run.best.distance)
+            slow = [run for run in ranked[1:] if run.way.teaches == "published"]
+            finalists = [ranked[0], *(slow or ranked[1:])[:1]]
+        going = [run for run in finalists if not _stalls(run.scores)]
+        if budget is not None and sum(run.seconds for run in heads.values()) >= budget:
+            break
+    for run in finalists:
+        progress.expect(run.way.name, run.steps)
+    return sorted(finalists, key=lambda run: run.best.distance)
+
+
+def _best_of(
+    finalists: list[HeadRun], folder: Path, progress: Progress, controls: bool
+) -> tuple[HeadRun, dict[float, float], Generator | None]:
+    """The best head on the validation part that is better than the same modules on a constant (the best, if none is),
+    at its best strength and T; its distance by strength; those modules."""
+    found: list[tuple[HeadRun, dict[float, float], Generator | None]] = []
+    for run in finalists:
+        run.restore_best()
+        sweep, part = _choose(run), run.problem.validation
+        if not controls or not run.loop.strength:
+            found.append((run, sweep, None))
+            continue
+        constant = HeadRun(run.problem, run.way, folder / "constant" / run.folder.name, run.seed, run.steps, True)
+        _to_the_end(_CONSTANT, constant, run.steps, progress)
+        constant.restore_best()
+        found.append((run, sweep, constant.at(constant.best.strength)))
+        if part.ratio(part.look(run.loop), part.look(constant.at(constant.best.strength))).high < 1:
+            return found[-1]
+    return found[0]
 
 
 def _stalls(scores: list[Score]) -> bool:
@@ -174,14 +206,14 @@ def _choose(winner: HeadRun) -> dict[float, float]:
     """Set strength and T to what is best on the validation part; what is no better than the base is set to 0."""
     sweep = {0.0: winner.problem.validation.distance(winner.problem.generator), **winner.compare(SWEEP)}
     best = min(sweep, key=lambda at: sweep[at])
-    winner.loop.strength, winner.loop.steps = best, 1
+    winner.loop.strength, winner.loop.steps = best, 1  # 0: the head changes nothing
     if best and winner.problem.validation.distance(winner.at(best, steps=2)) < _BETTER * sweep[best]:
         winner.loop.steps = 2
     return sweep
 
 
 def _controls(problem: Problem, winner: HeadRun, folder: Path, seed: int, progress: Progress) -> dict[str, Generator]:
-    """G trained on and a low-rank update (equal steps, then equal time), and the same modules on a constant."""
+    """G trained on and a low-rank update, at equal steps, then at equal time."""
     steps, seconds = winner.steps, winner.seconds
     parameters = sum(map(torch.numel, winner.loop.parameters()))
     found: dict[str, Generator] = {}
@@ -203,10 +235,6 @@ def _controls(problem: Problem, winner: HeadRun, folder: Path, seed: int, progre
         progress.expect(name, planned)
         _to_the_end(name, longer, planned, progress)
         found[f"{name}, equal time"] = longer.best_network()
-    constant = HeadRun(problem, winner.way, folder / "constant", seed, steps, constant=True)
-    _to_the_end(_CONSTANT, constant, steps, progress)
-    constant.restore_best()
-    found[_CONSTANT] = constant.at(constant.best.strength)
     return found
 
 

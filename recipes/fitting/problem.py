@@ -32,7 +32,7 @@ from .space import hash_of, learned_space
 from .ways import Way
 
 _DRAWN, _PAIRS = 250, 50  # inputs at a time
-_BATCH, _VALUES = (4, 32), 400_000  # samples a step: so many that they have about so many values
+_BATCH, _VALUES = (4, 32), 150_000  # samples a step: so many that they have about so many values
 _FEWEST_SAMPLES = 500  # generated for a comparison, where the held-out part is smaller
 
 

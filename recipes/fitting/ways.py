@@ -96,7 +96,7 @@ def ways_for(published: bool, labels: bool, paired: bool = False) -> list[Way]:
         Way(f"{what} beside", "names beside", 1e-4),
         Way("fresh D", "nothing", 1e-4),
     ]
-    return [*found, Way("published D", "published", 1e-4, 2e-4)] if published else found
+    return [*found, Way("published D", "published", 3e-4, 2e-4)] if published else found
 
 
 def chosen_ways(asked: Sequence[str | Way] | None, there: Sequence[Way]) -> list[Way]:
