@@ -13,6 +13,7 @@ the test part, once.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -151,8 +152,8 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 
 def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
-    """All ways for one round, two of them to the end: the best, and the published D or else the second best. Those two,
-    the better one first."""
+    """All ways for one round, two of them to the end: the best, and the published D or else the second best; one that is
+    twice as far from the data as the other is given up. Those two, the better one first."""
     going, done = list(heads.values()), 0
     finalists = going
     while going and done < steps:
@@ -165,7 +166,9 @@ def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress:
             ranked = sorted(finalists, key=lambda run: run.best.distance)
             slow = [run for run in ranked[1:] if run.way.teaches == "published"]
             finalists = [ranked[0], *(slow or ranked[1:])[:1]]
-        going = [run for run in finalists if not _stalls(run.scores)]
+        least = min(run.best.distance for run in finalists)
+        hopeless = 2 * least if done > ROUND else math.inf
+        going = [run for run in finalists if run.best.distance < hopeless and not _stalls(run.scores)]
         if budget is not None and sum(run.seconds for run in heads.values()) >= budget:
             break
     for run in finalists:
