@@ -49,8 +49,8 @@ def shorten_fit(monkeypatch):
     whole = fbwrap.fit
     monkeypatch.setattr(fbwrap, "fit", functools.partial(whole, steps=2), raising=False)
     for module, name, value in (
-        (head_run, "WARMUP", 2), (head_run, "BATCH", 8), (measure, "RESAMPLES", 5), (problem, "_FEWEST_SAMPLES", 40),
-        (space, "_STEPS", 2),
+        (head_run, "WARMUP", 2), (problem, "_BATCH", (4, 4)), (problem, "_FEWEST_SAMPLES", 40),
+        (measure, "RESAMPLES", 5), (space, "_STEPS", 2),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SMALL = {"train_a_head": ["--steps", "20"], "own_module": ["--steps", "20"], "upscale": ["--steps", "6"],
-         "cubes": ["--steps", "4"]}  # fmt: skip
+SMALL = {"train_a_head": ["--steps", "20"], "fit_a_head": ["--steps", "2"], "own_module": ["--steps", "20"],
+         "upscale": ["--steps", "6"], "cubes": ["--steps", "4"]}  # fmt: skip
 NOT_ALONE = {"networks": "what another example imports", "pretrained_mnist": "wants data: run by test_real.py"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 

@@ -342,6 +342,30 @@ def test_a_fit_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == json.loads(wanted.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (
+            nn.Sequential(nn.ConvTranspose3d(6, 8, 4), nn.ReLU(), nn.ConvTranspose3d(8, 1, 4, 4), nn.Sigmoid()),
+            (1, 1, 1),
+        ),
+        (nn.Sequential(nn.ConvTranspose1d(6, 8, 8), nn.ReLU(), nn.ConvTranspose1d(8, 2, 4, 4)), (1,)),
+        (nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)), ()),
+    ],
+    ids=["voxels", "signals", "vectors"],
+)
+def test_samples_of_any_kind(tmp_path, quick, net, shape):
+    draw = lambda n: torch.randn(n, 6, *shape)
+    with torch.no_grad():
+        real = net(draw(200)) * 0.9
+    result = fbwrap.fit(net, None, real, latents=draw, out=tmp_path, steps=2)
+    assert set(result.history) == {"clusters", "clusters beside", "fresh D"}
+    assert (tmp_path / "report.html").is_file()
+    again = fbwrap.from_pretrained(tmp_path / "head", net)
+    z = draw(3)
+    assert torch.equal(again(z), result.loop(z)), "a head that brings its critic"
+
+
 def test_a_perfect_g_is_no_gain(tmp_path, quick):
     """Real data that are samples of G itself."""
     torch.manual_seed(0)

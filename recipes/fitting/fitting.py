@@ -152,8 +152,8 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 
 def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
-    """All ways for one round, two of them to the end: the best, and the published D or else the second best; one that is
-    twice as far from the data as the other is given up. Those two, the better one first."""
+    """All ways for one round, two of them to the end: the best, and the published D or else the second best. One that
+    is twice as far off is given up. Returns these two, the better one first."""
     going, done = list(heads.values()), 0
     finalists = going
     while going and done < steps:
