@@ -366,6 +366,52 @@ def test_samples_of_any_kind(tmp_path, quick, net, shape):
     assert torch.equal(again(z), result.loop(z)), "a head that brings its critic"
 
 
+def test_ctrl_c_leaves_the_best_head_so_far(tmp_path, quick):
+    torch.manual_seed(0)
+    G, said = Deconv().eval(), []
+
+    def stop(name, score):
+        said.append(name)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    how = {"latents": latents, "out": tmp_path, "steps": 2, "controls": False}
+    with pytest.raises(KeyboardInterrupt):
+        fbwrap.fit(G, None, pictures(), callbacks=[stop], **how)
+    config = config_of(tmp_path / "head")
+    assert config["trained_on"]["verdict"] == "not judged"
+    fbwrap.from_pretrained(tmp_path / "head", G).detach()
+    result = fbwrap.fit(G, None, pictures(), callbacks=[lambda name, score: said.append(name)], **how)
+    assert len(result.history) == 3
+    assert config_of(tmp_path / "head")["trained_on"]["verdict"] == result.verdict.value
+
+
+def test_pairs_from_the_command_line(tmp_path, quick):
+    from PIL import Image
+
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "class Up(nn.Sequential):\n"
+        "    def __init__(self, scale):\n"
+        "        super().__init__(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=scale), "
+        "nn.Conv2d(8, 3, 3, 1, 1))\n"
+    )
+    for i, pixels in enumerate(torch.randint(0, 256, (110, 24, 48, 3), dtype=torch.uint8)):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "data" / f"{i}.png")
+    words = ["--example", "1x3x8x8", "--steps", 2, "--no-controls", "--json"]
+    codes = {verdict.value: verdict.exit_code for verdict in Verdict}
+    for scale, data in ((2, tmp_path / "data"), (1, f"right:{tmp_path / 'data'}")):
+        out = tmp_path / f"run{scale}"
+        done = command("fit", "-g", f"{tmp_path / 'nets.py'}:Up({scale})", "--data", data, *words, "--out", out)
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        assert done.exit_code == codes[found["verdict"]]
+        assert "RMSE" in found["rows"][0]["beside"]
+    done = command("fit", "-g", f"{tmp_path / 'nets.py'}:Up(1)", "--data", tmp_path / "data", *words)
+    assert done.exit_code == 1
+    assert "say where both are" in done.output
+
+
 def test_a_perfect_g_is_no_gain(tmp_path, quick):
     """Real data that are samples of G itself."""
     torch.manual_seed(0)

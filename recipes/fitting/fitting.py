@@ -88,6 +88,8 @@ def fit(
         callbacks: called after each comparison with the name of what is trained and its :class:`Score`.
         attach: further arguments of :func:`fbwrap.attach` for the D that was given (``critic_input``, ``response``).
 
+    Ctrl-C leaves the best head so far in ``out/head``, not judged; the same call goes on.
+
     Returns:
         The loop, the verdict and the table. G, D and the modes they are in are as before.
 
@@ -119,11 +121,15 @@ def fit(
             progress.expect(_CONSTANT, steps)
             for name in _TRAINED_ON:
                 progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-        finalists = _race(heads, steps, budget, progress)
-        winner, sweep, constant = _best_of(finalists, folder, progress, controls)
-        rivals = {}
-        if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
-            rivals = _controls(problem, winner, folder, seed, progress)
+        try:
+            finalists = _race(heads, steps, budget, progress)
+            winner, sweep, constant = _best_of(finalists, folder, progress, controls)
+            rivals = {}
+            if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
+                rivals = _controls(problem, winner, folder, seed, progress)
+        except KeyboardInterrupt:
+            _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
+            raise
         if constant is not None:
             rivals[_CONSTANT] = constant
         rows, verdict, why = _measured(problem, winner, rivals)
@@ -188,7 +194,7 @@ def _best_of(
         if not controls or not run.loop.strength:
             found.append((run, sweep, None))
             continue
-        constant = HeadRun(run.problem, run.way, folder / "constant" / run.folder.name, run.seed, run.steps, True)
+        constant = HeadRun(run.problem, run.way, folder / "constant" / run.folder.name, run.seed, run.steps, run)
         _to_the_end(_CONSTANT, constant, run.steps, progress)
         constant.restore_best()
         found.append((run, sweep, constant.at(constant.best.strength)))
@@ -269,6 +275,20 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
         over_rival = test.ratio(seen["head"], seen[min(timed, key=lambda name: timed[name])])
     over_mixed_up = test.ratio(seen["head"], seen[_MIXED_UP])
     return rows, *judge(over_base, over_mixed_up, over_constant, over_rival)
+
+
+def _save_so_far(heads: list[HeadRun], base: float, folder: Path) -> None:
+    """The best head of a fit that is stopped, without a verdict."""
+    if not heads:
+        return
+    run = min(heads, key=lambda each: each.best.distance)
+    run.restore_best()
+    run.loop.strength = run.best.strength if run.best.distance < base else 0.0
+    why = f"The fit was stopped. On the validation part the head is at {run.best.distance / base:.2f} of the base."
+    run.loop.save_pretrained(
+        folder / "head", discriminator="all", trained_on={"verdict": "not judged", "why": why, "way": run.way.name}
+    )
+    logger.warning("Stopped. The best head so far is in %s; the same call goes on.", folder / "head")
 
 
 def _save(result: Result, problem: Problem, folder: Path) -> None:

@@ -71,17 +71,18 @@ class HeadRun(Rounds):
     Args:
         planned: steps over which the rates fall.
         folder: for its checkpoints and its best head; a run that was broken off goes on from there.
-        constant: the control: the modules get a constant in place of what D sees, in training and after.
+        control_of: makes the control of another run: the modules get a constant in place of what D sees, in training
+            and after.
     """
 
     def __init__(
-        self, problem: Problem, way: Way, folder: Path, seed: int, planned: int, constant: bool = False
+        self, problem: Problem, way: Way, folder: Path, seed: int, planned: int, control_of: "HeadRun | None" = None
     ) -> None:
         super().__init__(folder)
-        self.problem, self.way, self.seed, self.constant = problem, way, seed, constant
+        self.problem, self.way, self.seed, self.constant = problem, way, seed, control_of is not None
         self._planned = planned
         self.warmup_seconds = 0.0
-        self.warmed_critic = self._critic()
+        self.warmed_critic: nn.Module = control_of.warmed_critic if control_of else self._critic()
         self.loop = self._attached(copy.deepcopy(self.warmed_critic))
         self._fresh = copy.deepcopy(self.loop.feedback.state_dict())
         self._attempt = Attempt.newest(folder) or Attempt(way.lr)

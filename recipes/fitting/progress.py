@@ -27,7 +27,7 @@ class Progress:
         callbacks: Sequence[Callable[[str, Score], None]] = (),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._base, self._callbacks, self._say = base, callbacks, say
+        self.base, self._callbacks, self._say = base, callbacks, say
         self._expected: dict[str, int] = {}
         self._taken: dict[str, tuple[int, float]] = {}
 
@@ -45,7 +45,7 @@ class Progress:
         """A comparison in words."""
         self._taken[name] = (score.step, score.seconds)
         return (
-            f"{name}: step {score.step}, distance {score.distance:.3g} of {self._base:.3g} at strength "
+            f"{name}: step {score.step}, distance {score.distance:.3g} of {self.base:.3g} at strength "
             f"{score.strength:g}, rate {lr:g}; about {max(1, round(self.seconds_left() / 60))} min left"
         )
 
