@@ -20,6 +20,7 @@ from fbwrap.recipes.fitting.parts import split
 from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.space import learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
+from fbwrap.recipes.metrics import Space
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
 from torch import nn
@@ -364,6 +365,16 @@ def test_samples_of_any_kind(tmp_path, quick, net, shape):
     again = fbwrap.from_pretrained(tmp_path / "head", net)
     z = draw(3)
     assert torch.equal(again(z), result.loop(z)), "a head that brings its critic"
+
+
+def test_inceptions_features_where_they_are(tmp_path, quick, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fitting, "inception", lambda span: asked.append(span) or Space("Inception-v3", summary))
+    how = {"latents": latents, "steps": 2, "ways": ["fresh D"], "controls": False, "features": "inception"}
+    result = fbwrap.fit(Deconv().eval(), None, pictures(), out=tmp_path, value_range=(0.0, 1.0), **how)
+    assert asked == [(0.0, 1.0)]
+    assert result.space == "Fréchet's in Inception-v3"
+    assert not list(tmp_path.glob("space-*")), "none is learned"
 
 
 def test_ctrl_c_leaves_the_best_head_so_far(tmp_path, quick):

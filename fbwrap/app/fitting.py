@@ -7,7 +7,7 @@ Examples:
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from torch import nn
@@ -44,7 +44,9 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of the split, the networks and the order of the data.")] = 0,
     features: Annotated[
         str | None,
-        typer.Option(help="A model whose output is the feature space of the distance; without: one that is learned."),
+        typer.Option(
+            help="A model whose output is the distance's feature space, or inception; without: one is learned."
+        ),
     ] = None,
     features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     value_range: Range = None,
@@ -77,8 +79,8 @@ def fit(
         mapped = takes_pictures(loop.facts.example[0])
         span = value_range or loop.facts.value_range or ((0.0, 1.0) if mapped and _scale(loop) > 1 else (-1.0, 1.0))
         real = _pairs(data, loop, span, example is not None) if mapped else _samples(Path(data), loop, span)
-    space = None
-    if features is not None:
+    space: Any = "inception" if features == "inception" else None
+    if features not in (None, "inception"):
         space = as_trained(load_model(features, features_weights).to(device), features, span)
     result = fbwrap.fit(
         generator, critic, real, latents=networks.latents, example=given, out=out, steps=steps, minutes=minutes,

@@ -91,7 +91,7 @@ class TrainedOn(Rounds):
             self.net.requires_grad_(True)
         self.critic = copy.deepcopy(unwrap(critic))
         if not self.scores:
-            self._keep(Score(0, 0.0, problem.validation.distance(self.net.eval()), 1.0))
+            self._keep(Score(0, 0.0, problem.validation.brief(self.net.eval()), 1.0))
 
     def train(self, steps: int) -> Score:
         """Train on until ``steps`` in all, and compare."""
@@ -99,7 +99,7 @@ class TrainedOn(Rounds):
             return self.scores[-1]
         try:
             seconds = self._trained(steps)
-            return self._keep(Score(steps, seconds, self.problem.validation.distance(self.net.eval()), 1.0))
+            return self._keep(Score(steps, seconds, self.problem.validation.brief(self.net.eval()), 1.0))
         except NotFiniteError:  # too high a rate: another one is tried
             return self._keep(Score(steps, self.seconds, math.inf, 1.0))
 

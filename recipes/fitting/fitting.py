@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from fbwrap.errors import SettingError
 from fbwrap.feedback.latents import is_latents
 from fbwrap.recognition.named import resolve_generator
 
+from ..metrics import inception
 from .controls import TrainedOn
 from .head_run import HeadRun
 from .measure import Generator, Interval
@@ -61,7 +62,7 @@ def fit(
     steps: int = 1200,
     minutes: float | None = None,
     seed: int = 0,
-    features: Callable[[Tensor], Tensor] | None = None,
+    features: Callable[[Tensor], Tensor] | Literal["inception"] | None = None,
     ways: Sequence[str | Way] | None = None,
     controls: bool = True,
     callbacks: Sequence[Callable[[str, Score], None]] = (),
@@ -81,7 +82,8 @@ def fit(
         out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
         steps: of the head, at most; ``minutes``: for its training, at most.
         seed: of the split, of networks and of the order of the data.
-        features: samples to features (N, D) for the distance; None: a space that is learned on the training part.
+        features: samples to features (N, D) for the distance; ``"inception"``: those of FID, where its weights are
+            (``value_range=`` says what is black and white, else -1 and 1); None: one is learned on the training part.
         ways: those that are tried, by name (:func:`~fbwrap.recipes.fitting.ways.ways_for`) or as a
             :class:`~fbwrap.recipes.fitting.ways.Way` of one's own; None: all.
         controls: whether to train what the head has to beat. Without them there is no verdict but against the base.
@@ -104,19 +106,20 @@ def fit(
     check_loaded("G", generator)
     if data is None:
         raise SettingError("fit needs data=: real samples like those that G should make.")
+    space = inception(attach.get("value_range") or (-1.0, 1.0)) if features == "inception" else features
     modules = list(unwrap(generator).modules())
     with torch.random.fork_rng(), training_mode(modules, False):
         torch.manual_seed(seed)
         draw = None if is_paired(data) else _latents(generator, discriminator, latents, attach)
         problem = Problem.of(
-            generator, discriminator, data, draw, seed=seed, folder=folder, features=features,
+            generator, discriminator, data, draw, seed=seed, folder=folder, features=space,
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
         problem.check_folder(folder, seed, steps)
         budget = None if minutes is None else 60 * minutes
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
-        progress = Progress(problem.validation.distance(generator), callbacks, logger.info)
+        progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
         if controls:
             progress.expect(_CONSTANT, steps)
             for name in _TRAINED_ON:
@@ -213,10 +216,11 @@ def _stalls(scores: list[Score]) -> bool:
 
 def _choose(winner: HeadRun) -> dict[float, float]:
     """Set strength and T to what is best on the validation part; what is no better than the base is set to 0."""
-    sweep = {0.0: winner.problem.validation.distance(winner.problem.generator), **winner.compare(SWEEP)}
+    part = winner.problem.validation
+    sweep = {0.0: part.distance(winner.problem.generator), **{at: part.distance(winner.at(at)) for at in SWEEP}}
     best = min(sweep, key=lambda at: sweep[at])
     winner.loop.strength, winner.loop.steps = best, 1  # 0: the head changes nothing
-    if best and winner.problem.validation.distance(winner.at(best, steps=2)) < _BETTER * sweep[best]:
+    if best and part.distance(winner.at(best, steps=2)) < _BETTER * sweep[best]:
         winner.loop.steps = 2
     return sweep
 

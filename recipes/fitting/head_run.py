@@ -142,9 +142,9 @@ class HeadRun(Rounds):
     def _kept_step(self) -> int:
         return self.best.step if math.isfinite(self.best.distance) else 0
 
-    def compare(self, strengths: tuple[float, ...] = STRENGTHS) -> dict[float, float]:
-        """The distance to the validation part at each strength."""
-        return {at: self.problem.validation.distance(self.at(at)) for at in strengths}
+    def compare(self) -> dict[float, float]:
+        """The distance to the validation part at a few strengths, of fewer samples than the final sweep's."""
+        return {at: self.problem.validation.brief(self.at(at)) for at in STRENGTHS}
 
     def at(self, strength: float, steps: int | None = None) -> Generator:
         """The loop as a generator, at one strength."""

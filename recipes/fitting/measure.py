@@ -24,6 +24,7 @@ from .space import paired_errors
 Generator = Callable[..., Any]
 RESAMPLES = 100
 _COMPARED = 2000  # samples of precision and recall
+_BRIEF = 2000  # samples of a comparison while training goes on
 _TINY = 1e-12
 
 
@@ -53,22 +54,30 @@ class Part:
         self.real = space(real)
 
     @torch.no_grad()
-    def samples(self, generate: Generator) -> Iterator[Tensor]:
-        """What ``generate`` makes of each batch of the inputs."""
+    def samples(self, generate: Generator, most: int | None = None) -> Iterator[Tensor]:
+        """What ``generate`` makes of each batch of the inputs, of the first ``most`` samples' alone if that is said."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
+            done = 0
             for batch in self.inputs:
                 args, kwargs = as_inputs(batch)
-                yield image_of(generate(*args, **kwargs))
+                yield (made := image_of(generate(*args, **kwargs)))
+                done += len(made)
+                if most is not None and done >= most:
+                    return
 
-    def look(self, generate: Generator) -> Tensor:
+    def look(self, generate: Generator, most: int | None = None) -> Tensor:
         """What the measures below are of: features of the samples."""
-        return torch.cat([self.space(samples) for samples in self.samples(generate)])
+        return torch.cat([self.space(samples) for samples in self.samples(generate, most)])
 
-    def distance(self, generate: Generator) -> float:
+    def distance(self, generate: Generator, most: int | None = None) -> float:
         """To the real samples; infinite where a sample is not finite."""
-        seen = self.look(generate)
+        seen = self.look(generate, most)
         return self.value(seen) if torch.isfinite(seen).all() else float("inf")
+
+    def brief(self, generate: Generator) -> float:
+        """The distance of fewer samples, for what is compared often; only to be compared with its like."""
+        return self.distance(generate, _BRIEF)
 
     def value(self, seen: Tensor) -> float:
         """The distance of what :meth:`look` gave."""
@@ -105,8 +114,8 @@ class PairedPart(Part):
     ) -> None:
         self.inputs, self.space, self.targets, self._repeats = list(inputs), space, targets, repeats
 
-    def look(self, generate: Generator) -> Tensor:
-        """(N, 2): of each item the error in the space, and its mean squared error."""
+    def look(self, generate: Generator, most: int | None = None) -> Tensor:
+        """(N, 2): of each item, always of all, the error in the space, and its mean squared error."""
         found, begin = [], 0
         for samples in self.samples(generate):
             targets = self.targets[begin : begin + len(samples)].to(samples)

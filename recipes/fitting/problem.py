@@ -23,6 +23,7 @@ from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
 
 from ..data.batches import Batches, Pairs
+from ..metrics.distances import Space
 from ..training.loss_choice import chosen_loss
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
@@ -236,6 +237,8 @@ def is_paired(data: Any) -> bool:
 
 
 def _named(features: object) -> str:
+    if isinstance(features, Space):
+        return features.name
     return "the features that were passed" if features else "64 features learned on the training part without labels"
 
 

@@ -60,6 +60,10 @@ class Space:
         if isinstance(net, torch.nn.Module):
             net.eval()
 
+    def __call__(self, samples: Tensor) -> Tensor:
+        """The features, (N, D)."""
+        return features(self._net, samples)
+
     def distances(self, samples: Tensor, real: Tensor) -> dict[str, float]:
         """The Fréchet distance, the kernel distance (KID's cubic kernel, unbiased), precision and recall."""
         a, b = features(self._net, samples), features(self._net, real)
