@@ -120,21 +120,11 @@ def fit(
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
         progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
-        if controls:
-            progress.expect(_CONSTANT, steps)
-            for name in _TRAINED_ON:
-                progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
         try:
-            finalists = _race(heads, steps, budget, progress)
-            winner, sweep, constant = _best_of(finalists, folder, progress, controls)
-            rivals = {}
-            if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
-                rivals = _controls(problem, winner, folder, seed, progress)
+            winner, sweep, rivals = _trained(heads, steps, budget, folder, progress, controls)
         except KeyboardInterrupt:
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
-        if constant is not None:
-            rivals[_CONSTANT] = constant
         rows, verdict, why = _measured(problem, winner, rivals)
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength, winner.loop.steps = 0.0, 1
@@ -158,6 +148,23 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
             loop.latents = given if given is not None else (loop.latents or "normal")
             return source_of(loop)
     return given
+
+
+def _trained(
+    heads: dict[str, HeadRun], steps: int, budget: float | None, folder: Path, progress: Progress, controls: bool
+) -> tuple[HeadRun, dict[float, float], dict[str, Generator]]:
+    """The best head, its distance by strength, and what it has to beat."""
+    if controls:
+        progress.expect(_CONSTANT, steps)
+        for name in _TRAINED_ON:
+            progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
+    winner, sweep, constant = _best_of(_race(heads, steps, budget, progress), folder, progress, controls)
+    rivals = {}
+    if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
+        rivals = _controls(winner, folder, progress)
+    if constant is not None:
+        rivals[_CONSTANT] = constant
+    return winner, sweep, rivals
 
 
 def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
@@ -225,7 +232,7 @@ def _choose(winner: HeadRun) -> dict[float, float]:
     return sweep
 
 
-def _controls(problem: Problem, winner: HeadRun, folder: Path, seed: int, progress: Progress) -> dict[str, Generator]:
+def _controls(winner: HeadRun, folder: Path, progress: Progress) -> dict[str, Generator]:
     """G trained on and a low-rank update, at equal steps, then at equal time."""
     steps, seconds = winner.steps, winner.seconds
     parameters = sum(map(torch.numel, winner.loop.parameters()))
@@ -234,7 +241,7 @@ def _controls(problem: Problem, winner: HeadRun, folder: Path, seed: int, progre
 
         def run_of(rate: float, planned: int, size: int | None = size, name: str = name) -> TrainedOn:
             where = folder / name.replace(" ", "-") / f"{rate:g}-{planned}"
-            return TrainedOn(problem, winner.way, winner.warmed_critic, where, seed, rate, planned, size)
+            return TrainedOn(winner.problem, winner.way, winner.warmed_critic, where, winner.seed, rate, planned, size)
 
         tried = [run_of(rate, steps) for rate in RATES]
         for run in tried:
