@@ -13,7 +13,7 @@ from fbwrap.adapters.fresh_critic import FreshCritic
 from fbwrap.recipes import AFL
 from fbwrap.recipes.fitting import Verdict, Way, fitting, head_run
 from fbwrap.recipes.fitting.clusters import pseudo_classes
-from fbwrap.recipes.fitting.controls import low_rank
+from fbwrap.recipes.fitting.controls import TrainedOn, low_rank, step_ratio
 from fbwrap.recipes.fitting.head_run import HeadRun
 from fbwrap.recipes.fitting.measure import Interval, PairedPart, Part
 from fbwrap.recipes.fitting.parts import split
@@ -375,6 +375,25 @@ def test_inceptions_features_where_they_are(tmp_path, quick, monkeypatch):
     assert asked == [(0.0, 1.0)]
     assert result.space == "Fréchet's in Inception-v3"
     assert not list(tmp_path.glob("space-*")), "none is learned"
+
+
+def test_equal_time_is_timed_in_turn_and_kept(tmp_path, quick, monkeypatch):
+    torch.manual_seed(0)
+    G = Deconv().eval()
+    problem = Problem.of(G, None, pictures(), latents, seed=0, folder=tmp_path, features=None, attach={})
+    way, told = Way("fresh D", "nothing", 1e-3), []
+    head = HeadRun(problem, way, tmp_path / "head", 0, 4)
+    rival = TrainedOn(problem, way, head.warmed_critic, tmp_path / "rival", 0, 1e-3, 4)
+    before = state(head.loop, rival.net, G)
+    assert head.timed(2) > 0
+    assert rival.timed(2) > 0
+    assert same(before, state(head.loop, rival.net, G)), "what is timed is thrown away"
+    monkeypatch.setattr(HeadRun, "timed", lambda self, steps: told.append("head") or 0.3)
+    monkeypatch.setattr(TrainedOn, "timed", lambda self, steps: told.append("rival") or 0.1)
+    assert step_ratio(head, rival, tmp_path) == pytest.approx(3.0)
+    assert told == ["head", "rival"] * (len(told) // 2)
+    assert step_ratio(head, rival, tmp_path) == pytest.approx(3.0)
+    assert len(told) == 12, "not timed again"
 
 
 def test_ctrl_c_leaves_the_best_head_so_far(tmp_path, quick):

@@ -12,9 +12,12 @@ Examples:
 """
 
 import copy
+import json
 import math
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +29,12 @@ from fbwrap.files.atomic import atomic_write
 
 from ..gan import GAN
 from ..training.steps import NotFiniteError
+from .head_run import HeadRun
 from .problem import Problem
 from .rounds import Rounds, Score
 from .ways import Way
+
+_TIMED, _ROUNDS = 10, 5  # steps; rounds
 
 
 class LowRank(nn.Module):
@@ -105,14 +111,21 @@ class TrainedOn(Rounds):
 
     def _trained(self, steps: int) -> float:
         """Train until ``steps`` in all; seconds so far."""
+        return self._fit(self.net, self.critic, steps, out=self.folder, resume=True)
+
+    def timed(self, steps: int) -> float:
+        """Seconds that so many steps take, of copies that are thrown away."""
+        return self._fit(copy.deepcopy(self.net), copy.deepcopy(self.critic), steps)
+
+    def _fit(self, net: nn.Module, critic: nn.Module, steps: int, **where: Any) -> float:
         problem, way = self.problem, self.way
         how = problem.call_for(way)
         fit = GAN(
-            self.net, self.critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
+            net, critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
             loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=problem.batch,
             decay_steps=self._planned, seed=self.seed, keep=1, **way.losses,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
-        ).fit(*problem.data_for(way), steps, out=self.folder, resume=True, progress=False)  # fmt: skip
+        ).fit(*problem.data_for(way), steps, progress=False, **where)  # fmt: skip
         return float(fit.seconds)
 
     def _keep(self, score: Score) -> Score:
@@ -127,3 +140,16 @@ class TrainedOn(Rounds):
         """The network as it was when it was best."""
         self.net.load_state_dict(torch.load(self.folder / "best.pt", weights_only=True))
         return self.net.eval()
+
+
+def step_ratio(head: HeadRun, rival: TrainedOn, folder: Path) -> float:
+    """How many steps of a rival take the time of one of the head's: timed in turn, for a machine may be busy; the
+    median of a few rounds. Kept in the folder, so that a fit that goes on has the same."""
+    path = folder / "step_ratio.json"
+    if not path.is_file():
+        for run in (head, rival):  # first calls are slow
+            run.timed(_TIMED)
+        found = statistics.median(head.timed(_TIMED) / max(rival.timed(_TIMED), 1e-9) for _ in range(_ROUNDS))
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(found))
+    return float(json.loads(path.read_text()))

@@ -31,7 +31,7 @@ from fbwrap.feedback.latents import is_latents
 from fbwrap.recognition.named import resolve_generator
 
 from ..metrics import inception
-from .controls import TrainedOn
+from .controls import TrainedOn, step_ratio
 from .head_run import HeadRun
 from .measure import Generator, Interval
 from .problem import Problem, is_paired
@@ -234,7 +234,7 @@ def _choose(winner: HeadRun) -> dict[float, float]:
 
 def _controls(winner: HeadRun, folder: Path, progress: Progress) -> dict[str, Generator]:
     """G trained on and a low-rank update, at equal steps, then at equal time."""
-    steps, seconds = winner.steps, winner.seconds
+    steps = winner.steps
     parameters = sum(map(torch.numel, winner.loop.parameters()))
     found: dict[str, Generator] = {}
     for name, size in zip(_TRAINED_ON, (None, parameters), strict=True):
@@ -249,8 +249,8 @@ def _controls(winner: HeadRun, folder: Path, progress: Progress) -> dict[str, Ge
         first = min(tried, key=lambda run: run.best.distance)
         _to_the_end(name, first, steps, progress)
         found[f"{name}, equal steps"] = first.best_network()
-        # as many steps as take the time that the head took
-        planned = max(steps, round(steps * max(seconds - winner.warmup_seconds, 0.0) / max(first.seconds, 1e-3)))
+        # as many steps as take the time that the head takes
+        planned = max(steps, round(steps * step_ratio(winner, first, folder / name.replace(" ", "-"))))
         longer = run_of(first.lr, planned) if planned > steps else first
         progress.expect(name, planned)
         _to_the_end(name, longer, planned, progress)

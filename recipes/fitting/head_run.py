@@ -142,6 +142,18 @@ class HeadRun(Rounds):
     def _kept_step(self) -> int:
         return self.best.step if math.isfinite(self.best.distance) else 0
 
+    def timed(self, steps: int) -> float:
+        """Seconds that so many steps take, of a loop that is thrown away."""
+        loop = self._attached(copy.deepcopy(self.warmed_critic))
+        try:
+            with replaced_signals(loop, "a constant") if self.constant else nullcontext():
+                fit = AFL(loop, lr=self.lr, **self._options()).fit(
+                    *self.problem.data_for(self.way), steps, progress=False
+                )
+        finally:
+            loop.detach()
+        return float(fit.seconds)
+
     def compare(self) -> dict[float, float]:
         """The distance to the validation part at a few strengths, of fewer samples than the final sweep's."""
         return {at: self.problem.validation.brief(self.at(at)) for at in STRENGTHS}
