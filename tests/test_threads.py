@@ -23,6 +23,7 @@ from zoo import ZOO, Residual, patch
 
 import fbwrap
 from fbwrap.engine import locks
+from fbwrap.engine.training_mode import training_mode
 
 THREADS = 8
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -264,6 +265,36 @@ def test_a_fork_within_a_rollout(pair):
         os._exit(0 if torch.equal(got, y) and torch.equal(loop(x), y) else 1)
     assert os.waitpid(results[0], 0)[1] == 0
     assert torch.equal(got, y)
+
+
+def test_a_module_is_pickled_and_copied_plain_while_its_mode_is_another():
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout())
+    with training_mode(list(net.modules()), False):
+        assert type(net[0]) is not nn.BatchNorm2d
+        assert isinstance(net[0], nn.BatchNorm2d)
+        for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+            assert [type(each) for each in other] == [nn.BatchNorm2d, nn.Dropout]
+            assert other.training, "as it is for everybody else"
+    assert type(net[0]) is nn.BatchNorm2d
+
+
+def test_a_loop_is_pickled_while_another_thread_rolls(pair):
+    _, _, x, loop = pair
+    stop = threading.Event()
+
+    def rolling():
+        with torch.no_grad():
+            while not stop.is_set():
+                loop(x)
+
+    thread = threading.Thread(target=rolling)
+    thread.start()
+    try:
+        for _ in range(100):  # one in fifteen failed once
+            pickle.dumps(loop)
+    finally:
+        stop.set()
+        thread.join()
 
 
 CHILD = """

@@ -83,7 +83,10 @@ def _leave(module: nn.Module) -> bool:
 
 @cache
 def _with_own_mode(kind: type[nn.Module]) -> type[nn.Module]:
-    """A subclass of a module's class whose ``training`` is what this thread asked for; copies and pickles are plain."""
+    """A subclass of a module's class whose ``training`` is what this thread asked for; copies and pickles are plain.
+
+    ``__class__`` is the plain class throughout: a pickler reads it after the reduction, when a block of another thread
+    may have begun or ended."""
 
     def get(self: nn.Module) -> bool:
         held = vars(self).get(MODES, {}).get(threading.get_ident())
@@ -94,12 +97,18 @@ def _with_own_mode(kind: type[nn.Module]) -> type[nn.Module]:
 
     def reduce(self: nn.Module, protocol: Any) -> Any:
         made: Any = kind.__reduce_ex__(self, protocol)
-        arguments = tuple(kind if each is type(self) else each for each in made[1])
+        arguments = tuple(kind if each is found else each for each in made[1])
         state = made[2] if len(made) > 2 else None
         if isinstance(state, dict):
             state = {key: value for key, value in state.items() if key != MODES}
         return (made[0], arguments, state, *made[3:])
 
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    own = {"training": property(get, put), "__reduce_ex__": reduce, "__class__": property(lambda self: kind, _become)}
     meta: Any = type(kind)
-    return meta(kind.__name__, (kind,), {**names, "training": property(get, put), "__reduce_ex__": reduce})
+    found: type[nn.Module] = meta(kind.__name__, (kind,), {**names, **own})
+    return found
+
+
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    object.__dict__["__class__"].__set__(module, kind)
