@@ -146,3 +146,13 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield served
     served.close()
+
+
+@pytest.fixture
+def sr():
+    """G, D, G's inputs, and a loop with a stirred head: a small network for super-resolution."""
+    from helpers import stir
+    from zoo import ZOO
+
+    G, D, args, loop = ZOO["glob"].build()
+    return G, D, args, stir(loop)

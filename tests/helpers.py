@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -70,3 +71,12 @@ def made(nets, trained=True):
     if trained:
         loop.use_discriminator(stir(copy.deepcopy(nets[1])))
     return loop
+
+
+def sr_files():
+    """A small SRVGGNetCompact, as spandrel knows it by its keys, published by somebody."""
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(3)
+    return SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict()

@@ -34,12 +34,6 @@ def test_installed_around_compiled_g():
         assert torch.equal(whole(X), y)
 
 
-@pytest.fixture
-def sr():
-    G, D, args, loop = ZOO["glob"].build()
-    return G, D, args, stir(loop)
-
-
 def test_compiled_before_attach_is_looked_through():
     torch.manual_seed(0)
     G, D, x = Residual(), patch(), torch.randn(2, 3, 8, 8)

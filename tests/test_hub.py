@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import Z, made, stir
+from helpers import Z, made, sr_files, stir
 from hubserver import Repo
 from safetensors.torch import load_file
 from zoo import Deconv, patch
@@ -279,15 +279,6 @@ def test_a_full_cache_serves_while_the_hub_is_down(hub, nets):
     fbwrap.from_pretrained("me/head", *nets)
     hub.fail("(HEAD|GET) ", 99, 503)
     assert torch.equal(fbwrap.from_pretrained("me/head", *nets)(Z), loop(Z))
-
-
-def sr_files():
-    """A small SRVGGNetCompact, as spandrel knows it by its keys, published by somebody."""
-    pytest.importorskip("spandrel")
-    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
-
-    torch.manual_seed(3)
-    return SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict()
 
 
 def published(hub, name, files):

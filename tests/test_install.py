@@ -9,7 +9,7 @@ import torch
 from helpers import stir
 from lookalikes import latent
 from torch import nn
-from zoo import ZOO, Deconv, Residual, patch, z
+from zoo import Deconv, Residual, patch, z
 
 import fbwrap
 from fbwrap import errors
@@ -143,12 +143,6 @@ def test_copies_while_installed():
     G.forward = lambda x: forward(x) * 2  # as accelerate does
     with loop.installed():
         assert torch.equal(copy.deepcopy(G)(X), G.forward.original(X))
-
-
-@pytest.fixture
-def sr():
-    G, D, args, loop = ZOO["glob"].build()
-    return G, D, args, stir(loop)
 
 
 def test_installed_makes_g_run_the_loop(sr):

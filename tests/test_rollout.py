@@ -106,12 +106,6 @@ def test_inference_mode_reference():
         assert loop.rollout(X, reference=torch.randn(2, 3, 16, 16)).output.shape == (2, 3, 16, 16)
 
 
-@pytest.fixture
-def sr():
-    G, D, args, loop = ZOO["glob"].build()
-    return G, D, args, stir(loop)
-
-
 def test_reference_replaces_what_d_sees(sr):
     _, D, (x,), loop = sr
     other = torch.randn(3, 3, 16, 16)

@@ -80,12 +80,6 @@ def test_how_d_is_asked_can_be_set_on_a_loop():
     assert loop.critic_mode == "inherit", "another D is asked in the same way"
 
 
-@pytest.fixture
-def sr():
-    G, D, args, loop = ZOO["glob"].build()
-    return G, D, args, stir(loop)
-
-
 def test_strength_per_sample_mask_and_link(sr):
     G, _, (x,), loop = sr
     base, full = G(x), loop(x)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import made
+from helpers import made, sr_files
 from hubserver import Repo
 from zoo import Deconv, patch
 
@@ -87,15 +87,6 @@ def test_words_in_a_strangers_config_stay_words(hub, nets):
     assert text.count("```") == 2
     assert "<script>" not in text
     assert "(a%20b.png)" in text
-
-
-def sr_files():
-    """A small SRVGGNetCompact, as spandrel knows it by its keys, published by somebody."""
-    pytest.importorskip("spandrel")
-    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
-
-    torch.manual_seed(3)
-    return SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict()
 
 
 def published(hub, name, files):

@@ -3,6 +3,7 @@
 ``pytest tests/test_threads.py --calls 1000`` calls as often as one likes.
 """
 
+import contextlib
 import copy
 import os
 import pickle
@@ -19,7 +20,7 @@ import pytest
 import torch
 from helpers import same, state, stir
 from torch import nn
-from zoo import ZOO, Residual, patch
+from zoo import Residual, patch
 
 import fbwrap
 from fbwrap.engine import locks
@@ -278,23 +279,30 @@ def test_a_module_is_pickled_and_copied_plain_while_its_mode_is_another():
     assert type(net[0]) is nn.BatchNorm2d
 
 
-def test_a_loop_is_pickled_while_another_thread_rolls(pair):
-    _, _, x, loop = pair
+@contextlib.contextmanager
+def rolling(loop, x):
+    """Within the block another thread runs the loop."""
     stop = threading.Event()
 
-    def rolling():
+    def run():
         with torch.no_grad():
             while not stop.is_set():
                 loop(x)
 
-    thread = threading.Thread(target=rolling)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
-        for _ in range(100):  # one in fifteen failed once
-            pickle.dumps(loop)
+        yield
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_loop_is_pickled_while_another_thread_rolls(pair):
+    _, _, x, loop = pair
+    with rolling(loop, x):
+        for _ in range(100):  # one in fifteen failed once
+            pickle.dumps(loop)
 
 
 CHILD = """
@@ -310,20 +318,9 @@ with torch.no_grad():
 
 def test_a_spawned_process_gets_the_loop(pair, tmp_path):
     _, _, x, loop = pair
-    y, stop = loop(x), threading.Event()
-
-    def rolling():
-        with torch.no_grad():
-            while not stop.is_set():
-                loop(x)
-
-    thread = threading.Thread(target=rolling)
-    thread.start()
-    try:
+    y = loop(x)
+    with rolling(loop, x):
         (tmp_path / "loop").write_bytes(pickle.dumps((loop, x, y)))  # in the midst of rollouts
-    finally:
-        stop.set()
-        thread.join()
     command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path / "loop")]
     assert subprocess.run(command, check=False).returncode == 0
 
@@ -369,12 +366,6 @@ def test_two_generators_that_share_d_in_two_threads():
     assert not wrong
     assert [s[0] for s in before] == [s[0] for s in state(D)]
     assert torch.equal(D[-1].running_mean, torch.zeros(1))
-
-
-@pytest.fixture
-def sr():
-    G, D, args, loop = ZOO["glob"].build()
-    return G, D, args, stir(loop)
 
 
 def test_two_threads_share_a_loop(sr):
