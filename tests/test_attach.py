@@ -4,19 +4,13 @@ import pytest
 import torch
 from helpers import clone, stir
 from lookalikes import latent
+from small import Codec, Tiny, X, pair, tiny_critic
 from torch import nn
 from zoo import ZOO, Mine, Residual, patch
 
 import fbwrap
 from fbwrap import errors
 from fbwrap.errors import ExampleError, LayerNotCalledError, SettingError
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
 
 
 def test_two_carried_links_on_one_layer_are_refused():
@@ -79,37 +73,6 @@ def test_auto_prefers_equal_sizes():
     assert [(str(c.target), c.sources[0].name) for c in loop.connections] == [("main.2", "4"), ("main.5", "1")] or [
         (c.form.spatial, c.sources[0].form.spatial) for c in loop.connections
     ] == [((4, 4), (4, 4)), ((8, 8), (8, 8))]
-
-
-class Tiny(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.grow, self.paint = nn.ConvTranspose2d(4, 8, 4), nn.ConvTranspose2d(8, 3, 2, 2)
-
-    def forward(self, z):
-        return self.paint(torch.relu(self.grow(z)))
-
-
-def tiny_critic():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 1, 3))
-
-
-class Codec(nn.Module):
-    """A model whose generator is a method."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder, self.mid, self.out = (
-            nn.Conv2d(3, 4, 4, 4),
-            nn.Conv2d(4, 8, 3, 1, 1),
-            nn.ConvTranspose2d(8, 3, 4, 4),
-        )
-
-    def decode(self, z, slices=1):
-        return {"sample": torch.cat([self.out(torch.relu(self.mid(part))) for part in z.chunk(slices)])}
-
-    def forward(self, x):
-        return self.decode(self.encoder(x))["sample"]
 
 
 def test_the_generator_may_be_a_method():

@@ -7,21 +7,11 @@ import torch
 import torch.nn.functional as F
 from helpers import stir
 from lookalikes import latent
+from small import X, attach, pair
 from torch.utils.checkpoint import checkpoint
 from zoo import ZOO, Residual, patch
 
 import fbwrap
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
-
-
-def attach(G, D, layers=(("body.1", "1"),), **options):
-    return stir(fbwrap.attach(G, D, list(layers), example=X, **options))
 
 
 def test_installed_around_compiled_g():

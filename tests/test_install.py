@@ -8,24 +8,14 @@ import pytest
 import torch
 from helpers import stir
 from lookalikes import latent
+from small import X, attach, pair
 from torch import nn
-from zoo import Deconv, Residual, patch, z
+from zoo import Deconv, patch, z
 
 import fbwrap
 from fbwrap import errors
 from fbwrap.errors import SettingError
 from fbwrap.feedback.features import resize
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
-
-
-def attach(G, D, layers=(("body.1", "1"),), **options):
-    return stir(fbwrap.attach(G, D, list(layers), example=X, **options))
 
 
 def by_hand(G, D, loops):

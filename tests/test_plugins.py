@@ -6,25 +6,13 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 from lookalikes import latent, translate
+from small import Tiny, tiny_critic
 from torch import nn
 
 import fbwrap
 from fbwrap.adapter import Adapter, CriticFamily, GeneratorFamily, Network
 from fbwrap.errors import ExampleError, SettingError
 from fbwrap.recognition import plugins
-
-
-class Tiny(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.grow, self.paint = nn.ConvTranspose2d(4, 8, 4), nn.ConvTranspose2d(8, 3, 2, 2)
-
-    def forward(self, z):
-        return self.paint(torch.relu(self.grow(z)))
-
-
-def tiny_critic():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 1, 3))
 
 
 def tiny_adapter(**more):

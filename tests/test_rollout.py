@@ -7,22 +7,12 @@ import pytest
 import torch
 from helpers import first, stir
 from lookalikes import latent, voxel
+from small import X, attach, pair, tiny_critic
 from torch import nn
 from zoo import ZOO, Residual, Restless, patch
 
 import fbwrap
 from fbwrap import errors
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
-
-
-def attach(G, D, layers=(("body.1", "1"),), **options):
-    return stir(fbwrap.attach(G, D, list(layers), example=X, **options))
 
 
 def test_reference_at_the_first_step_of_fal():
@@ -219,10 +209,6 @@ def test_what_a_g_moves_in_eval_mode_is_put_back():
     assert torch.equal(outputs[0], y)
     assert not torch.equal(outputs[3], y)
     assert all(torch.equal(a, b) for a, b in zip(G.state_dict().values(), before.values(), strict=True))
-
-
-def tiny_critic():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 1, 3))
 
 
 def test_pythons_random_numbers_are_the_same_at_every_step():

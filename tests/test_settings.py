@@ -5,20 +5,10 @@ import dataclasses
 import pytest
 import torch
 from helpers import stir
-from zoo import ZOO, Deconv, Residual, patch
+from small import X, attach, pair
+from zoo import ZOO, Deconv, patch
 
 import fbwrap
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
-
-
-def attach(G, D, layers=(("body.1", "1"),), **options):
-    return stir(fbwrap.attach(G, D, list(layers), example=X, **options))
 
 
 def test_handles_stay_good_after_settings_and_rollouts():

@@ -8,23 +8,12 @@ import os
 import pytest
 import torch
 from helpers import stir
+from small import Codec, X, attach, pair, tiny_critic
 from torch import nn
-from zoo import Residual, patch
 
 import fbwrap
 from fbwrap import errors
 from fbwrap.errors import SettingError
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def pair(seed=0):
-    torch.manual_seed(seed)
-    return Residual(), patch()
-
-
-def attach(G, D, layers=(("body.1", "1"),), **options):
-    return stir(fbwrap.attach(G, D, list(layers), example=X, **options))
 
 
 def test_heads_keep_their_dtype_and_how_signals_flow(tmp_path):
@@ -141,28 +130,6 @@ def test_another_architecture_of_d_is_refused_by_name():
     loop.use_discriminator(nn.Conv2d(3, 1, 3))
     with pytest.raises(errors.CriticError, match="no layer '1'"):
         loop(X)
-
-
-def tiny_critic():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 1, 3))
-
-
-class Codec(nn.Module):
-    """A model whose generator is a method."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder, self.mid, self.out = (
-            nn.Conv2d(3, 4, 4, 4),
-            nn.Conv2d(4, 8, 3, 1, 1),
-            nn.ConvTranspose2d(8, 3, 4, 4),
-        )
-
-    def decode(self, z, slices=1):
-        return {"sample": torch.cat([self.out(torch.relu(self.mid(part))) for part in z.chunk(slices)])}
-
-    def forward(self, x):
-        return self.decode(self.encoder(x))["sample"]
 
 
 def test_a_head_survives_remove_weight_norm(tmp_path):

@@ -94,7 +94,7 @@ class HeadRun(Rounds):
         """The rate that the head learns with now, before it falls over the steps."""
         return self._attempt.lr
 
-    def train(self, steps: int, progress: bool = False) -> Score:
+    def train(self, steps: int) -> Score:
         """Train on until ``steps`` in all, and compare. Where it diverges or gets much worse, the best state so far
         comes back, and the rate is halved."""
         if self.steps >= steps:
@@ -106,7 +106,7 @@ class HeadRun(Rounds):
             with self.signals():
                 fit = AFL(self.loop, lr=attempt.lr, **self._options()).fit(
                     *self.problem.data_for(self.way), steps - attempt.begun, out=attempt.folder_in(self.folder),
-                    resume=True, progress=progress,
+                    resume=True, progress=False,
                 )  # fmt: skip
             seconds, found = attempt.seconds + fit.seconds + self.warmup_seconds, self.compare()
         except NotFiniteError as error:
