@@ -29,7 +29,7 @@ from networks import DigitCritic, LeNet, WganMnistG, load, naming_loss, realness
 from torch import Tensor, nn
 
 import fbwrap
-from fbwrap.feedback.modules import Pyramid
+from fbwrap.feedback.pyramids import Pyramid
 
 LINK = fbwrap.Link("gen.2", ["stages.0", "stages.1", "stages.2"])
 # per arm: the module, T in training, the head's learning rate (each the best of those tried: docs/results)

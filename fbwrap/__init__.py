@@ -19,8 +19,8 @@ from .adapter import Adapter
 from .attach import attach
 from .engine.layer_table import LayerTable, layers
 from .errors import FbwrapError
+from .feedback.blocks import FeedbackModule
 from .feedback.links import Link
-from .feedback.modules import FeedbackModule
 from .feedback.rollout import Rollout
 from .loop import FeedbackLoop
 from .pretrained import from_pretrained, load_pretrained

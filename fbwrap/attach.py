@@ -28,6 +28,7 @@ def attach(
     layers: Layers = "auto",
     *,
     module: object = None,
+    budget: float | None = None,
     example: object = None,
     critic_input: str | CriticInput | None = None,
     response: str | Callable[[Any], Tensor] | None = None,
@@ -61,8 +62,12 @@ def attach(
             layer names, globs (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
             :class:`~fbwrap.Link`.
         module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
-            ``"light"``, ``"pyramid"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a
-            class. None: the adapter's with ``layers="auto"``, else ``"dual"``.
+            ``"light"``, ``"pyramid"``, ``"fpn"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options,
+            or a class. ``"auto"``: ``"fpn"``, as wide as the budget allows; with ``layers="auto"`` too it is one link,
+            at the last layer of G that would have one, from all layers of D that would. None: the adapter's with
+            ``layers="auto"``, else ``"dual"``.
+        budget: with ``module="auto"``, what a sample with one step of feedback may cost, in multiples of G's own
+            FLOPs. None: 2.5. If even the narrowest modules cost more, they are taken, and the plan says so.
         example: inputs of G, used once to learn shapes and call order: a tensor, a tuple of positional
             inputs, or a dict of keyword inputs. None: the adapter's.
         critic_input: what D is called with, given what G returned and was given:
@@ -104,6 +109,7 @@ def attach(
             discriminator,
             layers,
             module=module,
+            budget=budget,
             example=example,
             critic_input=critic_input,
             response=response,

@@ -27,6 +27,8 @@ def test_inspect_tells_layers_links_and_cost(nets, tmp_path):
     done = inspect(nets + "G", "-d", nets + "D", "-l", "main.0=net.0", "--module", "light", "--no-layers")
     assert "main.0 (4 @ 4x4) <- light <- net.0 (6 @ 4x4)" in done.output
     assert "ConvTranspose2d" not in done.output
+    done = inspect(nets + "G", "-d", nets + "D", "--module", "auto", "--budget", "4", "--no-layers")
+    assert "main.1 (4 @ 4x4) <- fpn <- net.1 (6 @ 4x4)" in done.output
 
 
 @pytest.mark.parametrize(

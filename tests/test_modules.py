@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fbwrap.errors import PairingError
+from fbwrap.engine.flops import FlopCounter
+from fbwrap.errors import PairingError, SettingError
+from fbwrap.feedback.blocks import INITS, NORMS
 from fbwrap.feedback.features import FeatureSpec, broadcast, feature_spec_of, from_map, resize, to_map
-from fbwrap.feedback.modules import INITS, KINDS, NORMS, build
+from fbwrap.feedback.modules import KINDS, build
 
 SIZES = {0: (), 1: (12,), 2: (6, 4), 3: (4, 4, 2)}
 
@@ -139,3 +141,47 @@ def test_pyramid_joins_signals_at_their_own_size():
     given = [torch.randn(2, s.channels, *s.spatial) for s in signals]
     assert module(torch.randn(2, 8, 13, 13), *given).shape == (2, 8, 13, 13)
     assert sizes == [((6 + 8, 4, 4), 16), ((16 + 5 + 8, 7, 7), 12), ((12 + 3 + 8, 13, 13), 8)]
+
+
+def test_fpn_has_a_level_for_each_size():
+    """Channels double as the side halves; features of one size share a level; a vector is a level of one position."""
+    feature = FeatureSpec(16, (13, 13))
+    sizes = (14, 14), (7, 7), (6, 6), (3, 3), ()
+    signals = tuple(FeatureSpec(3 + i, size) for i, size in enumerate(sizes))
+    module = build({"kind": "fpn", "init": "paper"}, feature, signals).train()
+    seen = []
+    for merge in module.merge:
+        merge.register_forward_hook(lambda m, a, y: seen.append(tuple(y.shape[1:])))
+    given = [torch.randn(2, s.channels, *s.spatial) for s in signals]
+    assert module(torch.randn(2, 16, 13, 13), *given).shape == (2, 16, 13, 13)
+    assert seen == [(64, 1, 1), (32, 3, 3), (16, 7, 7), (8, 13, 13)]
+    assert [len(level) for level in module.lateral] == [2, 3, 4, 3], "found, signals, feature"
+    one = build({"kind": "fpn", "ratio": 1}, feature, signals)
+    assert one.merge[-1][0].num_features == 16
+    with pytest.raises(SettingError, match="ratio=0: pass 1 or more"):
+        build({"kind": "fpn", "ratio": 0}, feature, signals)
+
+
+def test_fpn_projects_the_smaller_map():
+    """Resizing and a 1x1 convolution commute: the smaller map is convolved, and the result is that of either order."""
+    from fbwrap.feedback.pyramids import _projected
+
+    layer, seen = nn.Conv2d(3, 5, 1), []
+    layer.register_forward_hook(lambda m, a, y: seen.append(tuple(a[0].shape[2:])))
+    for have, want in (((4, 4), (8, 8)), ((9, 9), (3, 3)), ((8, 8), (8, 8))):
+        x = torch.randn(2, 3, *have)
+        expected = resize(layer(x), want)
+        assert torch.allclose(_projected(layer, x, want), expected, atol=1e-6)
+    assert seen[1::2] == [(4, 4), (3, 3), (8, 8)]
+
+
+def test_fpn_is_cheap():
+    """A fifth of the FLOPs of a pyramid of the same layers, at most."""
+    feature, signals = FeatureSpec(64, (32, 32)), tuple(FeatureSpec(64 * 2**i, (32 >> i, 32 >> i)) for i in range(3))
+    flops = {}
+    for kind in ("pyramid", "fpn"):
+        module = build(kind, feature, signals).eval()
+        with FlopCounter() as counter:
+            module(torch.zeros(1, 64, 32, 32), *(torch.zeros(1, s.channels, *s.spatial) for s in signals))
+        flops[kind] = counter.total
+    assert flops["fpn"] < flops["pyramid"] / 5

@@ -79,7 +79,12 @@ def inspect(
     link: Annotated[
         list[str] | None, typer.Option("--link", "-l", help="G_LAYER or G_LAYER=D_LAYER; may be repeated.")
     ] = None,
-    module: Annotated[str | None, typer.Option(help="Kind of feedback module.")] = None,
+    module: Annotated[
+        str | None, typer.Option(help="Kind of feedback module, such as dual or fpn; auto: fpn, as wide as the budget.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="With --module auto: the cost of a sample, in multiples of G (2.5).")
+    ] = None,
     placement: Annotated[str | None, typer.Option(help="Another placement that the adapter knows, by name.")] = None,
     value_range: Annotated[
         tuple[float, float] | None, typer.Option(help="Of G's samples, for timm critics: -1 1.")
@@ -106,8 +111,8 @@ def inspect(
     try:
         text, facts = report(
             network, critic, example=example_of(example), links=pairs or (f"auto:{placement}" if placement else "auto"),
-            value_range=value_range, module=module, layers=layers, critic_input=critic_input, response=response,
-            method=method,
+            value_range=value_range, module=module, budget=budget, layers=layers, critic_input=critic_input,
+            response=response, method=method,
         )  # fmt: skip
     except FbwrapError as error:
         raise type(error)(f"{reasons}{error}") from error  # what was recognised, also where attaching fails

@@ -51,6 +51,7 @@ def _facts(loop: FeedbackLoop, seen: str) -> dict[str, object]:
             {"target": str(link.target), "sources": [source.name for source in link.sources], "module": link.spec.kind}
             for link in loop.connections
         ],
+        "cost": round(loop.plan.cost, 4),
         "parameters": sum(p.numel() for p in loop.parameters()),
         "layers": {
             what: [

@@ -36,7 +36,7 @@ def _build(
     loop = FeedbackLoop(
         observed.generator,
         observed.discriminator,
-        resolved.connections,
+        plan.connections,
         plan,
         (observed.generator_trace, observed.critic_trace),
         CriticCall(

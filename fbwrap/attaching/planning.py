@@ -9,13 +9,13 @@ Examples:
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..engine.context import bare, eager, is_compiled
-from ..engine.flops import FlopCounter
 from ..engine.locks import locked
 from ..engine.names import entry, modules_of, unwrap
 from ..engine.replay import Schedule, Site
@@ -25,10 +25,11 @@ from ..engine.training_mode import training_mode
 from ..engine.verify import verified
 from ..errors import SettingError
 from ..feedback.facts import Inputs
-from ..feedback.features import FeatureSpec
 from ..feedback.links import Connection
-from ..feedback.modules import Transform, build
+from ..feedback.modules import build
 from ..feedback.plan import ExecutionPlan, Plan, PlannedLink, schedule, suffix_flops
+from ..feedback.transforms import Transform
+from .budget import advice, module_flops, within_budget
 from .observe import Observed
 from .request import Request
 from .resolve import Resolved, module_of
@@ -36,19 +37,36 @@ from .resolve import Resolved, module_of
 
 def make_plan(request: Request, observed: Observed, resolved: Resolved) -> ExecutionPlan:
     """Make the modules, prove the schedule on the example, count the cost."""
-    generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
+    generator_trace, critic_trace = observed.generator_trace, observed.critic_trace
     if request.expected is not None:
-        _check_shapes(connections, request.expected)
+        _check_shapes(resolved.connections, request.expected)
+    sites = [connection.site for connection in resolved.connections]
+    run = entry(observed.generator, generator_trace.method)
+    prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay else Schedule()
+    connections = _affordable(request, observed, resolved, prefix)
     modules = tuple(_build(connection, generator_trace) for connection in connections)
     first = request.first
     if first is None:
         fal = all(issubclass(c.spec.default, Transform) for c in connections)
         first = "zeros" if fal else "base"
-    sites = [connection.site for connection in connections]
-    run = entry(observed.generator, generator_trace.method)
-    prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay else Schedule()
-    plan = _plan_of(observed, resolved, modules, first, prefix)
-    return ExecutionPlan(modules, first, prefix, plan, unused_layers(critic_trace, connections))
+    plan = _plan_of(observed, replace(resolved, connections=connections), modules, first, prefix)
+    plan = replace(plan, notes=(*plan.notes, *advice(request, plan, connections)))
+    return ExecutionPlan(connections, modules, first, prefix, plan, unused_layers(critic_trace, connections))
+
+
+def _affordable(request: Request, observed: Observed, resolved: Resolved, prefix: Schedule) -> tuple[Connection, ...]:
+    """The connections with modules that the budget allows."""
+    trace = observed.generator_trace
+    rest = trace.flops + suffix_flops(trace, prefix) + _critic_end(observed.critic_trace, resolved.connections)[1]
+
+    def cost(modules: int) -> float:
+        return (rest + modules) / max(trace.flops, 1)
+
+    return within_budget(request, resolved.connections, cost, _batch_of(observed))
+
+
+def _batch_of(observed: Observed) -> int:
+    return int(observed.image.shape[observed.generator_trace.batch.axis])
 
 
 def _plan_of(
@@ -56,7 +74,7 @@ def _plan_of(
 ) -> Plan:
     """The description, for the example."""
     generator_trace, critic_trace, connections = observed.generator_trace, observed.critic_trace, resolved.connections
-    batch = observed.image.shape[generator_trace.batch.axis]
+    batch = _batch_of(observed)
     stop, tapped = _critic_end(critic_trace, connections)
     names = {call.module: call.name for call in generator_trace.calls}
     return Plan(
@@ -75,17 +93,8 @@ def _plan_of(
     )
 
 
-@torch.no_grad()
 def _planned_link(connection: Connection, module: nn.Module, batch: int) -> PlannedLink:
-    """A link with the cost of its module, which is run once on zeros."""
-    parameter = next(module.parameters(), torch.zeros(0))
-    module.eval()
-    forms = (connection.form, *(source.form for source in connection.sources))
-    if getattr(module, "resize_signals", True):
-        forms = tuple(FeatureSpec(form.channels, connection.form.spatial) for form in forms)
-    maps = [torch.zeros(batch, f.channels, *f.spatial, dtype=parameter.dtype, device=parameter.device) for f in forms]
-    with FlopCounter() as counter:
-        module(*maps)
+    """A link with the cost of its module."""
     return PlannedLink(
         target=str(connection.target),
         feature=connection.form,
@@ -93,7 +102,7 @@ def _planned_link(connection: Connection, module: nn.Module, batch: int) -> Plan
         signals=tuple(source.form for source in connection.sources),
         module=connection.spec.kind,
         parameters=sum(p.numel() for p in module.parameters()),
-        flops=counter.total,
+        flops=module_flops(connection, module, batch),
         carry=connection.carry,
     )
 

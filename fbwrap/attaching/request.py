@@ -24,6 +24,7 @@ class Request:
     discriminator: nn.Module | str | None
     layers: Layers
     module: Any = None
+    budget: float | None = None
     example: object = None
     critic_input: str | CriticInput | None = None
     response: str | Callable[[Any], Tensor] | None = None

@@ -29,6 +29,7 @@ from ..feedback.pairing import best_source
 from ..feedback.plan import call_of, event
 from ..feedback.settings import check_strength
 from ..recognition.detect import Recognised
+from .budget import AUTO
 from .observe import Observed
 from .request import Request
 
@@ -55,15 +56,28 @@ def resolve(request: Request, observed: Observed) -> Resolved:
         observed.critic_input,
         observed.example,
     )
-    resolver = Resolver(generator_trace, critic_trace, observed.image, observed.response, spec_of(module), known, axes)
+    resolver = Resolver(generator_trace, critic_trace, observed.image, observed.response, _spec_of(module), known, axes)
     connections = sorted(
         (c for link in resolver.links(request) for c in resolver.connect(link)),
         key=lambda c: event(generator_trace, c.site),
     )
+    if request.auto and request.module == "auto":
+        connections = [_joined(connections)]
     if critic_trace is None and any(s.name != "image" for c in connections for s in c.sources):
         raise PairingError("Without a discriminator every link's source must be 'image'.")
     _refuse_two_carried(connections)
     return Resolved(tuple(connections), tuple(resolver.notes))
+
+
+def _spec_of(module: object) -> ModuleSpec:
+    return AUTO if module == "auto" else spec_of(module)
+
+
+def _joined(connections: Sequence[Connection]) -> Connection:
+    """One connection in place of all: at the last layer of G, from what all of them see in D."""
+    last = connections[-1]
+    seen = {source.name: source for c in connections if c.form.rows == last.form.rows for source in c.sources}
+    return replace(last, sources=tuple(seen.values()))
 
 
 def _refuse_two_carried(connections: Sequence[Connection]) -> None:

@@ -29,9 +29,9 @@ class Link:
         target: the layer of G to correct: a name, ``"NAME#CALL"``, ``"NAME[KEY]"``, or the module.
         source: a D layer (likewise), ``"response"``, ``"image"``, or several of these. None pairs by
             spatial size, or takes what the module asks for (AST: image and response).
-        module: ``"basic"``, ``"dual"``, ``"light"``, ``"pyramid"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``; a
-            dict ``{"kind": "dual", "convs": 3, "norm": "none"}``; or a class of your own. None takes
-            the one given to :func:`fbwrap.attach`.
+        module: a kind's name as :func:`fbwrap.attach` takes it, a dict with options such as
+            ``{"kind": "dual", "convs": 3, "norm": "none"}``, or a class of your own. None takes the one
+            given to :func:`fbwrap.attach`.
         strength: α of this link.
         carry: whether the corrected feature is carried from step to step (FAL); None: the module's way.
         at: ``"output"`` of the layer, or its ``"input"``.

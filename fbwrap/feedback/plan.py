@@ -23,6 +23,7 @@ from ..engine.replay import Key, Schedule, Site
 from ..engine.trace import Call, Trace, is_sequential
 from ..errors import LayerNotCalledError
 from .features import FeatureSpec
+from .links import Connection
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,15 @@ class Plan:
         again = looks * (self.tapped_flops + self.suffix_flops)
         return self.generator_flops + again + steps * self.module_flops
 
+    def share(self, flops: int) -> float:
+        """FLOPs as a multiple of one call of G."""
+        return flops / max(self.generator_flops, 1)
+
+    @property
+    def cost(self) -> float:
+        """What a sample with one step of feedback costs, as a multiple of one call of G."""
+        return self.share(self.flops(1))
+
     def __str__(self) -> str:
         size = f"{self.parameters:,} parameters (G has {self.generator_parameters:,})"
         lines = [f"{len(self.links)} link(s), {size}, first step sees {self.first}"]
@@ -97,21 +107,29 @@ class Plan:
             carried = ", carried" if link.carry else ""
             lines.append(
                 f"  {link.target} ({link.feature}) <- {link.module} <- {signals}"
-                f"   {link.parameters:,} parameters, {_flops(link.flops)}{carried}"
+                f"   {link.parameters:,} parameters, {_flops(link.flops)} = {self.share(link.flops):.2f} G{carried}"
             )
-        share = self.suffix_flops / max(self.generator_flops, 1)
         lines.append(
-            f"G: {_flops(self.generator_flops)}, of which {share:.0%} again at each step; "
+            f"G: {_flops(self.generator_flops)}, of which {self.share(self.suffix_flops):.0%} again at each step; "
             f"replayed: {_some(self.replayed) or 'nothing'}"
         )
         where = {None: "runs to its end", "": "is not run"}.get(
             self.critic_stops_after, f"stops after {self.critic_stops_after}"
         )
-        lines.append(f"D: {where}, {_flops(self.tapped_flops)} of {_flops(self.critic_flops)}")
+        lines.append(
+            f"D: {where}, {_flops(self.tapped_flops)} of {_flops(self.critic_flops)} = "
+            f"{self.share(self.tapped_flops):.2f} G"
+        )
+        parts = {
+            "modules": self.module_flops,
+            "D": self.tapped_flops,
+            "G's layers from the first corrected one on": (self.suffix_flops),
+        }
+        step = ", ".join(f"{what} {self.share(flops):.2f}" for what, flops in parts.items())
+        lines.append(f"A step costs {self.share(sum(parts.values())):.2f} G: {step}")
         lines.append(f"T    naive        planned      (batch of {self.batch}, as multiples of G)")
         for steps in (1, 2, 3):
-            unit = max(self.generator_flops, 1)
-            naive, planned = self.flops(steps, naive=True) / unit, self.flops(steps) / unit
+            naive, planned = self.share(self.flops(steps, naive=True)), self.share(self.flops(steps))
             lines.append(f"{steps}    {naive:<12.2f} {planned:<12.2f}")
         if self.random:
             lines.append("G draws random numbers: every step of a call sees the same ones.")
@@ -123,6 +141,7 @@ class ExecutionPlan:
     """What a loop will run: modules, and what is left out; :class:`Plan` describes it for people.
 
     Attributes:
+        connections: the links, in the order in which G reaches them.
         modules: the feedback modules, one for each connection.
         first: what the first step sees, ``"base"`` or ``"zeros"``.
         prefix: what later passes of G leave out.
@@ -130,6 +149,7 @@ class ExecutionPlan:
         critic_unused: layers of D that only run after D may stop; None: all of D is needed.
     """
 
+    connections: tuple[Connection, ...]
     modules: tuple[nn.Module, ...]
     first: Literal["base", "zeros"]
     prefix: Schedule

@@ -52,7 +52,7 @@ class Way:
     teaches: Teaches
     lr: float
     critic_lr: float = 4e-4
-    module: str = "pyramid"
+    module: str = "fpn"
     adversarial: float = 1.0
     reconstruction: float = 0.0
 
