@@ -1,6 +1,7 @@
 """What the loop costs beyond its parts, what it saves against naive reruns, and training memory.
 
     python benchmarks/overhead.py [--rounds 7] [--out docs/results/overhead.md]
+    pip install onnx onnxscript onnxruntime      # for the rows of ONNX Runtime
 
 Loop time is divided by the sum of its parts, G + T × (D up to the last tap + modules + G from the first
 corrected layer on), each part run by hand, and by the naive loop (all of G and D anew, torch's own hooks).
@@ -15,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,6 +212,48 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def graphs(case: Case, rounds: int) -> list[str]:
+    """Compiled and exported loops over the eager one: cells of a row."""
+    _, _, x, loop = build(case)
+    cells: list[str] = []
+    for steps in (1, 2):
+        loop.steps = steps
+        wanted = loop(x)
+        ways = {"compiled": compiled, "onnx": onnx_runtime}
+        for make in ways.values():
+            begin = time.perf_counter()
+            run = make(loop, x)
+            found = run()
+            seconds, ratios = time.perf_counter() - begin, []
+            assert torch.allclose(found, wanted, atol=1e-4)
+            for _ in range(rounds):
+                eager = timed(lambda: loop(x))
+                ratios.append(timed(run) / eager)
+            cells.append(f"{statistics.median(ratios):.2f} ({seconds:.0f} s)")
+    return [cells[i] for i in (0, 2, 1, 3)]
+
+
+def compiled(loop: fbwrap.FeedbackLoop, x: Tensor) -> Callable[[], Tensor]:
+    torch.compiler.reset()
+    fast = torch.compile(loop, fullgraph=True)
+    return lambda: fast(x)
+
+
+def onnx_runtime(loop: fbwrap.FeedbackLoop, x: Tensor) -> Callable[[], Tensor]:
+    import onnxruntime
+
+    program = torch.onnx.export(loop.export(x), (x,), dynamo=True, verbose=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/loop.onnx"
+        program.save(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    given = {session.get_inputs()[0].name: x.numpy()}
+    return lambda: torch.from_numpy(session.run(None, given)[0])
+
+
 def training_step(case: Case, way: str) -> int:
     """The peak of resident memory in one AFL training step, above what was there before, in kB."""
     G, D, x, loop = build(case, case.batch_in_training)
@@ -242,6 +286,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--no-graphs", dest="graphs", action="store_false", help="the first table alone")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -260,6 +305,14 @@ def main() -> None:
         flops = ", ".join(f"{found['flops'][t]:.3f}" for t in (1, 2, 3))
         lines.append(f"| {name} | {1000 * found['g']:.1f} | {parts} | {whole} | {flops} | {ratio:.2f} |")
         print(lines[-1], flush=True)
+    if options.graphs:
+        lines += [
+            "\n| pair | compiled / eager, T = 1, 2 | | ONNX Runtime / eager, T = 1, 2 | |",
+            "| --- |" + " --- |" * 4,
+        ]
+        for name, case in CASES.items():
+            lines.append(f"| {name} | {' | '.join(graphs(case, options.rounds))} |")
+            print(lines[-1], flush=True)
     machine = (
         f"\nMachine: {platform.machine()}, {os.cpu_count()} cores shared with other work, "
         f"{options.threads} thread(s), torch {torch.__version__}, medians of {options.rounds} rounds. "

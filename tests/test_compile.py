@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from zoo import ZOO, Residual, patch
 
 import fbwrap
+from fbwrap.engine.pytree import tensors
 
 
 def test_installed_around_compiled_g():
@@ -104,6 +105,39 @@ def test_random_numbers_in_one_graph_are_refused():
     _, _, args, loop = ZOO["noise"].build()
     with pytest.raises(fbwrap.errors.UnsupportedError, match="random numbers"):
         loop.export(*args)
+
+
+def test_one_graph_holds_what_does_not_change_once(sr):
+    """Layers of G before the first correction are in the graph once, whatever the number of steps."""
+    _, _, args, loop = sr
+    assert loop.plan.suffix_flops < loop.plan.generator_flops
+
+    def convolutions(steps):
+        with loop.settings(steps=steps):
+            nodes = loop.export(*args).graph.nodes
+        return sum("conv" in str(node.target) for node in nodes if node.op == "call_function")
+
+    one, two, three = (convolutions(steps) for steps in (1, 2, 3))
+    loop.replay = False
+    whole = convolutions(2) - convolutions(1)
+    assert three - two == two - one < whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["before_inplace", "in_place_critic", "entangled", "shared_activation", "appending", "restless", "reused", "list"],
+)
+def test_a_graph_leaves_out_only_what_it_may(name):
+    """Features that are written in place, layers that are called again, outputs that are no single tensor."""
+    _, _, args, loop = ZOO[name].build()
+    for steps in (1, 2):
+        with loop.settings(steps=steps), torch.no_grad():
+            wanted = loop(*args)
+            torch._dynamo.reset()
+            found = torch.compile(loop, backend="eager", fullgraph=True)(*args)
+        pairs = zip(tensors(wanted), tensors(found), strict=True)
+        assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import LayerNotCalledError, PairingError
@@ -117,7 +118,7 @@ class _Diverged(BaseException):
 class _Recorded:
     """What a call returned: a copy if it is overwritten later, and what else the call moved."""
 
-    value: object
+    value: Any
     copied: bool
     versions: list[tuple[Path, Tensor, int]]
     rng: dict[str, object] | None
@@ -190,6 +191,9 @@ class Replay:
         self._start = self._rng.get() if self._rng else None
         output = self._pass(correct, recording=True, required=required)
         if not self._wanted:
+            return output
+        if torch.compiler.is_compiling():
+            self.recorded = self._in_order and tuple(self._order) == self._schedule.replay
             return output
         drew = bool(self._rng and not same_rng(self._start or {}, self._rng.get()))
         if drew and not self._random:
@@ -294,6 +298,8 @@ class Replay:
     def _record(
         self, key: Key, forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
     ) -> object:
+        if torch.compiler.is_compiling():
+            return self._record_in_trace(key, forward, args, kwargs)
         expected = self._schedule.effects.get(key, NONE)
         watch = Watch(args, kwargs)
         output = forward(*args, **kwargs)
@@ -319,6 +325,21 @@ class Replay:
         self._storages |= dict.fromkeys(held, key)
         versions = [(path, tensor, version_of(tensor)) for path, tensor in tensors(output)]
         self._recordings[key] = _Recorded(value, copied, versions, rng, moved)
+        return output
+
+    def _record_in_trace(
+        self, key: Key, forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        """What a compiler's trace can follow of :meth:`_record`: the schedule was proven when the loop was attached,
+        and nothing is watched. Outputs are single tensors."""
+        output = forward(*args, **kwargs)
+        if self._reached or not isinstance(output, Tensor):
+            self._in_order = False
+            return output
+        self._order.append(key)
+        copied = self._schedule.effects.get(key, NONE).overwritten
+        value = None if key in self._dead else output.clone() if copied else output
+        self._recordings[key] = _Recorded(value, copied, [], None, [])
         return output
 
     def _overwritten(self) -> bool:
@@ -347,6 +368,8 @@ class Replay:
         put_state(kept.moved)
         if key in self._dead:
             return args[0] if args else None
+        if torch.compiler.is_compiling():
+            return kept.value.clone() if kept.copied else kept.value
         return copy_tensors(kept.value) if kept.copied else map_tensors(_itself, kept.value)
 
     def _inject(self, index: int, output: object) -> object:

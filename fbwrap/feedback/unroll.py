@@ -160,7 +160,7 @@ class Unroller:
                     "G draws random numbers, and in one compiled graph every step would see other ones. Run the "
                     "loop eagerly, or give G its noise as an input."
                 )
-            plan, rng = Schedule(), None
+            plan, rng = self._schedule_in_trace(active), None
         else:
             alone = not others and len(marks) == 1
             plan = self._schedule(active, generate, untouched, state) if alone and self.replay else Schedule()
@@ -177,6 +177,12 @@ class Unroller:
                 stack.enter_context(wrapped({self._net: counted}, method=self._trace.method, rank=float("-inf")))
             stack.enter_context(passes.installed())
             yield passes
+
+    def _schedule_in_trace(self, active: tuple[int, ...]) -> Schedule:
+        """What a compiler's trace may leave out: what is proven already, of a G that moves nothing."""
+        if not self.replay or self._trace.moving:
+            return Schedule()
+        return self._schedules.get((active, self._moving.modes()), Schedule())
 
     def _schedule(
         self,
