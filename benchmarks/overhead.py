@@ -8,6 +8,10 @@ corrected layer on), each part run by hand, and by the naive loop (all of G and 
 Everything is timed in turn within each round; the table holds the median over rounds of the ratios.
 Memory: the peak of resident memory in one AFL training step above what was there before, in a process of its
 own, against the naive step (all of G and D with gradients, full graphs).
+
+The second table is the same loop run by `torch.compile(loop)`, and by ONNX Runtime from
+`torch.onnx.export(loop.export(x))`: each over the eager loop, in turn, without gradients. In brackets: seconds until
+the first result.
 """
 
 import argparse

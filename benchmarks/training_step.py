@@ -12,6 +12,7 @@ peak of resident memory above what was there before the first step, each in a pr
 """
 
 import argparse
+import importlib
 import os
 import platform
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,57 @@ def memory(name: str, which: str) -> int:
     return int(found.stdout.split()[-1])
 
 
+class Clock:
+    """Time that was spent in functions, each without those that it calls."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self._inner = [0.0]
+
+    def around(self, label: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_function(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            begin = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                whole = time.perf_counter() - begin
+                self.spent[label] = self.spent.get(label, 0.0) + whole - self._inner.pop()
+                self._inner[-1] += whole
+
+        return timed_function
+
+
+PARTS = {
+    "G, without a graph up to the first corrected layer": ("fbwrap.feedback.unroll", "Unroller.run"),
+    "D up to its last tap, without a graph": ("fbwrap.feedback.critic_runner", "CriticRunner.signals"),
+    "feedback modules": ("fbwrap.feedback.corrections", "Corrections.correct"),
+    "D on samples and on real data": ("fbwrap.recipes.training.steps", "Critic.answer"),
+    "gradients": ("torch", "Tensor.backward"),
+    "optimizers": ("torch.optim", "Adam.step"),
+    "averages": ("fbwrap.recipes.training.ema", "EMA.update"),
+    "data and latents": ("fbwrap.recipes.data.batches", "Stream.next"),
+    "checks for losses that are not finite": ("fbwrap.recipes.training.steps", "Passes.check"),
+    "the rest": ("fbwrap.recipes.training.trainer", "Trainer._step"),
+}
+
+
+def profile(name: str, which: str, steps: int) -> list[str]:
+    """Where the time of a head's step goes."""
+    run, clock = runners(name, which), Clock()
+    run(3)
+    with ExitStack() as stack:
+        for label, (module, path) in PARTS.items():
+            holder, attribute = path.split(".")
+            owner = getattr(importlib.import_module(module), holder)
+            stack.callback(setattr, owner, attribute, original := getattr(owner, attribute))
+            setattr(owner, attribute, clock.around(label, original))
+        run(steps)
+    total = sum(clock.spent.values())
+    rows = sorted(clock.spent.items(), key=lambda item: -item[1])
+    return [f"| {label} | {1000 * spent / steps:.2f} | {spent / total:.0%} |" for label, spent in rows]
+
+
 def import_all() -> None:
     """A few steps of a tiny pair: what is imported on the way is no memory of a step."""
     G, D = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1))
@@ -141,7 +194,7 @@ def peak(name: str, which: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=8, help="in a round")
+    parser.add_argument("--steps", type=int, default=24, help="in a round: a head's training is set up anew in each")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -163,6 +216,10 @@ def main() -> None:
             ratio = statistics.median(found[which])
             lines.append(f"| {name} | {which} | {ratio:.2f} | {memory(name, which) / base:.2f} |")
             print(lines[-1], flush=True)
+    name = next(iter(CASES))
+    for which in ('`module="auto"`', "`pyramid` in its place"):
+        lines += [f"\n{name}, {which}:\n", "| part of a step | ms | share |", "| --- | --- | --- |"]
+        lines += profile(name, which, 60)
     lines.append(
         f"\nMachine: {platform.machine()}, {os.cpu_count()} cores shared with other work, one thread, torch "
         f"{torch.__version__}, medians of {options.rounds} rounds of {options.steps} steps."

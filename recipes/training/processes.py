@@ -13,6 +13,7 @@ is the same in every process.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor
 from fbwrap.errors import SettingError
 
 from ..data.batches import part_of
-from .steps import Passes
+from .steps import Passes, finite
 
 
 class Processes(Passes):
@@ -94,12 +95,14 @@ class Processes(Passes):
         """Add a loss's gradient, scaled where the precision wants it."""
         self._accelerator.backward(loss)
 
-    def update(self, optimizer: torch.optim.Optimizer) -> None:
+    def update(self, optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
         """Step down the gradients of all processes."""
         if self.count > 1:
             _average([p for group in optimizer.param_groups for p in group["params"]])
-        if self._accelerator.scaler is None:  # a scaled gradient may overflow: the scaler passes the step over
-            self.check(optimizer)
+        if self._accelerator.scaler is None:
+            self.check(optimizer, losses)
+        else:  # a scaled gradient may overflow: the scaler passes the step over
+            finite(losses)
         optimizer.step()
 
     def scale(self) -> dict[str, Any] | None:

@@ -139,10 +139,10 @@ class NotFiniteError(TrainingError):
     """A loss or a gradient is not finite; nothing has moved."""
 
 
-def finite(value: Tensor, what: str) -> None:
-    """Refuse a value that is not finite."""
-    if not bool(torch.isfinite(value)):
-        raise NotFiniteError(f"The {what} is not finite.")
+def finite(values: Sequence[Tensor]) -> None:
+    """Refuse losses and sums of gradients that are not finite: one wait for the device."""
+    if not bool(torch.isfinite(torch.stack([value.float() for value in values]).sum())):
+        raise NotFiniteError("A loss or its gradient is not finite.")
 
 
 class Passes:
@@ -164,25 +164,25 @@ class Passes:
             NotFiniteError: a loss, or the gradient, is not finite; nothing has moved then.
         """
         optimizer.zero_grad(set_to_none=True)
+        found: list[Tensor] = []
         for loss in losses:
-            finite(loss, "loss")
+            found.append(loss.detach())
             self.backward(loss / parts)
-        self.update(optimizer)
+        self.update(optimizer, found)
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradient."""
         loss.backward()
 
-    def update(self, optimizer: torch.optim.Optimizer) -> None:
-        """Step down the gradients that were added up."""
-        self.check(optimizer)
+    def update(self, optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
+        """Step down the gradients of these losses, which were added up."""
+        self.check(optimizer, losses)
         optimizer.step()
 
-    def check(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse gradients that are not finite."""
+    def check(self, optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
+        """Refuse losses and gradients that are not finite."""
         held = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if held:
-            finite(torch.stack([gradient.sum() for gradient in held]).sum(), "gradient")
+        finite([*losses, *(gradient.sum() for gradient in held)])
 
 
 ONE_PROCESS = Passes()
