@@ -1,4 +1,4 @@
-"""Quality against cost: one head of `fit` with feedback modules of falling cost, and the same on a constant.
+"""Quality against cost: one head of `fit` with feedback modules of falling cost, and the same on zeros.
 
     python benchmarks/cost.py --data DATA --weights WEIGHTS [--seeds 0 1 2] [--plot docs/results/cost.png]
 
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from defaults import Case
 from fbwrap.adapters.fresh_critic import FreshCritic
-from fbwrap.recipes.fitting.controls import RATES, TrainedOn
+from fbwrap.recipes.fitting.controls import TrainedOn
+from fbwrap.recipes.fitting.fitting import RATES
 from fbwrap.recipes.fitting.head_run import HeadRun
 from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.ways import Way, ways_for
@@ -33,11 +34,10 @@ MODULES: dict[str, Any] = {
     "fpn, ratio 1": {"kind": "fpn", "ratio": 1},
     "fpn": "fpn",
     "fpn, ratio 4": {"kind": "fpn", "ratio": 4},
-    "fpn, ratio 8": {"kind": "fpn", "ratio": 8},
     "light": "light",
 }
-CONSTANT = " on a constant"
-ROWS = [*MODULES, *(name + CONSTANT for name in ("pyramid", "fpn"))]
+BLIND = " on zeros"
+ROWS = [*MODULES, *(name + BLIND for name in ("pyramid", "fpn"))]
 BATCHES = (1, 16, 64)
 ROUND = 200
 
@@ -49,7 +49,7 @@ def way_of(module: Any) -> Way:
 
 def row(case: Case, problem: Problem, folder: Path, name: str, seed: int, steps: int) -> dict[str, Any]:
     """One head, trained and measured."""
-    of = name.removesuffix(CONSTANT)
+    of = name.removesuffix(BLIND)
     head = HeadRun(problem, way_of(MODULES[of]), folder / of, seed, steps)
     run = HeadRun(problem, head.way, folder / name, seed, steps, control_of=head) if name != of else head
     for done in range(ROUND, steps + 1, ROUND):
@@ -143,7 +143,7 @@ def plot(case: Case, results: Results, base: float, path: Path) -> None:
         held = [numbers["frechet"] for numbers in results.rows().get(name, {}).values()]
         if not held:
             continue
-        cost = attached(case, MODULES[name.removesuffix(CONSTANT)]).plan.cost
+        cost = attached(case, MODULES[name.removesuffix(BLIND)]).plan.cost
         (line,) = axes.plot([cost] * len(held), held, "o" if name in MODULES else "x", label=name)
         axes.plot([cost], [statistics.mean(held)], "_", markersize=14, color=line.get_color())
     axes.axhline(base, color="grey", linewidth=1, label="base")

@@ -22,7 +22,7 @@ import fbwrap
 
 COLUMNS = [
     "base", "head", "G trained on, equal steps", "G trained on, equal time", "low-rank update of G, equal steps",
-    "low-rank update of G, equal time", "same modules on a constant", "minutes",
+    "low-rank update of G, equal time", "same modules on zeros", "minutes",
 ]  # fmt: skip
 
 

@@ -193,12 +193,12 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
     assert [row.model for row in result.rows] == [
         "base", "head", "head, with D's features of other samples",
         "G trained on, equal steps", "G trained on, equal time",
-        "low-rank update of G, equal steps", "low-rank update of G, equal time", "same modules on a constant",
+        "low-rank update of G, equal steps", "low-rank update of G, equal time", "same modules on zeros",
     ]  # fmt: skip
     assert set(result.history) == {"clusters", "clusters beside", "fresh D", "published D"}
     tried = {name: scores[-1].step for name, scores in result.history.items()}
     assert sorted(tried.values()) == [2, 2, 4, 4], "half of the ways goes on"
-    assert "same modules on a constant" in said
+    assert "same modules on zeros" in said
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["verdict"] == result.verdict.value
     for name in ("report.md", "report.html", "head/config.json"):
@@ -277,7 +277,7 @@ def test_a_head_that_diverges_goes_back_and_slows_down(tmp_path, quick, monkeypa
 
 
 def test_a_d_whose_features_know_nothing_is_no_gain(tmp_path, quick, monkeypatch):
-    """What its layers give is constant: the head can only be as good as one on a constant, however good that is."""
+    """What its layers give is constant: the head can only be as good as one on zeros, however good that is."""
 
     class Blind(nn.Module):
         def __init__(self):

@@ -7,7 +7,7 @@ Examples:
 
 Several ways of making D see what is wrong (:mod:`~fbwrap.recipes.fitting.ways`) are tried for a round; two go on to the
 end: the best, and the D that was published (or else the second best), for a slow start says little. The better one of
-these is taken, if it is better than the same modules on a constant. All that is chosen, the way, the step, the strength
+these is taken, if it is better than the same modules on zeros. All that is chosen, the way, the step, the strength
 and T, is chosen by the distance to the validation part. The verdict (:mod:`~fbwrap.recipes.fitting.verdict`) looks at
 the test part, once.
 """
@@ -47,7 +47,7 @@ ROUND = 200  # steps between two comparisons
 PATIENCE, _FINALISTS = 3, 2  # rounds without a better head; ways that go on after the first
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
-_TRAINED_ON, _CONSTANT = ("G trained on", "low-rank update of G"), "same modules on a constant"
+_TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
 _MIXED_UP = "head, with D's features of other samples"
 _BETTER = 0.99  # of the best distance: less is no news
 
@@ -155,15 +155,15 @@ def _trained(
 ) -> tuple[HeadRun, dict[float, float], dict[str, Generator]]:
     """The best head, its distance by strength, and what it has to beat."""
     if controls:
-        progress.expect(_CONSTANT, steps)
+        progress.expect(_ZEROS, steps)
         for name in _TRAINED_ON:
             progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-    winner, sweep, constant = _best_of(_race(heads, steps, budget, progress), folder, progress, controls)
+    winner, sweep, zeros = _best_of(_race(heads, steps, budget, progress), folder, progress, controls)
     rivals = {}
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
         rivals = _controls(winner, folder, progress)
-    if constant is not None:
-        rivals[_CONSTANT] = constant
+    if zeros is not None:
+        rivals[_ZEROS] = zeros
     return winner, sweep, rivals
 
 
@@ -195,7 +195,7 @@ def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress:
 def _best_of(
     finalists: list[HeadRun], folder: Path, progress: Progress, controls: bool
 ) -> tuple[HeadRun, dict[float, float], Generator | None]:
-    """The best head on the validation part that is better than the same modules on a constant (the best, if none is),
+    """The best head on the validation part that is better than the same modules on zeros (the best, if none is),
     at its best strength and T; its distance by strength; those modules."""
     found: list[tuple[HeadRun, dict[float, float], Generator | None]] = []
     for run in finalists:
@@ -204,11 +204,11 @@ def _best_of(
         if not controls or not run.loop.strength:
             found.append((run, sweep, None))
             continue
-        constant = HeadRun(run.problem, run.way, folder / "constant" / run.folder.name, run.seed, run.steps, run)
-        _to_the_end(_CONSTANT, constant, run.steps, progress)
-        constant.restore_best()
-        found.append((run, sweep, constant.at(constant.best.strength)))
-        if part.ratio(part.look(run.loop), part.look(constant.at(constant.best.strength))).high < 1:
+        zeros = HeadRun(run.problem, run.way, folder / "zeros" / run.folder.name, run.seed, run.steps, run)
+        _to_the_end(_ZEROS, zeros, run.steps, progress)
+        zeros.restore_best()
+        found.append((run, sweep, zeros.at(zeros.best.strength)))
+        if part.ratio(part.look(run.loop), part.look(zeros.at(zeros.best.strength))).high < 1:
             return found[-1]
     return found[0]
 
@@ -278,14 +278,14 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     if not winner.loop.strength:
         return rows, Verdict.NO_GAIN, "At no strength was the head better than the base on the validation part."
     over_base = next(row.over_base for row in rows if row.model == "head")
-    constant = seen.get(_CONSTANT)
-    over_constant = test.ratio(seen["head"], constant) if constant is not None else None
+    zeros = seen.get(_ZEROS)
+    over_zeros = test.ratio(seen["head"], zeros) if zeros is not None else None
     timed = {row.model: row.distance.value for row in rows if row.model.endswith("equal time")}
     over_rival = None
     if timed:
         over_rival = test.ratio(seen["head"], seen[min(timed, key=lambda name: timed[name])])
     over_mixed_up = test.ratio(seen["head"], seen[_MIXED_UP])
-    return rows, *judge(over_base, over_mixed_up, over_constant, over_rival)
+    return rows, *judge(over_base, over_mixed_up, over_zeros, over_rival)
 
 
 def _save_so_far(heads: list[HeadRun], base: float, folder: Path) -> None:

@@ -71,7 +71,7 @@ class HeadRun(Rounds):
     Args:
         planned: steps over which the rates fall.
         folder: for its checkpoints and its best head; a run that was broken off goes on from there.
-        control_of: makes the control of another run: the modules get a constant in place of what D sees, in training
+        control_of: makes the control of another run: the modules get zeros in place of what D sees, in training
             and after.
     """
 
@@ -79,7 +79,7 @@ class HeadRun(Rounds):
         self, problem: Problem, way: Way, folder: Path, seed: int, planned: int, control_of: "HeadRun | None" = None
     ) -> None:
         super().__init__(folder)
-        self.problem, self.way, self.seed, self.constant = problem, way, seed, control_of is not None
+        self.problem, self.way, self.seed, self.without_critic = problem, way, seed, control_of is not None
         self._planned = planned
         self.warmup_seconds = 0.0
         self.warmed_critic: nn.Module = control_of.warmed_critic if control_of else self._critic()
@@ -146,7 +146,7 @@ class HeadRun(Rounds):
         """Seconds that so many steps take, of a loop that is thrown away."""
         loop = self._attached(copy.deepcopy(self.warmed_critic))
         try:
-            with replaced_signals(loop, "a constant") if self.constant else nullcontext():
+            with replaced_signals(loop, "zeros") if self.without_critic else nullcontext():
                 fit = AFL(loop, lr=self.lr, **self._options()).fit(
                     *self.problem.data_for(self.way), steps, progress=False
                 )
@@ -174,8 +174,8 @@ class HeadRun(Rounds):
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """What the modules get: what D sees, or a constant."""
-        with replaced_signals(self.loop, "a constant") if self.constant else nullcontext():
+        """What the modules get: what D sees, or zeros."""
+        with replaced_signals(self.loop, "zeros") if self.without_critic else nullcontext():
             yield
 
     def restore_best(self) -> None:

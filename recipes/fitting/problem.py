@@ -184,7 +184,7 @@ class Problem:
                 "leave D out: one that needs no class is made."
             )
         space = features or learned_space(real, seed, folder)
-        many = max(_FEWEST_SAMPLES, batch_size(parts.validation))
+        many = max(_FEWEST_SAMPLES, 2 * batch_size(parts.validation))
         classes = labels[0] if labels else pseudo_classes(real, seed=seed)
         validation, test = (
             Part(part[0] if isinstance(part, tuple) else part, _drawn(draw, many, seed + 1000 * place), space)

@@ -2,11 +2,11 @@
 
 Examples:
     >>> better, worse = Interval(0.4, 0.3, 0.5), Interval(1.2, 1.1, 1.3)
-    >>> judge(over_base=better, over_mixed_up=better, over_constant=better, over_rival=better)[0]
+    >>> judge(over_base=better, over_mixed_up=better, over_zeros=better, over_rival=better)[0]
     <Verdict.PUBLISH: 'publish'>
-    >>> judge(over_base=better, over_mixed_up=better, over_constant=better, over_rival=worse)[0]
+    >>> judge(over_base=better, over_mixed_up=better, over_zeros=better, over_rival=worse)[0]
     <Verdict.TRAIN_ON: 'better, but training G on is better still'>
-    >>> judge(over_base=better, over_mixed_up=worse, over_constant=better, over_rival=better)[0]
+    >>> judge(over_base=better, over_mixed_up=worse, over_zeros=better, over_rival=better)[0]
     <Verdict.NO_GAIN: 'no gain: keep the base'>
 """
 
@@ -29,14 +29,14 @@ class Verdict(Enum):
 
 
 def judge(
-    over_base: Interval, over_mixed_up: Interval, over_constant: Interval | None, over_rival: Interval | None
+    over_base: Interval, over_mixed_up: Interval, over_zeros: Interval | None, over_rival: Interval | None
 ) -> tuple[Verdict, str]:
     """The verdict and why.
 
     Args:
         over_base: the head's distance to the test part over the base's.
         over_mixed_up: over its own where it gets D's features of another sample.
-        over_constant: over that of the same modules on a constant; None: not measured.
+        over_zeros: over that of the same modules on zeros; None: not measured.
         over_rival: over that of the better one of G trained on and its low-rank update; None: not measured.
     """
     if over_base.high >= 1:
@@ -47,15 +47,16 @@ def judge(
             f"The head is better than the base ({over_base} of its distance), and no worse with D's features of other "
             f"samples: it is at {over_mixed_up} of its distance then. D's information is not what helps."
         )
-    if over_constant is not None and over_constant.high >= 1:
+    if over_zeros is not None and over_zeros.high >= 1:
         return Verdict.NO_GAIN, (
-            f"The head is better than the base ({over_base} of its distance), but so are the same modules on a "
-            f"constant: the head is at {over_constant} of their distance. D's information is not what helps."
+            f"The head is better than the base ({over_base} of its distance), and not clearly better than the same "
+            f"modules trained on zeros in place of what D sees: it is at {over_zeros} of their distance. That D's "
+            "information helps is not shown."
         )
     if over_rival is not None and over_rival.low > 1:
         return Verdict.TRAIN_ON, (
             f"The head is better than the base ({over_base} of its distance), and G trained on for as long is better "
             f"still: the head is at {over_rival} of its distance."
         )
-    alone = "" if over_rival is not None else " It was not compared with training G on, nor with modules on a constant."
+    alone = "" if over_rival is not None else " It was not compared with training G on, nor with modules on zeros."
     return Verdict.PUBLISH, f"On the test part the head is at {over_base} of the base's distance.{alone}"
