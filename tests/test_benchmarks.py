@@ -182,3 +182,14 @@ def test_super_resolution(monkeypatch, data, tmp_path):
     words = ["--data", data, "--l1-steps", 2, "--base-steps", 2, "--steps", 2]
     rows = run(module, monkeypatch, tmp_path / "out", *words, "--rows", "AFL", "G trained on", "noise")
     assert rows == {"bicubic", "L1 alone", "base", "AFL", "G trained on", "noise"}
+
+
+def test_a_training_step_is_timed_and_taken_apart(capsys):
+    """Every part that is named runs in a head's step."""
+    import training_step
+
+    name = next(iter(training_step.CASES))
+    for which in ("plain", *training_step.HEADS):
+        assert training_step.timed(training_step.runners(name, which), 1) > 0
+    rows = training_step.profile(name, '`module="auto"`', 2)
+    assert {row.split("|")[1].strip() for row in rows} == set(training_step.PARTS)

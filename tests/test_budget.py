@@ -104,5 +104,6 @@ def test_a_head_of_auto_loads_as_what_was_picked(tmp_path):
 def test_what_is_no_budget_is_refused():
     with pytest.raises(SettingError, match="budget= is for module='auto'"):
         attached(module="dual", budget=2)
-    with pytest.raises(SettingError, match="budget=0: pass a multiple of G's own cost"):
-        attached(module="auto", budget=0)
+    for wrong in (0, -1, float("nan"), "2", True):
+        with pytest.raises(SettingError, match=f"budget={wrong!r}: pass a multiple of G's own cost"):
+            attached(module="auto", budget=wrong)

@@ -55,16 +55,17 @@ def within_budget(
     if request.budget is not None and request.module != "auto":
         raise SettingError("budget= is for module='auto', which picks modules by it.")
     budget = BUDGET if request.budget is None else request.budget
-    if not budget > 0:
-        raise SettingError(f"budget={budget}: pass a multiple of G's own cost, such as {BUDGET}.")
-    found = tuple(connections)
-    if any(connection.spec == AUTO for connection in connections):
-        for ratio in _RATIOS:
-            spec = replace(AUTO, options={"ratio": ratio})
-            found = tuple(replace(c, spec=spec) if c.spec == AUTO else c for c in connections)
-            if cost(sum(_flops_of(c, batch) for c in found)) <= budget:
-                break
-    return found
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+        raise SettingError(f"budget={budget!r}: pass a multiple of G's own cost, such as {BUDGET}.")
+    if all(connection.spec != AUTO for connection in connections):
+        return tuple(connections)
+    others = sum(_flops_of(connection, batch) for connection in connections if connection.spec != AUTO)
+    for ratio in _RATIOS:
+        spec = replace(AUTO, options={"ratio": ratio})
+        picked = [replace(connection, spec=spec) for connection in connections if connection.spec == AUTO]
+        if cost(others + sum(_flops_of(connection, batch) for connection in picked)) <= budget:
+            break
+    return tuple(replace(c, spec=spec) if c.spec == AUTO else c for c in connections)
 
 
 def advice(request: Request, plan: Plan, connections: Sequence[Connection]) -> tuple[str, ...]:
@@ -76,13 +77,16 @@ def advice(request: Request, plan: Plan, connections: Sequence[Connection]) -> t
     text = f"A sample costs {plan.cost:.3g} times G's own FLOPs with one step of feedback ({rest:.3g} without modules)."
     if auto:
         return (f"{text} That is more than the budget, even with the narrowest modules.",)
-    cheap = [replace(c, spec=ModuleSpec("fpn")) if c.spec.factory is None and not c.carry else c for c in connections]
-    cheaper = rest + plan.share(sum(_flops_of(connection, plan.batch) for connection in cheap))
+    cheap = (
+        link.flops if c.spec.factory or c.carry else _flops_of(replace(c, spec=ModuleSpec("fpn")), plan.batch)
+        for c, link in zip(connections, plan.links, strict=True)
+    )
+    cheaper = rest + plan.share(sum(cheap))
     return (text + f" With module='fpn' it would cost {cheaper:.3g}." * (cheaper < 0.9 * plan.cost),)
 
 
 def _flops_of(connection: Connection, batch: int) -> int:
-    """FLOPs of a module that is not there yet; one of the user's own is made once more."""
+    """FLOPs of a module that is not there yet; one of the user's own is made once more, of the same random numbers."""
     forms = tuple(source.form for source in connection.sources)
-    with torch.device("meta" if connection.spec.factory is None else "cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if connection.spec.factory is None else "cpu"):
         return module_flops(connection, build(connection.spec, connection.form, forms), batch)

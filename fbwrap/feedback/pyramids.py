@@ -67,8 +67,8 @@ class Pyramid(FeedbackModule):
 
 
 class FPN(FeedbackModule):
-    """A narrow feature pyramid network (Lin et al. 2017): the cheap form of :class:`Pyramid`, as good for a fifth of
-    its cost (docs/results/cost.md).
+    """A narrow feature pyramid network (Lin et al. 2017): the cheap form of :class:`Pyramid`, as good for a seventh
+    of its FLOPs (docs/results/cost.md).
 
     Not from the papers. It has a level for each size of D's features, from coarse to fine. At a level D's features,
     what the coarser level found and G's feature are projected by 1x1 convolutions and added; then come norm, ReLU and
@@ -109,11 +109,11 @@ class FPN(FeedbackModule):
             inside = [*([found] if found else []), *(signals[i].channels for i in level), channels]
             self.lateral.append(nn.ModuleList(conv(dims, each, width, 1) for each in inside))
             point = halvings > 0 and all(math.prod(signals[i].spatial) == 1 for i in level)
-            many, kernel = (1, 1 if point else 3) if halvings else (convs, 3)
-            layers: list[nn.Module] = [*norm_layers("none" if point else norm, dims, width), nn.ReLU(True)]
-            for _ in range(many):
-                layers += [conv(dims, width, width, kernel), *norm_layers("none" if point else norm, dims, width)]
-                layers += [nn.ReLU(True)]
+            # one position: nothing to normalise over, nothing for a larger kernel to see
+            kind, kernel = ("none", 1) if point else (norm, 3)
+            layers: list[nn.Module] = [*norm_layers(kind, dims, width), nn.ReLU(True)]
+            for _ in range(1 if halvings else convs):
+                layers += [conv(dims, width, width, kernel), *norm_layers(kind, dims, width), nn.ReLU(True)]
             self.merge.append(nn.Sequential(*layers))
             found = width
         self.last = start(nn.Sequential(conv(dims, found, channels, 1), *norm_layers(norm, dims, channels)), init)
