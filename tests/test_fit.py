@@ -298,6 +298,18 @@ def test_a_d_whose_features_know_nothing_is_no_gain(tmp_path, quick, monkeypatch
     head = next(row for row in result.rows if row.model == "head")
     assert head.over_base.high < 1, "better than the base it is"
     assert result.verdict is Verdict.NO_GAIN
+    assert result.without_critic is not None, "and so are its modules without D"
+    assert "worth having without feedback" in result.why
+    z, asked = latents(3), []
+    D = Blind()
+    D.register_forward_pre_hook(lambda *given: asked.append(given))
+    with fbwrap.from_pretrained(tmp_path / "without_D", G, D) as alone:
+        asked.clear()  # attach looks at D once
+        y = alone(z)
+        assert torch.equal(y, result.without_critic(z))
+        assert not torch.equal(y, G(z))
+        assert not asked, "D is not run"
+        assert alone.facts.trained_on["verdict"] == "better than G, without feedback"
     assert "D's information is not what helps" in result.why
 
 

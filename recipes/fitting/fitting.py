@@ -28,6 +28,7 @@ from fbwrap.engine.names import unwrap
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
 from fbwrap.feedback.latents import is_latents
+from fbwrap.loop import FeedbackLoop
 from fbwrap.recognition.named import resolve_generator
 
 from ..metrics import inception
@@ -48,6 +49,7 @@ PATIENCE, _FINALISTS = 3, 2  # rounds without a better head; ways that go on aft
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
 _TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
+_ALONE = "without_D"
 _MIXED_UP = "head, with D's features of other samples"
 _BETTER = 0.99  # of the best distance: less is no news
 
@@ -121,17 +123,20 @@ def fit(
         heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
         progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
         try:
-            winner, sweep, rivals = _trained(heads, steps, budget, folder, progress, controls)
+            winner, sweep, rivals, alone = _trained(heads, steps, budget, folder, progress, controls)
         except KeyboardInterrupt:
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
         rows, verdict, why = _measured(problem, winner, rivals)
+        without_critic = None
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength, winner.loop.steps = 0.0, 1
+            without_critic, also = _without_critic(alone, rows, folder)
+            why += also
         chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         history = {name: run.scores for name, run in heads.items()}
         result = Result(winner.loop, verdict, why, rows, sweep, history, problem.space, time.monotonic() - started,
-                        chosen, rivals)  # fmt: skip
+                        chosen, rivals, without_critic)  # fmt: skip
         _save(result, problem, folder)
     return result
 
@@ -152,8 +157,8 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 def _trained(
     heads: dict[str, HeadRun], steps: int, budget: float | None, folder: Path, progress: Progress, controls: bool
-) -> tuple[HeadRun, dict[float, float], dict[str, Generator]]:
-    """The best head, its distance by strength, and what it has to beat."""
+) -> tuple[HeadRun, dict[float, float], dict[str, Generator], HeadRun | None]:
+    """The best head, its distance by strength, what it has to beat, and among that its modules without D."""
     if controls:
         progress.expect(_ZEROS, steps)
         for name in _TRAINED_ON:
@@ -163,8 +168,8 @@ def _trained(
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
         rivals = _controls(winner, folder, progress)
     if zeros is not None:
-        rivals[_ZEROS] = zeros
-    return winner, sweep, rivals
+        rivals[_ZEROS] = zeros.at(zeros.best.strength)
+    return winner, sweep, rivals, zeros
 
 
 def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
@@ -194,10 +199,10 @@ def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress:
 
 def _best_of(
     finalists: list[HeadRun], folder: Path, progress: Progress, controls: bool
-) -> tuple[HeadRun, dict[float, float], Generator | None]:
+) -> tuple[HeadRun, dict[float, float], HeadRun | None]:
     """The best head on the validation part that is better than the same modules on zeros (the best, if none is),
     at its best strength and T; its distance by strength; those modules."""
-    found: list[tuple[HeadRun, dict[float, float], Generator | None]] = []
+    found: list[tuple[HeadRun, dict[float, float], HeadRun | None]] = []
     for run in finalists:
         run.restore_best()
         sweep, part = _choose(run), run.problem.validation
@@ -207,7 +212,7 @@ def _best_of(
         zeros = HeadRun(run.problem, run.way, folder / "zeros" / run.folder.name, run.seed, run.steps, run)
         _to_the_end(_ZEROS, zeros, run.steps, progress)
         zeros.restore_best()
-        found.append((run, sweep, zeros.at(zeros.best.strength)))
+        found.append((run, sweep, zeros))
         if part.ratio(part.look(run.loop), part.look(zeros.at(zeros.best.strength))).high < 1:
             return found[-1]
     return found[0]
@@ -288,6 +293,18 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     return rows, *judge(over_base, over_mixed_up, over_zeros, over_rival)
 
 
+def _without_critic(alone: HeadRun | None, rows: list[Row], folder: Path) -> tuple[FeedbackLoop | None, str]:
+    """The modules that never ask D, where they are better than the base; and what to say of them."""
+    over = next((row.over_base for row in rows if row.model == _ZEROS), None)
+    if alone is None or over is None or over.high >= 1:
+        return None, ""
+    alone.loop.strength = alone.best.strength
+    return alone.loop, (
+        f" These modules are worth having without feedback, though: they are at {over} of the base's distance, and a "
+        f"sample costs {alone.loop.plan.cost:.2g} times G. They are in {folder / _ALONE}."
+    )
+
+
 def _save_so_far(heads: list[HeadRun], base: float, folder: Path) -> None:
     """The best head of a fit that is stopped, without a verdict."""
     if not heads:
@@ -310,4 +327,11 @@ def _save(result: Result, problem: Problem, folder: Path) -> None:
         **asdict(result.chosen),
     }
     result.loop.save_pretrained(folder / "head", discriminator="all", trained_on=about)
+    if result.without_critic is not None:
+        about = {
+            **result.without_critic.facts.trained_on,
+            "verdict": "better than G, without feedback",
+            "why": result.why,
+        }
+        result.without_critic.save_pretrained(folder / _ALONE, discriminator="all", trained_on=about)
     write(result, problem, folder)

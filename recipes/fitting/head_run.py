@@ -11,8 +11,6 @@ import copy
 import json
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +69,8 @@ class HeadRun(Rounds):
     Args:
         planned: steps over which the rates fall.
         folder: for its checkpoints and its best head; a run that was broken off goes on from there.
-        control_of: makes the control of another run: the modules get zeros in place of what D sees, in training
-            and after.
+        control_of: makes the control of another run: the same modules that never see what D sees, but zeros. It is a
+            loop with ``first="zeros"`` and one step, which does not ask D.
     """
 
     def __init__(
@@ -103,11 +101,10 @@ class HeadRun(Rounds):
             self._back_off(self.scores[-1])
         attempt, seconds, found = self._attempt, self.seconds, {0.0: math.inf}
         try:
-            with self.signals():
-                fit = AFL(self.loop, lr=attempt.lr, **self._options()).fit(
-                    *self.problem.data_for(self.way), steps - attempt.begun, out=attempt.folder_in(self.folder),
-                    resume=True, progress=False,
-                )  # fmt: skip
+            fit = AFL(self.loop, lr=attempt.lr, **self._options()).fit(
+                *self.problem.data_for(self.way), steps - attempt.begun, out=attempt.folder_in(self.folder),
+                resume=True, progress=False,
+            )  # fmt: skip
             seconds, found = attempt.seconds + fit.seconds + self.warmup_seconds, self.compare()
         except NotFiniteError as error:
             logger.warning("%s", error)
@@ -146,10 +143,7 @@ class HeadRun(Rounds):
         """Seconds that so many steps take, of a loop that is thrown away."""
         loop = self._attached(copy.deepcopy(self.warmed_critic))
         try:
-            with replaced_signals(loop, "zeros") if self.without_critic else nullcontext():
-                fit = AFL(loop, lr=self.lr, **self._options()).fit(
-                    *self.problem.data_for(self.way), steps, progress=False
-                )
+            fit = AFL(loop, lr=self.lr, **self._options()).fit(*self.problem.data_for(self.way), steps, progress=False)
         finally:
             loop.detach()
         return float(fit.seconds)
@@ -162,8 +156,7 @@ class HeadRun(Rounds):
         """The loop as a generator, at one strength."""
 
         def generate(*args: object, **kwargs: object) -> object:
-            with self.signals():
-                return self.loop.rollout(*args, strength=strength, steps=steps, **kwargs).output
+            return self.loop.rollout(*args, strength=strength, steps=steps, **kwargs).output
 
         return generate
 
@@ -171,12 +164,6 @@ class HeadRun(Rounds):
         """The loop as it is, its modules given what D sees in another sample."""
         with replaced_signals(self.loop, "another sample"):
             return self.loop(*args, **kwargs)
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """What the modules get: what D sees, or zeros."""
-        with replaced_signals(self.loop, "zeros") if self.without_critic else nullcontext():
-            yield
 
     def restore_best(self) -> None:
         """The loop as it was when it was best."""
@@ -219,8 +206,9 @@ class HeadRun(Rounds):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             loop = fbwrap.attach(
-                problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example, **how
-            )
+                problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example,
+                first="zeros" if self.without_critic else "base", steps=1, **how,
+            )  # fmt: skip
         if isinstance(D, FreshCritic):  # the head can be loaded without it
             loop.note(critic_spec=(D.spec, loop.facts.value_range or (-1.0, 1.0)))
         return loop

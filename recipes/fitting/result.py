@@ -48,6 +48,8 @@ class Result:
         seconds: of the whole fit.
         chosen: the way, its step, strength and T.
         rivals: what the head was compared with, as functions of G's inputs.
+        without_critic: where the verdict is "no gain" and the modules that were trained on zeros are better than G:
+            they, as a loop that never asks D.
     """
 
     loop: FeedbackLoop
@@ -60,6 +62,7 @@ class Result:
     seconds: float
     chosen: Chosen
     rivals: dict[str, Generator] = field(default_factory=dict)
+    without_critic: FeedbackLoop | None = None
 
     def __str__(self) -> str:
         return f"{self.table()}\n\n{self.verdict.value}\n{self.why}"
