@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -545,3 +546,45 @@ def test_the_card_carries_the_verdict(tmp_path, quick):
     assert "Verdict of `fbwrap fit`: **no gain: keep the base**." in text
     assert "from_pretrained(" in text
     assert "D)" not in text.split("```")[1], "the critic is made again: nobody has to pass it"
+
+
+@pytest.mark.parametrize(("second", "taken"), [(1.01, "second"), (60.0, "first")])
+def test_a_head_behind_anothers_modules_on_zeros_is_not_taken(tmp_path, monkeypatch, second, taken):
+    """The first head is no better than its modules on zeros, the second is ahead of its own: it is taken if it is
+    level with the first, and not if it is far off."""
+    distances = {"first": 1.0, "first on zeros": 1.0, "second": second, "second on zeros": 2 * second}
+
+    class Space:
+        def look(self, name):
+            return name
+
+        def ratio(self, one, other):
+            value = distances[one] / distances[other]
+            return Interval(value, 0.9 * value, 1.1 * value)
+
+    class Stub:
+        def __init__(self, problem, way, folder, seed=0, planned=1, control_of=None):
+            self.name = f"{control_of.name} on zeros" if control_of else way
+            self.problem, self.way, self.folder, self.seed, self.steps = problem, way, folder, seed, planned
+            self.loop, self.best = SimpleNamespace(strength=1.0), SimpleNamespace(strength=1.0)
+
+        def restore_best(self):
+            pass
+
+        def at(self, strength):
+            return self.name
+
+    class Named(Stub):
+        def __init__(self, name):
+            super().__init__(SimpleNamespace(validation=Space()), name, tmp_path / name)
+            self.loop = NamedLoop(name)
+
+    class NamedLoop(str):
+        strength = 1.0
+
+    monkeypatch.setattr(fitting, "HeadRun", Stub)
+    monkeypatch.setattr(fitting, "_choose", lambda run: {})
+    monkeypatch.setattr(fitting, "_to_the_end", lambda *given: None)
+    winner, _, alone = fitting._best_of([Named("first"), Named("second")], tmp_path, None, True)
+    assert winner.name == taken
+    assert alone.name == f"{taken} on zeros"

@@ -201,19 +201,25 @@ def _best_of(
     finalists: list[HeadRun], folder: Path, progress: Progress, controls: bool
 ) -> tuple[HeadRun, dict[float, float], HeadRun | None]:
     """The best head on the validation part that is better than the same modules on zeros (the best, if none is),
-    at its best strength and T; its distance by strength; those modules."""
+    at its best strength and T; its distance by strength; those modules. A head that is behind another one's modules on
+    zeros is not taken for being ahead of its own."""
     found: list[tuple[HeadRun, dict[float, float], HeadRun | None]] = []
+    without: list[Tensor] = []  # what modules on zeros make
     for run in finalists:
         run.restore_best()
         sweep, part = _choose(run), run.problem.validation
         if not controls or not run.loop.strength:
             found.append((run, sweep, None))
             continue
+        made = part.look(run.loop)
+        if any(part.ratio(made, other).low > 1 for other in without):
+            continue
         zeros = HeadRun(run.problem, run.way, folder / "zeros" / run.folder.name, run.seed, run.steps, run)
         _to_the_end(_ZEROS, zeros, run.steps, progress)
         zeros.restore_best()
         found.append((run, sweep, zeros))
-        if part.ratio(part.look(run.loop), part.look(zeros.at(zeros.best.strength))).high < 1:
+        without.append(part.look(zeros.at(zeros.best.strength)))
+        if part.ratio(made, without[-1]).high < 1:
             return found[-1]
     return found[0]
 
