@@ -131,7 +131,7 @@ def fit(
         without_critic = None
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength, winner.loop.steps = 0.0, 1
-            without_critic, also = _without_critic(alone, rows, folder)
+            without_critic, also = _without_critic(alone, rows)
             why += also
         chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         history = {name: run.scores for name, run in heads.items()}
@@ -299,7 +299,7 @@ def _measured(problem: Problem, winner: HeadRun, rivals: dict[str, Generator]) -
     return rows, *judge(over_base, over_mixed_up, over_zeros, over_rival)
 
 
-def _without_critic(alone: HeadRun | None, rows: list[Row], folder: Path) -> tuple[FeedbackLoop | None, str]:
+def _without_critic(alone: HeadRun | None, rows: list[Row]) -> tuple[FeedbackLoop | None, str]:
     """The modules that never ask D, where they are better than the base; and what to say of them."""
     over = next((row.over_base for row in rows if row.model == _ZEROS), None)
     if alone is None or over is None or over.high >= 1:
@@ -307,7 +307,7 @@ def _without_critic(alone: HeadRun | None, rows: list[Row], folder: Path) -> tup
     alone.loop.strength = alone.best.strength
     return alone.loop, (
         f" These modules are worth having without feedback, though: they are at {over} of the base's distance, and a "
-        f"sample costs {alone.loop.plan.cost:.2g} times G. They are in {folder / _ALONE}."
+        f"sample costs {alone.loop.plan.cost:.2g} times G. They are in the folder {_ALONE}."
     )
 
 
