@@ -49,10 +49,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``fbwrap.recipes``, ``fbwrap.adapters`` and ``fbwrap.fit`` are imported when first asked for: the core needs none
-    of them. Modules of the core are found under the paths that they had (:mod:`fbwrap.moved`)."""
+    """What the core does not need is imported when first asked for: ``recipes``, ``adapters``, ``samplers``,
+    ``calibrate``, ``fit``. Modules of the core are found under the paths that they had (:mod:`fbwrap.moved`)."""
     if name in ("recipes", "adapters") or name in moved.MOVED:
         return import_module(f"fbwrap.{name}")
+    if name == "samplers":
+        return import_module("fbwrap.samplers")
+    if name == "calibrate":
+        return import_module("fbwrap.samplers").calibrate
     if name == "fit":
         return import_module("fbwrap.recipes.fitting").fit
     raise AttributeError(f"module 'fbwrap' has no attribute {name!r}")

@@ -60,7 +60,7 @@ def attach(
         layers: ``"auto"`` (the papers' layers where an adapter knows the networks, else pairs by spatial
             size), ``"auto:NAME"`` (another placement that the adapter knows by name), or a list of generator
             layer names, globs (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
-            :class:`~fbwrap.Link`.
+            :class:`~fbwrap.Link`. None: no feedback; the loop is G, with a D that :mod:`fbwrap.samplers` ask.
         module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
             ``"light"``, ``"pyramid"``, ``"fpn"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options,
             or a class. ``"auto"``: ``"fpn"``, as wide as the budget allows; with ``layers="auto"`` too it is one link,

@@ -7,13 +7,13 @@ import torch
 from fbwrap.recipes import AFL, FAL, GAN, Pairs, train_discriminator
 from fbwrap.recipes.data import Batches
 from fbwrap.recipes.metrics import PixelSpace
-from fbwrap.recipes.training.loss_choice import chosen_loss
 from fbwrap.recipes.training.steps import Critic
 from torch import nn
 from zoo import Deconv, Residual, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
+from fbwrap.recognition.trained_with import loss_of
 
 
 def latents(n):
@@ -54,9 +54,9 @@ def test_adapters_and_a_last_sigmoid_tell_the_loss():
         )  # fmt: skip
         return net
 
-    assert chosen_loss(Deconv(), critic(nn.BatchNorm2d)) == "bce", "pix2pix"
-    assert chosen_loss(Deconv(), critic(nn.InstanceNorm2d)) == "least_squares", "CycleGAN"
-    assert chosen_loss(Deconv(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1), nn.Sigmoid())) == "bce"
+    assert loss_of(Deconv(), critic(nn.BatchNorm2d)) == "bce", "pix2pix"
+    assert loss_of(Deconv(), critic(nn.InstanceNorm2d)) == "least_squares", "CycleGAN"
+    assert loss_of(Deconv(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1), nn.Sigmoid())) == "bce"
 
 
 def test_a_sigmoids_answer_is_read_as_its_logit():

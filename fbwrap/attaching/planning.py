@@ -42,12 +42,12 @@ def make_plan(request: Request, observed: Observed, resolved: Resolved) -> Execu
         _check_shapes(resolved.connections, request.expected)
     sites = [connection.site for connection in resolved.connections]
     run = entry(observed.generator, generator_trace.method)
-    prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay else Schedule()
+    prefix = _prefix(generator_trace, sites, run, observed.example) if request.replay and sites else Schedule()
     connections = _affordable(request, observed, resolved, prefix)
     modules = tuple(_build(connection, generator_trace) for connection in connections)
     first = request.first
     if first is None:
-        fal = all(issubclass(c.spec.default, Transform) for c in connections)
+        fal = bool(connections) and all(issubclass(c.spec.default, Transform) for c in connections)
         first = "zeros" if fal else "base"
     plan = _plan_of(observed, replace(resolved, connections=connections), modules, first, prefix)
     plan = replace(plan, notes=(*plan.notes, *advice(request, plan, connections)))

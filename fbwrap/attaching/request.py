@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..adapter import Adapter
 from ..feedback.critic import CriticInput
 
-Layers = str | Sequence[Any]
+Layers = str | Sequence[Any] | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,6 +116,8 @@ class Resolver:
     def links(self, request: Request) -> list[Link]:
         """Every item of ``layers`` as a Link."""
         layers = request.layers
+        if layers is None:
+            return []
         if request.auto:
             placement = str(layers).partition(":")[2]
             for trace in (self._generator_trace, self._critic_trace):
@@ -126,7 +128,10 @@ class Resolver:
             )
         items = [layers] if isinstance(layers, str | Link | nn.Module) else list(layers)
         if not items:
-            raise SettingError("layers=[] attaches nothing. Pass 'auto', names, pairs or Links.")
+            raise SettingError(
+                "layers=[] attaches nothing. Pass 'auto', names, pairs or Links; or None: G without feedback, for "
+                "fbwrap.samplers."
+            )
         return [self._link(item) for item in items]
 
     def _link(self, item: object) -> Link:

@@ -7,7 +7,8 @@ Examples:
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -94,6 +95,12 @@ class CriticRunner:
         if how.detach_signals:
             found = {name: value.detach() for name, value in found.items()}
         return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
+
+    def with_graph(self) -> "CriticRunner":
+        """The same, whose signals carry a gradient."""
+        other = copy(self)
+        other.how = replace(self.how, detach_signals=False)
+        return other
 
     def respond(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
         """D's response to G's output: all of D."""

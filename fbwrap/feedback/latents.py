@@ -27,12 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.pytree import tensors
+from ..engine.names import Path
+from ..engine.pytree import put, tensors
 from ..errors import SettingError, short
 
 Latents = str | Sequence[str] | Mapping[str, str]
 _FIGURES = {"normal": (0, 2), "uniform": (2,), "truncated": (1,), "labels": (2,), "example": (0,)}
 USUAL = "normal"
+LABEL = "label"  # a whole number that nothing describes
 
 
 def read_latents(value: object) -> str | list[str] | dict[str, str]:
@@ -99,44 +101,64 @@ def draw(
         label: what whole numbers are; None: of the range described, else 0.
         batch_axis: where samples stand in a sequence of three dimensions.
     """
+    drawn: Any = example
+    held = dict(tensors(example))
+    for path, how in distributions(latents, example, batch_axis).items():
+        value = held[path]
+        shape = list(value.shape)
+        shape[batch_axis if value.dim() == 3 else 0] = count
+        if not value.is_floating_point() and (label is not None or how == LABEL):
+            drawn = put(drawn, path, torch.full(shape, label or 0, dtype=value.dtype))
+        else:
+            drawn = put(drawn, path, draw_one(how, tuple(shape), value.dtype, generator))
+    return drawn[0], drawn[1]
+
+
+def distributions(
+    latents: Latents | None, example: tuple[tuple[object, ...], dict[str, object]], batch_axis: int = 0
+) -> dict[Path, str]:
+    """Which of an example's tensors are drawn, and from what: ``{path: description}``, each path within ``(args,
+    kwargs)``. Whole numbers that nothing describes are ``LABEL``; tensors that are not here are settings.
+
+    Examples:
+        >>> distributions("uniform:-1:1", ((torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64)), {}))
+        {(0, 0): 'uniform:-1:1', (0, 1): 'label'}
+    """
     args, kwargs = example
     described = read_latents(latents) if latents is not None else USUAL
     count_of = _samples(example, batch_axis)
-    axis_of = {3: batch_axis}
+    found: dict[Path, str] = {}
 
-    def drawn(value: object, how: str | None) -> Any:
-        if isinstance(value, list | tuple):
-            return type(value)(drawn(item, how) for item in value)
-        if isinstance(value, Mapping):
-            return {key: drawn(item, how) for key, item in value.items()}
-        if not isinstance(value, Tensor) or how == "example":
-            return value
-        axis = axis_of.get(value.dim(), 0)
-        if value.dim() <= axis or value.shape[axis] != count_of:
-            return value  # a setting of all samples
-        shape = list(value.shape)
-        shape[axis] = count
-        floating = value.is_floating_point()
-        fitting = how if how is not None and (how.startswith("labels") is not floating) else None
-        if not floating and (label is not None or fitting is None):
-            return torch.full(shape, label or 0, dtype=value.dtype)
-        return draw_one(fitting or USUAL, tuple(shape), value.dtype, generator)
+    def note(value: object, how: str | None, path: Path) -> None:
+        for inner, tensor in tensors(value):
+            axis = batch_axis if tensor.dim() == 3 else 0
+            if how == "example" or tensor.dim() <= axis or tensor.shape[axis] != count_of:
+                continue
+            floating = tensor.is_floating_point()
+            fits = how is not None and how.startswith("labels") is not floating
+            found[(*path, *inner)] = str(how) if fits else USUAL if floating else LABEL
 
+    hows = _of_each_input(described, args, kwargs)
+    for place, value in enumerate(args):
+        note(value, hows[place], (0, place))
+    for name, value in kwargs.items():
+        note(value, hows[name], (1, name))
+    return found
+
+
+def _of_each_input(described: Any, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[Any, str | None]:
+    """The description of each input, by its place or its name."""
     if isinstance(described, dict):
         names = dict(enumerate(described.values()))
         if unknown := [name for name in described if kwargs and name not in kwargs]:
             raise SettingError(f"latents name {unknown[0]!r}; this G's inputs are {', '.join(kwargs)}.")
-        return (
-            tuple(drawn(value, names.get(place)) for place, value in enumerate(args)),
-            {name: drawn(value, described.get(name)) for name, value in kwargs.items()},
-        )
-    places = described if isinstance(described, list) else None
-    if places is not None and len(places) != len(args) + len(kwargs):
-        raise SettingError(f"latents describe {len(places)} inputs, and this G has {len(args) + len(kwargs)}.")
-    each = iter(places or ())
-    every = described if isinstance(described, str) else None
-    made = tuple(drawn(value, next(each, every)) for value in args)
-    return made, {name: drawn(value, next(each, every)) for name, value in kwargs.items()}
+        return {place: names.get(place) for place in range(len(args))} | {name: described.get(name) for name in kwargs}
+    inputs = [*range(len(args)), *kwargs]
+    if isinstance(described, str):
+        return dict.fromkeys(inputs, described)
+    if len(described) != len(inputs):
+        raise SettingError(f"latents describe {len(described)} inputs, and this G has {len(inputs)}.")
+    return dict(zip(inputs, described, strict=True))
 
 
 def draw_one(how: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:

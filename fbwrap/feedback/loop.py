@@ -220,13 +220,23 @@ class Loop(Adjustable):
     def respond(self, output: object, *args: object, **kwargs: object) -> Tensor:
         """D's response to ``output``, which G made of ``args`` and ``kwargs``: all of D, no graph.
         A head that holds the beginning of its D alone raises: the D that was given ends in other weights."""
-        if self.facts.critic_in_part:
-            raise HeadError(
-                "This head holds the beginning of its D, all that feedback needs; what the trained D answers cannot be "
-                "told. Save the loop that was trained with save_pretrained(folder, discriminator='all')."
-            )
-        with self._running(), torch.no_grad():
+        with torch.no_grad():
+            return self.ask(output, *args, **kwargs)
+
+    def ask(self, output: object, *args: object, **kwargs: object) -> Tensor:
+        """:meth:`respond`, in a graph where torch records one."""
+        self._check_whole_critic()
+        with self._running(), outside_inference_mode():
             return self._critic_runner.respond(output, args, kwargs)
+
+    def with_response(self, *args: object, steps: int | None = None, **kwargs: object) -> tuple[Any, Tensor]:
+        """y_T and D's response to it, in one graph where torch records one: gradients pass through D's features, too,
+        whatever ``detach_signals`` says. For :mod:`fbwrap.samplers`, which move G's latents towards what D prefers."""
+        self._check_whole_critic()
+        critic_runner = self._critic_runner.with_graph()
+        steps = self.steps if steps is None else check_steps(steps)
+        outputs, _ = self._run(args, kwargs, steps, None, keep=False, critic_runner=critic_runner)
+        return outputs[-1], self.ask(outputs[-1], *args, **kwargs)
 
     @contextmanager
     def installed(self) -> Iterator[Self]:
@@ -325,12 +335,13 @@ class Loop(Adjustable):
         reference: object,
         keep: bool,
         strength: Strength | Mapping[str | int, Strength] | None = None,
+        critic_runner: CriticRunner | None = None,
     ) -> tuple[list[object], bool]:
         alphas = self._alphas(strength)
         self._warn_of_other_mode()
         with self._running(), outside_inference_mode(), torch.no_grad() if self._untracked() else nullcontext():
             request = RolloutRequest((args, kwargs), steps, alphas, reference, keep, self.update_statistics)
-            return self._unroller.run(self._generate, self.feedback, self._critic_runner, request)
+            return self._unroller.run(self._generate, self.feedback, critic_runner or self._critic_runner, request)
 
     def _untracked(self) -> bool:
         """Whether G or D was made within inference mode: no gradient passes through it."""
@@ -386,6 +397,13 @@ class Loop(Adjustable):
             "torch.jit.script cannot compile a loop. loop.export(*inputs) makes one graph of G, D and the head: a "
             "torch.export program."
         )
+
+    def _check_whole_critic(self) -> None:
+        if self.facts.critic_in_part:
+            raise HeadError(
+                "This head holds the beginning of its D, all that feedback needs; what the trained D answers cannot be "
+                "told. Save the loop that was trained with save_pretrained(folder, discriminator='all')."
+            )
 
     def _check_attached(self) -> None:
         if self._detached:

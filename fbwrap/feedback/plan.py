@@ -81,7 +81,7 @@ class Plan:
 
     def flops(self, steps: int, *, naive: bool = False) -> int:
         """FLOPs of ``steps`` steps; ``naive``: all of G and D anew at each step."""
-        if steps == 0:
+        if steps == 0 or not self.links:
             return self.generator_flops
         looks = steps if self.first == "base" else steps - 1
         if naive:
@@ -100,6 +100,8 @@ class Plan:
         return self.share(self.flops(1))
 
     def __str__(self) -> str:
+        if not self.links:
+            return "\n".join(["No links: G runs as it is, and D can be asked (fbwrap.samplers)", *self.notes])
         size = f"{self.parameters:,} parameters (G has {self.generator_parameters:,})"
         lines = [f"{len(self.links)} link(s), {size}, first step sees {self.first}"]
         for link in self.links:

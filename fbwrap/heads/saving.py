@@ -43,6 +43,8 @@ def save_pretrained(
             "This loop's D came from a head that holds the beginning of it alone: there is no whole one to save. Save "
             "the loop that was trained."
         )
+    if not loop.connections:
+        raise HeadError("This loop has no links (layers=None): there is no head to save.")
     if dtype not in (None, *STORED):
         raise HeadError(f"dtype={dtype!r}: pass {' or '.join(map(repr, STORED))}, or None.")
     kept = {name: value for name, value in loop.feedback.state_dict().items() if isinstance(value, Tensor)}

@@ -21,10 +21,10 @@ from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
+from fbwrap.recognition.trained_with import loss_of
 
 from ..data.batches import Batches, Pairs
 from ..metrics.distances import Space
-from ..training.loss_choice import chosen_loss
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
 from .measure import PairedPart, Part
@@ -121,7 +121,7 @@ class Problem:
     def loss_for(self, way: Way) -> str:
         """What a way's D learns by: a published one goes on with its own loss, where anything tells it."""
         D = self.discriminator if way.teaches == "published" else None
-        return (D is not None and chosen_loss(self.generator, D)) or "bce"
+        return (D is not None and loss_of(self.generator, D)) or "bce"
 
     def check_folder(self, folder: Path, seed: int, steps: int) -> None:
         """Note in the folder what is fitted there; refuse one in which it was something else.

@@ -16,8 +16,8 @@ from fbwrap.engine.pytree import tensors
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import FbwrapError, SettingError, short
 from fbwrap.feedback.critic import response_of
+from fbwrap.recognition.trained_with import ends_in_sigmoid
 
-from .loss_choice import ends_in_sigmoid
 from .steps import Critic
 
 logger = logging.getLogger("fbwrap")

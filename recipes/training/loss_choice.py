@@ -2,7 +2,7 @@
 
 Examples:
     >>> import torch
-    >>> chosen_loss(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 1), torch.nn.Sigmoid()))
+    >>> options_of({}, torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.Linear(8, 1), torch.nn.Sigmoid()), 1).loss
     'bce'
 
 A head that is trained against D with another loss makes samples worse: a Wasserstein critic's answers are no logits. So
@@ -12,16 +12,13 @@ cross-entropy; for any other the user is asked, before the first step.
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
-from fbwrap.engine.names import unwrap
 from fbwrap.errors import SettingError
-from fbwrap.recognition.detect import Recognised
+from fbwrap.recognition.trained_with import LOSSES, loss_of
 
-from .options import LOSS_NAMES, Options, renamed
+from .options import Options, renamed
 
-_VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Select", "Slice", "Expand", "Transpose", "Permute",
-          "ToCopy", "Clone")  # fmt: skip
 _MEMBERS = {
     "bce": "DCGAN, StyleGAN2",
     "hinge": "SN-GAN, BigGAN",
@@ -43,20 +40,9 @@ def options_of(given: Mapping[str, object], G: nn.Module, D: nn.Module, critic_s
     """
     given = renamed(given)
     options = Options.of(given)
-    loss = options.loss or chosen_loss(G, D)
+    loss = options.loss or loss_of(G, D)
     usual = 5 if loss == "wasserstein_gp" else critic_steps
     return Options.of({**given, "loss": loss, "critic_steps": options.critic_steps or usual})
-
-
-def chosen_loss(G: nn.Module, D: nn.Module) -> str | None:
-    """The loss that D was trained with; None where nothing tells."""
-    known = Recognised(unwrap(G), unwrap(D), "auto").loss
-    if known in LOSS_NAMES:
-        return known
-    layers = [each for each in unwrap(D).modules() if not list(each.children())]
-    if layers and isinstance(layers[-1], nn.Sigmoid):
-        return "bce"
-    return None
 
 
 def check_loss(loss: str | None) -> None:
@@ -67,16 +53,8 @@ def check_loss(loss: str | None) -> None:
     """
     if loss is not None:
         return
-    listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSS_NAMES)
+    listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSSES)
     raise SettingError(
         f"Which loss was D trained with? Nothing in the network tells, and with another one the head makes samples "
         f"worse: pass loss= one of {listed}."
     )
-
-
-def ends_in_sigmoid(response: Tensor) -> bool:
-    """Whether a response, which has a gradient, is a sigmoid's answer, perhaps in another shape."""
-    node = response.grad_fn
-    while node is not None and any(node.name().startswith(view) for view in _VIEWS) and node.next_functions:
-        node = node.next_functions[0][0]
-    return node is not None and node.name().startswith("SigmoidBackward")

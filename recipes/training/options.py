@@ -15,9 +15,10 @@ from numbers import Real
 from typing import Any
 
 from fbwrap.errors import SettingError
+from fbwrap.recognition.trained_with import LOSSES
 
 RENAMED = {"judged": "loss_steps"}  # old names, which work until 0.2
-LOSS_NAMES = ("bce", "hinge", "least_squares", "wasserstein_gp", "relativistic")
+
 _OPTIONAL = {
     "loss": "hinge",
     "critic_steps": 1,
@@ -143,7 +144,7 @@ class Options:
                 )
             object.__setattr__(self, "loss_steps", judged)
         choices = {
-            "loss": LOSS_NAMES,
+            "loss": LOSSES,
             "loss_steps": ("all", "last"),
             "critic_mode": ("eval", "train"),
             "decay": ("cosine", "linear", "exponential", "none"),

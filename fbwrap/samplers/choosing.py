@@ -1,0 +1,232 @@
+"""Samplers that choose among samples by D's answer, and change none of them: DRS, MH-GAN, best of n.
+
+Examples:
+    >>> sampler = DRS(loop, keep=0.25, seed=0)                           # doctest: +SKIP
+    >>> sampler(64), sampler.cost, sampler.diagnostics                   # doctest: +SKIP
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..feedback.facts import Inputs
+from ..feedback.loop import Loop
+from .base import Sampler
+from .source import Held
+
+_LIMIT = 1000  # candidates for each sample that is wanted
+
+
+class DRS(Sampler):
+    """Discriminator Rejection Sampling: a sample is kept with the probability p(y) / (M q(y)).
+
+    Examples:
+        >>> import torch, fbwrap
+        >>> from torch import nn
+        >>> G, D = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1))
+        >>> loop = fbwrap.attach(G, D, None, example=torch.zeros(1, 2))
+        >>> loop.latents = "normal"
+        >>> sampler = fbwrap.samplers.DRS(loop, loss="bce", keep=0.5)
+        >>> sampler(100).shape, 0.3 < sampler.diagnostics["acceptance"] < 0.7
+        (torch.Size([100, 2]), True)
+
+    With d = log p(y)/q(y) by D, and d_M the largest one seen: F = d − d_M − log(1 − exp(d − d_M − ε)) − γ, and a sample
+    is accepted with the probability σ(F). With γ = 0 that is exact rejection sampling.
+
+    Args:
+        keep: the share of samples to keep; γ is chosen for it on the first samples. None: γ = 0; exact where d is, and
+            as slow as the largest ratio demands.
+        burn_in: samples with which d_M and γ are found, once, before the first call.
+
+    Raises:
+        SettingError: D's answer is no ratio; hardly anything is accepted.
+
+    Source: Azadi et al., ICLR 2019, Eq. 8 and Algorithm 1; ε = 1e-8.
+    """
+
+    wants_ratio = True
+
+    def __init__(self, loop: Loop | Sampler, *, keep: float | None = 0.25, burn_in: int = 1000, **options: Any):
+        super().__init__(loop, **options)
+        if keep is not None and not 0 < keep <= 1:
+            raise SettingError(f"keep={keep}: pass the share of samples to keep, above 0 and at most 1; or None.")
+        if burn_in < 2:
+            raise SettingError(f"burn_in={burn_in}: pass 2 or more samples.")
+        self.keep, self.burn_in = keep, burn_in
+        self._largest: float | None = None
+        self._gamma = 0.0
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        if self._largest is not None:
+            return
+        found = []
+        for index in torch.arange(self.burn_in).split(self._batch):
+            inputs = self._source.draw(len(index), self._generator)
+            found.append(self._log_ratios(self._judged(inputs, len(index))[2]))
+        ratios = torch.cat(found)
+        self._largest = float(ratios.max())
+        if self.keep is not None:
+            self._gamma = shift_for(self._raw(ratios, ratios.max()), self.keep)
+
+    def _log_ratios(self, response: Tensor) -> Tensor:
+        return self._ratio(response).double().cpu()
+
+    def _raw(self, ratios: Tensor, largest: Tensor) -> Tensor:
+        below = ratios - largest
+        return below - torch.log1p(-torch.exp(below - 1e-8))
+
+    def _accepted(self, response: Tensor) -> Tensor:
+        """Which of a batch of samples are kept, (N,)."""
+        ratios = self._log_ratios(response)
+        largest = torch.cummax(ratios, 0).values.clamp(min=self._largest)
+        self._largest = float(largest[-1])
+        kept = self._uniform(len(ratios)) <= torch.sigmoid(self._raw(ratios, largest) - self._gamma)
+        proposed = self.diagnostics.get("proposed", 0) + len(ratios)
+        accepted = self.diagnostics.get("accepted", 0) + int(kept.sum())
+        self.diagnostics |= {
+            "proposed": proposed, "accepted": accepted, "acceptance": accepted / proposed, "gamma": self._gamma,
+            "largest log ratio": self._largest,
+        }  # fmt: skip
+        return kept
+
+    def _drawn(self, count: int, label: int | None) -> Held:
+        parts: list[Held] = []
+        sizes: list[int] = []
+        while (missing := count - sum(sizes)) > 0:
+            self._check_limit(count)
+            inputs = self._source.draw(self._batch, self._generator, label)
+            output, inputs, response = self._judged(inputs, self._batch)
+            index = self._accepted(response).nonzero().flatten()[:missing]
+            if len(index):
+                parts.append(self._source.pick((output, inputs), index, self._batch))
+                sizes.append(len(index))
+        return self._source.joined(parts, sizes)
+
+    def _refined(self, inputs: Inputs, count: int) -> Held:
+        source, parts, places = self._source, [], []
+        missing, proposed = torch.arange(count), inputs
+        while len(missing):
+            self._check_limit(count)
+            output, made_of, response = self._judged(proposed, len(missing))
+            kept = self._accepted(response)
+            if kept.any():
+                parts.append(source.pick((output, made_of), kept.nonzero().flatten(), len(missing)))
+                places.append(missing[kept])
+            missing = missing[~kept]
+            if len(missing):
+                waiting = source.pick_inputs(inputs, missing, count)
+                proposed = source.redraw(waiting, len(missing), self._generator)
+        all_of_them = source.joined(parts, list(map(len, places)))
+        return source.pick(all_of_them, torch.cat(places).argsort(), count)
+
+    def _check_limit(self, wanted: int) -> None:
+        seen = self.diagnostics.get("proposed", 0)
+        if seen > _LIMIT * max(wanted, self._batch):
+            raise SettingError(
+                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them far less "
+                "probable than its favourite. Pass keep=0.25, or calibrate D: fbwrap.calibrate(loop, real_samples)."
+            )
+
+
+def shift_for(raw: Tensor, keep: float) -> float:
+    """γ with which the mean of σ(F − γ) is ``keep``, by bisection.
+
+    Examples:
+        >>> round(shift_for(torch.ones(10, dtype=torch.float64), 0.5), 6)
+        1.0
+    """
+    low, high = float(raw.min()) - 50.0, float(raw.max()) + 50.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(torch.sigmoid(raw - middle).mean()) > keep else (low, middle)
+    return (low + high) / 2
+
+
+class MHGAN(Sampler):
+    """Metropolis-Hastings GAN: a chain of samples for each one returned, whose end is distributed like the data.
+
+    Examples:
+        >>> calibration = fbwrap.calibrate(loop, real)                   # doctest: +SKIP
+        >>> fbwrap.samplers.MHGAN(loop, calibration=calibration)(16)     # doctest: +SKIP
+
+    A proposed sample y' takes the place of y with the probability min(1, exp(d(y') − d(y))), d = log p/q by D.
+
+    Args:
+        length: K, proposals for each sample.
+
+    With a calibration the chains begin at D's answers to real samples, as in the paper; a chain that never leaves such
+    a beginning gives way to one over the same proposals that begins at the first of them. Without, all begin there.
+
+    Source: Turner et al., ICML 2019, Algorithm 1 (there K = 640).
+    """
+
+    wants_ratio = True
+
+    def __init__(self, loop: Loop | Sampler, *, length: int = 100, **options: Any):
+        super().__init__(loop, **options)
+        if length < 1:
+            raise SettingError(f"length={length}: pass 1 proposal or more.")
+        self.length = length
+
+    def _refined(self, inputs: Inputs, count: int) -> Held:
+        source = self._source
+        output, made_of, response = self._judged(inputs, count)
+        held: Held = (output, made_of)
+        now = self._ratio(response).double().cpu()
+        moves = 0
+        real = self.calibration.real if self.calibration is not None else None
+        if real is not None:
+            begun = real[torch.randint(len(real), (count,), generator=self._generator)]
+            from_real = self._uniform(count).log() <= now - begun
+            begun = torch.where(from_real, now, begun)
+            held_from_real = held
+        for _ in range(self.length - 1):
+            proposed = source.redraw(inputs, count, self._generator)
+            output, made_of, response = self._judged(proposed, count)
+            fresh = self._ratio(response).double().cpu()
+            taken = self._uniform(count).log() <= fresh - now
+            held, now = source.where(taken, (output, made_of), held), torch.where(taken, fresh, now)
+            moves += int(taken.sum())
+            if real is not None:
+                taken = self._uniform(count).log() <= fresh - begun
+                held_from_real = source.where(taken, (output, made_of), held_from_real)
+                begun = torch.where(taken, fresh, begun)
+                from_real |= taken
+        if real is not None:
+            held = source.where(from_real, held_from_real, held)
+            self._tally("stayed at a real sample", count - int(from_real.sum()), count)
+        self._tally("acceptance", moves, count * max(self.length - 1, 1))
+        return held[0], held[1]
+
+
+class TopK(Sampler):
+    """The best of n samples by D's answer, for each one returned; any D will do, for only the order counts.
+
+    Examples:
+        >>> fbwrap.samplers.TopK(loop, of=4)(16)                         # doctest: +SKIP
+
+    Args:
+        of: n.
+
+    What is returned is not distributed like the data, however good D is: variety falls with n.
+    """
+
+    def __init__(self, loop: Loop | Sampler, *, of: int = 4, **options: Any):
+        super().__init__(loop, **options)
+        if of < 1:
+            raise SettingError(f"of={of}: pass 1 or more.")
+        self.of = of
+
+    def _refined(self, inputs: Inputs, count: int) -> Held:
+        output, made_of, response = self._judged(inputs, count)
+        held: Held = (output, made_of)
+        best = self._potential(response)
+        for _ in range(self.of - 1):
+            output, made_of, response = self._judged(self._source.redraw(inputs, count, self._generator), count)
+            fresh = self._potential(response)
+            better = fresh > best
+            held, best = self._source.where(better, (output, made_of), held), torch.where(better, fresh, best)
+        return held[0], held[1]
