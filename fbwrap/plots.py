@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .samplers import Calibration
+
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
 HEAT = "coolwarm_r"  # red where D finds a sample fake
@@ -89,6 +91,31 @@ def steps(rollout: Rollout, value_range: Range = SIGNED, samples: int = 8) -> "F
         panels[-1][t].set_xlabel(f"t = {first + t}", fontsize=8)
     if answers:
         figure.suptitle("over each sample: D's mean response", fontsize=8)
+    return figure
+
+
+def grid(output: object, value_range: Range = SIGNED, samples: int = 16) -> "Figure":
+    """Samples side by side, up to eight in a row."""
+    shown = pictures(output, value_range)[:samples]
+    across = min(8, len(shown))
+    figure, panels = _panels(-(-len(shown) // across), across)
+    for place, panel in enumerate(panels.flatten()):
+        if place < len(shown):
+            _show(panel, shown[place])
+        else:
+            panel.set_axis_off()
+    return figure
+
+
+def reliability(calibration: "Calibration") -> "Figure":
+    """The reliability diagram of a calibration: how often samples that D finds real with P are real; on the diagonal
+    where P is right."""
+    figure = figure_class()(figsize=(4, 3.6), layout="constrained")
+    axes = figure.add_subplot(1, 1, 1)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes.plot([p for p, *_ in calibration.curve], [share for _, share, _ in calibration.curve], marker="o")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="P(real), by D", ylabel="share of real samples")
+    axes.set_title(f"{calibration.method}: AUC {calibration.auc:.2f}, error {calibration.error:.3f}", fontsize=9)
     return figure
 
 

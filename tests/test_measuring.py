@@ -272,3 +272,32 @@ def test_numbers_of_other_weights_do_not_go_into_a_card(head, tmp_path, caplog):
     (folder / "feedback.safetensors").write_bytes(b"others")
     assert _of_this_head(folder) == []
     assert "of other weights" in caplog.text
+
+
+def test_the_study_of_samplers_from_the_command_line(head, tmp_path):
+    networks = head[: head.index("--latent")]
+    words = [
+        "study",
+        "samplers",
+        *networks,
+        "--samples",
+        "8",
+        "--only",
+        "topk,dot",
+        "--loss",
+        "bce",
+        "--latents",
+        "normal",
+    ]
+    done = command(*words)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "head" / "studies" / "samplers.png").exists()
+    for more, sentence in (
+        (["study", "samplers", *head, "--loss", "bce"], "leave out --latent"),
+        (["study", "strength", *head, "--only", "drs"], "are for the study samplers"),
+        ([*words, "--only", "best"], "There is no sampler 'best'"),
+        ([*words, "--calibrate-on", tmp_path / "nothing"], "no such folder"),
+    ):
+        done = command(*more)
+        assert done.exit_code == 1, done.output
+        assert sentence in " ".join(done.output.split()), done.output

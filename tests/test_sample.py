@@ -129,3 +129,85 @@ def test_sample_overwrites_no_picture(tmp_path):
     assert made.overview not in made.files
     with pytest.raises(fbwrap.FbwrapError, match="black, then as white"):
         sample(loop, tmp_path / "out", source=folder, span=(1.0, 1.0))
+
+
+def test_sample_with_a_sampler(tmp_path):
+    """--with: a sampler draws in place of the loop; its cost and what it noted are told."""
+    from digits import FOLDER, NETWORKS
+    from PIL import Image
+
+    from fbwrap import plots
+
+    words = ["sample", FOLDER / "head", *NETWORKS, "-n", "6", "--seed", "3", "--latents", "normal"]
+    for name, more in (
+        ("drs", ["--keep", "0.5", "--set", "burn_in=50"]), ("topk", ["--set", "of=2"]), ("plain", []),
+        ("dgflow", ["--set", "steps=2", "--set", "divergence=JS", "--loss", "bce"]),
+    ):  # fmt: skip
+        done = command(*words, "--with", name, *more, "--out", tmp_path / name, "--json")
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert len(told["files"]) == 6
+        assert told["cost"] > 1
+        assert plots.facts(told["files"][0])["sampler"].lower() == name
+    assert told["diagnostics"]["moved"] > 0
+    done = command(*words, "--with", "drs", "--keep", "0.5", "--set", "burn_in=50", "--out", tmp_path / "again")
+    assert "acceptance" in done.output
+    for place in range(6):
+        a, b = (Image.open(tmp_path / where / f"000{place}.png") for where in ("drs", "again"))
+        assert a.tobytes() == b.tobytes(), "a seed draws the same"
+    for more, sentence in (
+        (["--with", "best"], "There are plain, drs"),
+        (["--with", "topk", "--keep", "0.5"], "no setting 'keep'"),
+        (["--with", "topk", "--set", "of"], "write NAME=VALUE"),
+        (["--keep", "0.5"], "--keep wants --with"),
+        (["--with", "drs", "--loss", "hinge"], "--real"),
+        (["--with", "drs", "--real", tmp_path / "nothing"], "no such folder"),
+        (["--with", "drs", "--loss", "gan"], "'wasserstein_gp'"),
+    ):
+        done = command(*words, *more, "--out", tmp_path / "out")
+        assert done.exit_code == 1, done.output
+        assert sentence in " ".join(done.output.split()), done.output
+
+
+def test_sample_calibrates_on_real_images(tmp_path):
+    from digits import FOLDER, NETWORKS
+    from PIL import Image
+
+    (tmp_path / "real").mkdir()
+    for place in range(24):
+        Image.new("L", (16, 16), 9 * place).save(tmp_path / "real" / f"{place}.png")
+    words = [
+        "sample",
+        FOLDER / "head",
+        *NETWORKS,
+        "-n",
+        "3",
+        "--latents",
+        "normal",
+        "--with",
+        "mhgan",
+        "--loss",
+        "hinge",
+    ]
+    done = command(*words, "--set", "length=3", "--real", tmp_path / "real", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "AUC" in done.output
+    assert "stayed at a real sample" in done.output
+
+
+def test_sample_of_pictures_with_a_sampler(tmp_path):
+    from PIL import Image
+    from test_studio import sr_loop
+
+    from fbwrap.app.sample import sample
+    from fbwrap.samplers import Collaborative
+
+    (tmp_path / "in").mkdir()
+    for name, size in (("a", (10, 12)), ("b", (20, 8))):
+        Image.new("RGB", size, (9, 99, 200)).save(tmp_path / "in" / f"{name}.png")
+    loop = sr_loop()
+    if loop.discriminator is None:
+        pytest.skip("this loop has no D")
+    sampler = Collaborative(loop, steps=2, loss="bce")
+    made = sample(loop, tmp_path / "out", source=tmp_path / "in", span=(0.0, 1.0), sampler=sampler)
+    assert [(p.name, Image.open(p).size) for p in made.files] == [("a.png", (20, 24)), ("b.png", (40, 16))]

@@ -231,3 +231,30 @@ def test_a_response_without_places_has_no_map():
     loop = fbwrap.attach(Deconv().eval(), D, ["main.5"], example=Z[:2])
     with pytest.raises(SettingError, match="there is no map to show"):
         response_maps(loop, Z[:2])
+
+
+def test_samplers_beside_feedback(loop, tmp_path, caplog):
+    from fbwrap.recipes.studies.samplers import samplers
+
+    loop.latents = "normal"
+    few = {"drs": {"burn_in": 10}, "mhgan": {"length": 2}, "dgflow": {"steps": 1}}
+    real = torch.rand(40, 3, 8, 8) * 2 - 1
+    study = samplers(loop, measure, real=real, count=8, settings={"plain": {}, **few}, repeats=2)
+    assert [(row["samples"], row["sampler"]) for row in study.rows] == [
+        (which, name) for which in ("G", "head") for name in ("plain", *few)
+    ]
+    for row in study.rows:
+        assert row["mean, least"] <= row["mean"] <= row["mean, most"]
+    by = {(row["samples"], row["sampler"]): row for row in study.rows}
+    assert by["G", "plain"]["cost"] == pytest.approx(1.0)
+    assert by["head", "plain"]["cost"] == pytest.approx(loop.plan.cost)
+    assert by["head", "drs"]["cost"] > by["G", "drs"]["cost"] > 1
+    assert study.measured == ["mean", "std"]
+    study.save(tmp_path)
+    assert (tmp_path / "samplers.png").exists()
+    assert (tmp_path / "samplers.csv").read_text().count("\n") == 1 + 8
+    study = samplers(loop, measure, loss="hinge", count=8, only=["drs", "topk"], repeats=1)
+    assert {row["sampler"] for row in study.rows} == {"plain", "topk"}
+    assert "drs on G is left out" in caplog.text
+    with pytest.raises(SettingError, match="no sampler 'best'"):
+        samplers(loop, measure, only=["best"])

@@ -78,6 +78,8 @@ def _measured(
     figure_class()  # before anything is computed
     if options.at and study not in ("strength", "switching", "variance"):
         raise SettingError("--at is for the studies strength, switching and variance.")
+    if study != "samplers" and (options.only or options.calibrate_on or options.loss):
+        raise SettingError("--only, --calibrate-on and --loss are for the study samplers.")
     if options.reference and study != "switching":
         raise SettingError("--reference is for the study switching: the picture that D looks at there.")
     if inputs.latent and inputs.pairs:
@@ -118,7 +120,8 @@ def counted(measure: "Measure", name: str) -> "Iterator[Measure]":
 @command(app)
 def study(
     name: Annotated[
-        str, typer.Argument(help="strength, modules, controls, switching, variance, steps, fooling, response.")
+        str,
+        typer.Argument(help="strength, modules, controls, switching, variance, steps, fooling, response, samplers."),
     ],
     head: Head,
     networks: NetworkOptions,

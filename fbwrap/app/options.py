@@ -149,3 +149,14 @@ class StudyOptions:
     steps: Annotated[int | None, typer.Option(help="For steps, fooling and response: how many.", min=1)] = None
     reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None
     at: Annotated[str | None, typer.Option(help="For strength, switching, variance: values, 0,0.5,1.")] = None
+    only: Annotated[str | None, typer.Option(help="For samplers: some of them, drs,dgflow; else all.")] = None
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(
+            help="For samplers: a folder of real images that nobody trained on, other ones than --real: D's answer "
+            "becomes a density ratio."
+        ),
+    ] = None
+    loss: Annotated[
+        str | None, typer.Option(help="For samplers: the loss that D was trained with, if nothing tells.")
+    ] = None

@@ -22,6 +22,7 @@ from fbwrap.files.atomic import atomic_write
 from fbwrap.files.pictures import is_picture
 from fbwrap.heads.inputs import draw_inputs, takes_pictures
 from fbwrap.loop import FeedbackLoop
+from fbwrap.samplers import Sampler
 
 from .inputs import picture, pictures_of
 
@@ -48,6 +49,7 @@ def sample(
     label: int | None = None,
     source: Path | None = None,
     span: tuple[float, float] = plots.SIGNED,
+    sampler: Sampler | None = None,
 ) -> Samples:
     """Samples of noise, or of pictures: PNG where they are pictures, else ``samples.safetensors``; ``overview.png``.
 
@@ -55,6 +57,7 @@ def sample(
         count, seed, label: of noise; see :func:`fbwrap.heads.inputs.draw_inputs`.
         source: a picture or a folder of them, if G takes pictures.
         span: what is black and white in G's samples (and inputs).
+        sampler: draws or refines them, in place of the loop alone.
     """
     from tqdm.auto import tqdm
 
@@ -69,17 +72,26 @@ def sample(
         )
     plots.figure_class()  # before anything is computed
     noted: dict[str, Any] = {"seed": seed, "strength": loop.strength, "steps": loop.steps}
+    if sampler is not None:
+        noted["sampler"] = type(sampler).__name__
     files: list[Path] = []
     first: Any = None
     held: dict[str, Tensor] = {}
     if source is not None:
         batches, total = _pictures_in_turn(loop, source, span)
+    elif sampler is not None:
+        batches, total = _names_alone(count)
     else:
         batches, total = _noise_in_batches(loop, count, seed, label)
     for inputs, named, stems in tqdm(batches, total=total, desc="sample", unit="batch", disable=None, leave=False):
-        rollout = loop.rollout(*inputs, **named)
-        first = first or rollout
-        made = image_of(rollout.output).float().cpu()
+        if sampler is None:
+            rollout = loop.rollout(*inputs, **named)
+            first = first or rollout
+            output = rollout.output
+        else:
+            output = sampler.refine(*inputs, **named) if source is not None else sampler(len(stems), label=label)
+            first = output if first is None else first
+        made = image_of(output).float().cpu()
         if is_picture(made.shape):
             files += [_png(one, out / f"{stem}.png", span, noted) for one, stem in zip(made, stems, strict=True)]
         else:
@@ -88,7 +100,8 @@ def sample(
         held = {"samples": torch.stack(list(held.values()))}
     if held:
         files.append(_stored(held, out / "samples.safetensors", noted))
-    return Samples(files, plots.save(plots.steps(first, span), out / "overview.png", **noted))
+    overview = plots.steps(first, span) if sampler is None else plots.grid(first, span)
+    return Samples(files, plots.save(overview, out / "overview.png", **noted))
 
 
 def _pictures_in_turn(loop: FeedbackLoop, source: Path, span: tuple[float, float]) -> tuple[NamedBatches, int]:
@@ -111,6 +124,11 @@ def _noise_in_batches(loop: FeedbackLoop, count: int, seed: int, label: int | No
             yield part, part_named, names[begin:end]
 
     return batches(), len(starts)
+
+
+def _names_alone(count: int) -> tuple[NamedBatches, int]:
+    """Names in batches: the sampler draws its inputs itself. One batch, so that its cost and its notes are of all."""
+    return iter([((), {}, [f"{place:04d}" for place in range(count)])]), 1
 
 
 def _png(image: Tensor, path: Path, span: tuple[float, float], noted: dict[str, object]) -> Path:

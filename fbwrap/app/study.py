@@ -20,6 +20,7 @@ from fbwrap.recipes import studies
 from fbwrap.recipes.data import layouts, sources, voxels
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score, quality
 from fbwrap.recipes.studies import maps
+from fbwrap.recipes.studies.samplers import samplers as sampler_study
 
 from .options import InputOptions, MeasureOptions, StudyOptions
 
@@ -40,6 +41,7 @@ STUDIES: dict[str, Study] = {
     "response": lambda loop, z, measure, inputs, how: maps.response_maps(
         loop, studies.first(z, 6), how.steps or 3, inputs.resolved_range
     ),
+    "samplers": lambda loop, z, measure, inputs, how: _samplers(loop, measure, inputs, how),
     "eval": lambda loop, z, measure, inputs, how: evaluated(loop, z, measure),
 }
 PAIRS: dict[str, Callable[..., Any]] = {
@@ -166,7 +168,7 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
         raise SettingError(f"--real {where}: there is no such file or folder.")
     if any(path.suffix.lower() in voxels.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
         cubes = voxels.Voxels(where, packed=packed)
-        real = _some(cubes, inputs.samples)
+        real = some(cubes, inputs.samples)
         return lambda y: space.distances(y, real)
     cache: dict[tuple[int, ...], Tensor] = {}
 
@@ -176,13 +178,13 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
         channels, height, width = y.shape[1:]  # grey samples are compared with grey images, at their own size
         if y.shape[1:] not in cache:
             held = sources.Images(where, (height, width), channels=channels, value_range=inputs.resolved_range)
-            cache[y.shape[1:]] = _some(held, inputs.samples)
+            cache[y.shape[1:]] = some(held, inputs.samples)
         return space.distances(y, cache[y.shape[1:]])
 
     return measure
 
 
-def _some(held: sources.Source, most: int) -> Tensor:
+def some(held: sources.Source, most: int) -> Tensor:
     """So many at random, always the same: the first ones of a folder may be all of one class."""
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:most]
     return torch.stack([held[int(i)] for i in order])
@@ -275,6 +277,16 @@ def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -
         answers = {}
     rows = [{"step": t, **measure(y), **_of_d(answers.get(t, {}))} for t, y in enumerate(outputs)]
     return studies.Study("eval", "step", tuple(rows))
+
+
+def _samplers(loop: FeedbackLoop, measure: studies.Measure, inputs: InputOptions, how: StudyOptions) -> studies.Study:
+    from .sampling import real_images
+
+    if inputs.latent or inputs.pairs:
+        raise SettingError("The study samplers draws what the head says: leave out --latent and --pairs.")
+    real = real_images(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else None
+    only = [name.strip() for name in how.only.split(",")] if how.only else None
+    return sampler_study(loop, measure, real=real, loss=how.loss, count=inputs.samples, seed=inputs.seed, only=only)
 
 
 def _of_d(row: Mapping[str, object]) -> dict[str, object]:

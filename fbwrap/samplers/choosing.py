@@ -5,6 +5,7 @@ Examples:
     >>> sampler(64), sampler.cost, sampler.diagnostics                   # doctest: +SKIP
 """
 
+import math
 from typing import Any
 
 import torch
@@ -97,13 +98,18 @@ class DRS(Sampler):
         sizes: list[int] = []
         while (missing := count - sum(sizes)) > 0:
             self._check_limit(count)
-            inputs = self._source.draw(self._batch, self._generator, label)
-            output, inputs, response = self._judged(inputs, self._batch)
+            size = min(self._batch, math.ceil(missing / self._rate) + 1)
+            output, inputs, response = self._judged(self._source.draw(size, self._generator, label), size)
             index = self._accepted(response).nonzero().flatten()[:missing]
             if len(index):
-                parts.append(self._source.pick((output, inputs), index, self._batch))
+                parts.append(self._source.pick((output, inputs), index, size))
                 sizes.append(len(index))
         return self._source.joined(parts, sizes)
+
+    @property
+    def _rate(self) -> float:
+        """The share that is accepted, as far as is known."""
+        return float(self.diagnostics.get("acceptance", self.keep or 1.0)) or 1 / self._batch
 
     def _refined(self, inputs: Inputs, count: int) -> Held:
         source, parts, places = self._source, [], []

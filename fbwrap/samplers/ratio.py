@@ -83,8 +83,7 @@ def ratio_of(loss: str | None, *, sigmoid: bool = False) -> Ratio:
     if loss is None:
         raise SettingError(
             "Which loss was D trained with? Nothing tells, and the density ratio depends on it. Pass loss='bce' or "
-            "'least_squares'; or measure the ratio, which works for any D: "
-            "calibration=fbwrap.calibrate(loop, real_samples)."
+            "'least_squares'. Measure the ratio: calibration=fbwrap.calibrate(loop, real_samples)."
         )
     if loss in _WHY:
         raise SettingError(

@@ -7,6 +7,7 @@ Examples:
 """
 
 import logging
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from .rows import Rows
 logger = logging.getLogger("fbwrap")
 Held = tuple[Any, Inputs]
 """Samples as G returns them, and the inputs that they were made of."""
+_told: "weakref.WeakSet[Loop]" = weakref.WeakSet()  # loops of which it was said that nobody described their latents
 _DRAWN = ("normal", "uniform", "truncated")
 
 
@@ -50,7 +52,6 @@ class Source:
         self.spent = 0.0
         self.row_wise: set[Path] = set()
         self.depends_on_batch: bool | None = None  # None: not tried yet
-        self._said = False
 
     # -- inputs -------------------------------------------------------------------------------------
 
@@ -78,8 +79,8 @@ class Source:
     def draw(self, count: int, generator: torch.Generator, label: int | None = None) -> Inputs:
         """Inputs for ``count`` samples, on G's device and of its dtype."""
         self.latents()
-        if self.loop.latents is None and not self._said:
-            self._said = True
+        if self.loop.latents is None and self.loop not in _told:
+            _told.add(self.loop)
             labels = " and labels are 0" if LABEL in self._drawn().values() else ""
             logger.warning(
                 "Nothing says how this G's latents are distributed: %s numbers are assumed%s. Say it: loop.latents = "

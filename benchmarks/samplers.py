@@ -1,0 +1,185 @@
+"""A head beside the samplers that use D at test time, each at its cost.
+
+    python benchmarks/samplers.py --data DATA --weights WEIGHTS [--pair wgangp_mnist] [--seeds 0 1 2] [--out FOLDER]
+
+Three D's are asked: the published one; a new one that learned for as many steps as a head does, on G's samples and
+real ones with pseudo-classes, no labels (``fit``'s way); and the D that a head of ``fit`` was trained with. Each is
+calibrated (Platt) on real images of the validation part. Every method's settings, from its paper's and a small grid
+around them, are chosen by ``fit``'s distance to the validation part, 2000 samples; the table's numbers are of the
+settings so chosen, measured once: the Fréchet distance of 5000 samples to the data set's test images, in the features
+of a classifier that learned from labels. Costs are in calls of G for one sample, by FLOPs.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from defaults import Case
+from fbwrap.adapters.fresh_critic import FreshCritic
+from fbwrap.recipes import train_discriminator
+from fbwrap.recipes.fitting.head_run import HeadRun
+from fbwrap.recipes.fitting.parts import split
+from fbwrap.recipes.fitting.problem import Problem
+from fbwrap.recipes.fitting.ways import NamingLoss, ways_for
+from fbwrap.recipes.metrics import features, frechet_distance
+from results import Results
+
+import fbwrap
+from fbwrap.samplers import DDLS, DOT, DRS, MHGAN, Calibration, Collaborative, DGFlow, Plain, Sampler, TopK
+
+ROUND, MEASURED, CHOSEN_ON = 200, 5000, 2000
+LAYERS = {"wgangp_mnist": ("gen.1", "gen.2")}
+Make = Callable[[], Sampler]
+
+
+def grids(
+    loop: fbwrap.FeedbackLoop, calibration: Calibration, layers: tuple[str, ...]
+) -> Iterator[tuple[str, str, Make]]:
+    """Method, settings, sampler."""
+    how = {"calibration": calibration, "batch": 250}
+    for keep in (0.1, 0.25, 0.5):
+        yield "DRS", f"keep {keep}", lambda keep=keep: DRS(loop, keep=keep, **how)
+    for length in (10, 40):
+        yield "MH-GAN", f"length {length}", lambda length=length: MHGAN(loop, length=length, **how)
+    for of in (2, 4):
+        yield "best of n", f"n = {of}", lambda of=of: TopK(loop, of=of, **how)
+    for divergence, size in (("KL", 0.1), ("KL", 0.01), ("JS", 0.1)):
+        yield (
+            "DGflow",
+            f"{divergence}, η = {size}",
+            lambda d=divergence, s=size: DGFlow(loop, divergence=d, step_size=s, steps=25, **how),
+        )
+    for size in (0.05, 0.2):
+        yield "DOT", f"20 steps of {size}", lambda size=size: DOT(loop, step_size=size, **how)
+    for size in (0.01, 0.1):
+        yield "DDLS", f"50 steps of {size}", lambda size=size: DDLS(loop, step_size=size, steps=50, **how)
+    for layer in layers:
+        for size in (0.1, 0.01):
+            yield (
+                "Collaborative",
+                f"{layer}, 10 steps of {size}",
+                lambda layer=layer, size=size: Collaborative(loop, layer=layer, step_size=size, steps=10, **how),
+            )
+
+
+class Bench:
+    """One pair and seed."""
+
+    def __init__(self, case: Case, out: Path, seed: int, steps: int):
+        self.case, self.seed, self.out, self.steps = case, seed, out, steps
+        self.problem = Problem.of(
+            case.G, case.D, case.real, case.latents, seed=seed, folder=out, features=None, attach={}
+        )
+        held = split(case.real, seed).validation
+        self.held = held[0] if isinstance(held, tuple) else held
+
+    def loop_of(self, D: torch.nn.Module, **how: Any) -> fbwrap.FeedbackLoop:
+        loop = fbwrap.attach(self.case.G, D, None, example=self.case.latents(2), **how)
+        loop.latents = "normal"
+        return loop
+
+    def new_critic(self) -> FreshCritic:
+        """As many steps as a head of ``fit`` has: 600 alone and 1200 with it."""
+        problem, way = self.problem, ways_for(True, False)[0]
+        torch.manual_seed(self.seed)
+        D = way.critic(problem.shape, int(problem.classes.max()) + 1)
+        train_discriminator(
+            problem.generator, D, (problem.real, problem.classes), problem.latents, 600 + self.steps,
+            out=self.out / "critic", resume=True, progress=False, auxiliary=NamingLoss(), trackers="none", decay="none",
+            response="[0]", loss="bce", critic_lr=way.critic_lr, seed=self.seed,
+        )  # fmt: skip
+        return D.eval()
+
+    def head(self) -> fbwrap.FeedbackLoop:
+        """``fit``'s way whose D names clusters, at its best step and strength."""
+        run = HeadRun(self.problem, ways_for(True, False)[0], self.out / "head", self.seed, self.steps)
+        for done in range(ROUND, self.steps + 1, ROUND):
+            run.train(done)
+        run.restore_best()
+        run.loop.strength, run.loop.latents = run.best.strength, "normal"
+        return run.loop
+
+    def measured(self, sampler: Sampler) -> dict[str, Any]:
+        with torch.random.fork_rng():
+            torch.manual_seed(12345)
+            drawn = sampler(MEASURED)
+        return {
+            "frechet": frechet_distance(features(self.case.space, drawn), self.case._test),
+            "cost": sampler.cost,
+            **{f"noted: {key}": value for key, value in sampler.diagnostics.items()},
+        }
+
+    def chosen(self, loop: fbwrap.FeedbackLoop, layers: tuple[str, ...], only: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Each method at the settings that the validation part prefers, measured."""
+        calibration = fbwrap.calibrate(loop, self.held, batch=250)
+        best: dict[str, tuple[float, str, Make]] = {}
+        tried: dict[str, float] = {}
+        for method, settings, make in grids(loop, calibration, layers):
+            if only and method not in only:
+                continue
+            drawn = make()(CHOSEN_ON)
+            found = self.problem.validation.value(self.problem.validation.space(drawn))
+            tried[f"{method}, {settings}"] = found
+            if method not in best or found < best[method][0]:
+                best[method] = (found, settings, make)
+        rows = {
+            method: {"settings": settings, "validation": found, **self.measured(make())}
+            for method, (found, settings, make) in best.items()
+        }
+        facts = {"auc": calibration.auc, "error": calibration.error, "slope": calibration.slope}
+        return {"calibration": facts, "tried": tried, "methods": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--pair", default="wgangp_mnist", choices=sorted(LAYERS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = Results(options.out / options.pair)
+    case = Case(options.pair, options.data, options.weights, options.out)
+    layers = LAYERS[options.pair]
+    for seed in options.seeds:
+        bench = Bench(case, options.out / options.pair / str(seed), seed, options.steps)
+        results.once("base", seed, lambda b=bench: b.measured(Plain(b.loop_of(case.D), batch=250)))
+        head = bench.head()
+        results.once("head", seed, lambda b=bench: b.measured(Plain(head, batch=250)))
+        results.once("head, its D", seed, lambda b=bench: b.chosen(head, (), ("DRS", "best of n")))
+        results.once("new D", seed, lambda b=bench: b.chosen(b.loop_of(b.new_critic(), response="[0]"), layers))
+        results.once("published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D), layers))
+    print(table(results))
+
+
+def table(results: Results) -> str:
+    """Markdown: a row a method and D."""
+    lines = ["| D | method | settings | cost | Fréchet distance (each seed) |", "| --- | --- | --- | --- | --- |"]
+    for row, seeds in results.rows().items():
+        if "frechet" in next(iter(seeds.values())):
+            found = list(seeds.values())
+            lines.append(f"| | {row} | | {_mean(found, 'cost'):.1f} | {_all(found)} |")
+            continue
+        methods = list(dict.fromkeys(name for numbers in seeds.values() for name in numbers["methods"]))
+        for method in methods:
+            found = [numbers["methods"][method] for numbers in seeds.values()]
+            settings = "; ".join(dict.fromkeys(each["settings"] for each in found))
+            lines.append(f"| {row} | {method} | {settings} | {_mean(found, 'cost'):.1f} | {_all(found)} |")
+    return "\n".join(lines)
+
+
+def _mean(found: list[dict[str, Any]], key: str) -> float:
+    return sum(each[key] for each in found) / len(found)
+
+
+def _all(found: list[dict[str, Any]]) -> str:
+    each = ", ".join(f"{numbers['frechet']:.1f}" for numbers in found)
+    return f"**{_mean(found, 'frechet'):.1f}** ({each})"
+
+
+if __name__ == "__main__":
+    main()
