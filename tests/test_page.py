@@ -207,6 +207,16 @@ def test_gallery_code_and_head(page, tmp_path):
     assert config["strength"] == 0.5
 
 
+def test_a_sampler_is_chosen(page):
+    page.open("samplerbox")
+    field = page.one("#sampler input")
+    field.click()
+    page.wait(lambda: page.one("#sampler [role=option][aria-label=topk]").click() is None, "the list of samplers")
+    page.one("#draw").click()
+    page.wait(lambda: page.pixels("sampled").shape == page.pixels("base").shape, "samples of the sampler")
+    page.wait(lambda: "calls of G a sample" in page.text("#noted"), "what it cost")
+
+
 def test_a_picture_is_uploaded_for_super_resolution(driver, tmp_path):
     import torch
     from test_studio import sr_loop

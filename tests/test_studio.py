@@ -196,3 +196,19 @@ def test_the_page_takes_a_heads_own_strengths_and_steps(studio):
     held = [part["props"] for part in build(studio).config["components"] if part["type"] == "slider"]
     assert {props["value"] for props in held} >= {3.0, 9, -0.5}
     assert all(props["minimum"] <= props["value"] <= props["maximum"] for props in held)
+
+
+def test_samplers_on_the_page(studio):
+    from fbwrap.samplers import TopK
+
+    setting = Setting(seed=3, samples=2, strength=0.5, steps=2)
+    made, told = studio.sampled("topk", setting)
+    with torch.no_grad(), studio.loop.settings(strength=0.5, steps=2):
+        wanted = TopK(studio.loop, of=4, seed=3).refine(latents(2, 3))
+    assert (made == studio._row(plots.pictures(wanted, (-1, 1)))).all()
+    assert "calls of G a sample" in told
+    assert (studio.loop.strength, studio.loop.steps) == (1.0, 1), "as it was"
+    assert set(studio.samplers()) == {"drs", "mhgan", "topk", "ddls", "dgflow", "dot", "collaborative"}
+    with pytest.raises(SettingError, match="Choose a sampler"):
+        studio.sampled(None, setting)
+    assert Studio(sr_loop()).samplers() in ([], ["collaborative"])

@@ -99,6 +99,8 @@ class Controls:
     reference: "gr.Image"
     mask: "gr.ImageEditor"
     fetch: "gr.Button"
+    sampler: "gr.Dropdown"
+    draw: "gr.Button"
 
     def setting(self) -> "list[gr.components.Component]":
         """Those that a setting is read from, in the order of :func:`_setting`."""
@@ -128,6 +130,8 @@ class Views:
     show: "gr.Button"
     gallery: "gr.Image"
     strengths: "gr.Markdown"
+    sampled: "gr.Image"
+    noted: "gr.Markdown"
     as_code: "gr.Button"
     as_head: "gr.Button"
     code: "gr.Code"
@@ -161,7 +165,11 @@ def _controls(studio: Studio) -> Controls:
             brush=gr.Brush(colors=["#d62728"], color_mode="fixed"), layers=False,
         )  # fmt: skip
         fetch = gr.Button("Put the base sample there to paint on", elem_id="fetch")
-    return Controls(strength, links, steps, seed, samples, label, keep, again, picture, reference, mask, fetch)
+    with gr.Accordion("Samplers: other ways in which D chooses or moves samples", open=False, elem_id="samplerbox"):
+        sampler = gr.Dropdown(studio.samplers(), label="sampler", elem_id="sampler")
+        draw = gr.Button("Sample with it, at this strength", elem_id="draw")
+    fields = (strength, links, steps, seed, samples, label, keep, again, picture, reference, mask, fetch)
+    return Controls(*fields, sampler, draw)
 
 
 def _views() -> Views:
@@ -178,13 +186,14 @@ def _views() -> Views:
     show = gr.Button("Gallery over strengths", elem_id="show")
     gallery = image("a row a strength", "gallery")
     strengths = gr.Markdown(elem_id="strengths")
+    sampled, noted = image("with the sampler", "sampled"), gr.Markdown(elem_id="noted")
     with gr.Row():
         as_code = gr.Button("This setting as code", elem_id="ascode")
         as_head = gr.Button("Its strengths and steps as a head", elem_id="ashead")
     code = gr.Code(language="python", label="code", elem_id="code")
     file = gr.File(label="head", elem_id="file")
     shown = (base, feedback, difference, answers, answered)
-    return Views(status, *shown, show, gallery, strengths, as_code, as_head, code, file)
+    return Views(status, *shown, show, gallery, strengths, sampled, noted, as_code, as_head, code, file)
 
 
 def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views) -> None:
@@ -203,6 +212,9 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
                 raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
 
         return run
+
+    def on_sampler(work: Callable[[str, Setting], object]) -> Callable[..., object]:
+        return lambda name, *values: on_setting(lambda now: work(name, now))(*values)
 
     def shown(now: Setting) -> tuple[object, ...]:
         if studio.takes_pictures and now.picture is None:
@@ -224,6 +236,9 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     for control in (controls.strength, controls.steps, *controls.links):
         control.release(fresh, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
     views.show.click(on_setting(lambda now: _stacked(studio.gallery(now))), setting, [views.gallery, views.strengths])
+    controls.draw.click(
+        on_sampler(studio.sampled), [controls.sampler, *setting], [views.sampled, views.noted], concurrency_limit=1
+    )
     views.as_code.click(on_setting(studio.code), setting, views.code)
     views.as_head.click(on_setting(lambda now: str(studio.export(now))), setting, views.file)
     controls.fetch.click(on_setting(studio.canvas), setting, controls.mask)

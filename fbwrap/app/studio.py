@@ -32,6 +32,8 @@ from fbwrap.files.pictures import is_picture
 from fbwrap.heads.example import code_of_example, spec_of_example
 from fbwrap.heads.inputs import draw_inputs, latents_are_assumed, takes_pictures, value_range_of
 from fbwrap.loop import FeedbackLoop
+from fbwrap.recipes.studies.samplers import SETTINGS
+from fbwrap.samplers import SAMPLERS
 
 GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
@@ -146,6 +148,30 @@ class Studio:
         with self._lock:
             before = self._base(args, kwargs)
         return self._row(plots.pictures(before, self.span)[:1])
+
+    def samplers(self) -> list[str]:
+        """Those that this loop can be asked for: without a latent only what moves layers or samples."""
+        if self.loop.discriminator is None:
+            return []
+        return ["collaborative"] if self.takes_pictures else [name for name in SAMPLERS if name != "plain"]
+
+    def sampled(self, name: str | None, setting: Setting) -> tuple[Any, str]:
+        """What a sampler makes of the setting's inputs and strength, and what it cost and noted.
+
+        Raises:
+            SettingError: D's answer is no ratio, and this sampler needs one.
+        """
+        if not name:
+            raise SettingError("Choose a sampler first." if self.samplers() else "This loop has no D to ask.")
+        args, kwargs = self._inputs(setting)
+        links: dict[str | int, Any] = dict(enumerate(setting.links[: len(self.names)]))
+        with self._lock, self.loop.settings(strength=links, steps=setting.steps):
+            self.loop.strength = setting.strength  # put back by settings
+            sampler = SAMPLERS[name](self.loop, seed=setting.seed, **SETTINGS[name])
+            made = sampler.refine(*args, **kwargs)
+        notes = [f"{key}: {value:.3g}" for key, value in sampler.diagnostics.items()]
+        cost = [f"{sampler.cost:.1f} calls of G a sample"] if sampler.cost is not None else []
+        return self._row(plots.pictures(made, self.span)), " · ".join([*cost, *notes])
 
     def code(self, setting: Setting) -> str:
         """The setting as a program.
