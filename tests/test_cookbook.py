@@ -88,7 +88,18 @@ def test_training(name, folder):
         assert not torch.equal(fed, plain)
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n.replace("_sample", "_train") not in RECIPES])
+@pytest.mark.parametrize("name", [n for n in RECIPES if n.endswith("_sampler")])
+def test_samplers(name, folder):
+    scope = run(patched(name))
+    plain = run((HERE / "cookbook" / f"{name}.py").read_text())["result"]
+    assert scope["result"].shape == plain.shape
+    assert not torch.equal(scope["result"], plain)
+    assert all("forward" not in vars(module) for module in scope["loop"].generator.modules())
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in RECIPES if n.endswith("_sample") and n.replace("_sample", "_train") not in RECIPES]
+)
 def test_inference(name, folder):
     fed, plain = run(patched(name))["result"], run((HERE / "cookbook" / f"{name}.py").read_text())["result"]
     assert fed.shape == plain.shape
