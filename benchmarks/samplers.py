@@ -31,6 +31,7 @@ from fbwrap.samplers import DDLS, DOT, DRS, MHGAN, Calibration, Collaborative, D
 
 ROUND, MEASURED, CHOSEN_ON = 200, 5000, 2000
 LAYERS = {"wgangp_mnist": ("gen.1", "gen.2")}
+ON_HEADS = ("DRS", "MH-GAN", "best of n")
 Make = Callable[[], Sampler]
 
 
@@ -41,27 +42,38 @@ def grids(
     how = {"calibration": calibration, "batch": 250}
     for keep in (0.1, 0.25, 0.5):
         yield "DRS", f"keep {keep}", lambda keep=keep: DRS(loop, keep=keep, **how)
-    for length in (10, 40):
+    for length in (10, 20):
         yield "MH-GAN", f"length {length}", lambda length=length: MHGAN(loop, length=length, **how)
     for of in (2, 4):
         yield "best of n", f"n = {of}", lambda of=of: TopK(loop, of=of, **how)
-    for divergence, size in (("KL", 0.1), ("KL", 0.01), ("JS", 0.1)):
+    for divergence, size in (("KL", 0.1), ("KL", 0.03), ("KL", 0.01), ("JS", 0.1)):
         yield (
             "DGflow",
             f"{divergence}, η = {size}",
             lambda d=divergence, s=size: DGFlow(loop, divergence=d, step_size=s, steps=25, **how),
         )
-    for size in (0.05, 0.2):
+    for size in (0.05, 0.2, 0.5):
         yield "DOT", f"20 steps of {size}", lambda size=size: DOT(loop, step_size=size, **how)
-    for size in (0.01, 0.1):
+    for size in (0.003, 0.01):
         yield "DDLS", f"50 steps of {size}", lambda size=size: DDLS(loop, step_size=size, steps=50, **how)
     for layer in layers:
-        for size in (0.1, 0.01):
+        for size in (0.01, 0.03, 0.1, 0.3):
             yield (
                 "Collaborative",
                 f"{layer}, 10 steps of {size}",
                 lambda layer=layer, size=size: Collaborative(loop, layer=layer, step_size=size, steps=10, **how),
             )
+
+
+class Frozen(torch.nn.Module):
+    """A loop as a generator."""
+
+    def __init__(self, loop: fbwrap.FeedbackLoop):
+        super().__init__()
+        self.loop = (loop,)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.loop[0](z)
 
 
 class Bench:
@@ -80,14 +92,20 @@ class Bench:
         loop.latents = "normal"
         return loop
 
-    def new_critic(self) -> FreshCritic:
+    def judged_by(self, head: fbwrap.FeedbackLoop, D: FreshCritic) -> fbwrap.FeedbackLoop:
+        """The head's samples as a G without feedback, with another D to judge them."""
+        loop = fbwrap.attach(Frozen(head), D, None, example=self.case.latents(2), response="[0]", replay=False)
+        loop.latents = "normal"
+        return loop
+
+    def new_critic(self, name: str = "critic", generator: torch.nn.Module | None = None) -> FreshCritic:
         """As many steps as a head of ``fit`` has: 600 alone and 1200 with it."""
         problem, way = self.problem, ways_for(True, False)[0]
         torch.manual_seed(self.seed)
         D = way.critic(problem.shape, int(problem.classes.max()) + 1)
         train_discriminator(
-            problem.generator, D, (problem.real, problem.classes), problem.latents, 600 + self.steps,
-            out=self.out / "critic", resume=True, progress=False, auxiliary=NamingLoss(), trackers="none", decay="none",
+            generator or problem.generator, D, (problem.real, problem.classes), problem.latents, 600 + self.steps,
+            out=self.out / name, resume=True, progress=False, auxiliary=NamingLoss(), trackers="none", decay="none",
             response="[0]", loss="bce", critic_lr=way.critic_lr, seed=self.seed,
         )  # fmt: skip
         return D.eval()
@@ -101,18 +119,21 @@ class Bench:
         run.loop.strength, run.loop.latents = run.best.strength, "normal"
         return run.loop
 
-    def measured(self, sampler: Sampler) -> dict[str, Any]:
+    def measured(self, sampler: Sampler, unit: float = 1.0) -> dict[str, Any]:
         with torch.random.fork_rng():
             torch.manual_seed(12345)
             drawn = sampler(MEASURED)
         return {
             "frechet": frechet_distance(features(self.case.space, drawn), self.case._test),
-            "cost": sampler.cost,
+            "cost": sampler.cost * unit,
             **{f"noted: {key}": value for key, value in sampler.diagnostics.items()},
         }
 
-    def chosen(self, loop: fbwrap.FeedbackLoop, layers: tuple[str, ...], only: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Each method at the settings that the validation part prefers, measured."""
+    def chosen(
+        self, loop: fbwrap.FeedbackLoop, layers: tuple[str, ...], only: tuple[str, ...] = (), unit: float = 1.0
+    ) -> dict[str, Any]:
+        """Each method at the settings that the validation part prefers, measured; ``unit``: what a sample costs that is
+        chosen from, in calls of G."""
         calibration = fbwrap.calibrate(loop, self.held, batch=250)
         best: dict[str, tuple[float, str, Make]] = {}
         tried: dict[str, float] = {}
@@ -125,7 +146,7 @@ class Bench:
             if method not in best or found < best[method][0]:
                 best[method] = (found, settings, make)
         rows = {
-            method: {"settings": settings, "validation": found, **self.measured(make())}
+            method: {"settings": settings, "validation": found, **self.measured(make(), unit)}
             for method, (found, settings, make) in best.items()
         }
         facts = {"auc": calibration.auc, "error": calibration.error, "slope": calibration.slope}
@@ -150,7 +171,11 @@ def main() -> None:
         results.once("base", seed, lambda b=bench: b.measured(Plain(b.loop_of(case.D), batch=250)))
         head = bench.head()
         results.once("head", seed, lambda b=bench: b.measured(Plain(head, batch=250)))
-        results.once("head, its D", seed, lambda b=bench: b.chosen(head, (), ("DRS", "best of n")))
+        results.once("head, its D", seed, lambda b=bench: b.chosen(head, (), ON_HEADS))
+        new = bench.new_critic("critic of the head", Frozen(head))
+        results.once(
+            "head, new D", seed, lambda b=bench: b.chosen(b.judged_by(head, new), (), ON_HEADS, head.plan.cost)
+        )
         results.once("new D", seed, lambda b=bench: b.chosen(b.loop_of(b.new_critic(), response="[0]"), layers))
         results.once("published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D), layers))
     print(table(results))

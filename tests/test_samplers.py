@@ -250,8 +250,8 @@ def test_optimal_transport_takes_a_circle_to_its_data():
     assert float(turned.min()) > 0.99, "the shortest way is along the radius"
 
 
-def test_latent_optimal_transport_is_the_authors():
-    """Two steps by their code: the gradient loses its part along z, divided by √n."""
+def test_latent_optimal_transport_is_its_equation():
+    """Two steps as in the authors' code, but for the part along z, which is taken out."""
     loop = toy()
     sampler = DOT(loop, loss="bce", steps=2, step_size=0.05, slope=3.0)
     z0 = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
@@ -260,9 +260,17 @@ def test_latent_optimal_transport_is_the_authors():
         at = z.clone().requires_grad_()
         value = -loop.discriminator(loop.generator(at)).flatten() / 3.0 + (at - z0 + 0.001).square().sum(1).sqrt()
         (g,) = torch.autograd.grad(value.sum(), at)
-        g = g - z * (g * z).sum(1, keepdim=True) / math.sqrt(4)
+        g = g - z * (g * z).sum(1, keepdim=True) / z.square().sum(1, keepdim=True)
         z = z - 0.05 * g
     assert torch.allclose(sampler.refine(z0), loop.generator(z), atol=1e-6)
+
+
+def test_latents_of_optimal_transport_do_not_run_away():
+    """With the paper's division by √n they do, in 64 dimensions, at these settings."""
+    loop = fbwrap.attach(nn.Linear(64, 2), nn.Linear(2, 1), None, example=torch.zeros(2, 64))
+    loop.latents = "normal"
+    z = DOT(loop, loss="bce", steps=50, step_size=0.2).draw(8).args[0]
+    assert float(z.norm(dim=1).max()) < 20
 
 
 def test_the_slope_is_the_largest_between_pairs():
@@ -562,6 +570,34 @@ def test_a_probability_is_read_as_its_logit(real):
     assert sliced(*kept) < 0.02
     a, b = (DGFlow(each, loss="bce", steps=3).refine(z) for each in (loop, plain))
     assert torch.allclose(a, b, atol=1e-2)
+
+
+class Naming(nn.Module):
+    """A probability beside something else: AC-GAN's."""
+
+    def forward(self, y):
+        return torch.sigmoid(y[:, :1]), y.softmax(1)
+
+
+def test_a_sigmoid_tells_the_loss_wherever_d_keeps_it():
+    assert DRS(with_critic(Naming(), response="[0]"), burn_in=20)(2).shape == (2, 2)
+
+
+class Fours(nn.Module):
+    """Minibatch statistics in groups of four: other sizes are refused."""
+
+    def forward(self, y):
+        return y[:, :1] - y.view(4, -1, 2).std(0).mean()
+
+
+def test_a_d_that_wants_certain_batches_is_told_about(caplog):
+    TopK(with_critic(Fours()), batch=4)(4)
+    assert "other samples of its batch" in caplog.text
+
+
+def test_a_d_that_refuses_is_told_at_once():
+    with pytest.raises(CriticError, match="critic_input="):
+        with_critic(Judge())
 
 
 def test_least_squares_answers_are_probabilities():

@@ -117,6 +117,11 @@ class Resolver:
         """Every item of ``layers`` as a Link."""
         layers = request.layers
         if layers is None:
+            if self._critic_trace is not None and self._critic_trace.error:
+                raise CriticError(
+                    f"D refuses what it was given: {self._critic_trace.error}. Say with critic_input= what D is called "
+                    "with, such as 'output_and_label'."
+                )
             return []
         if request.auto:
             placement = str(layers).partition(":")[2]

@@ -163,18 +163,22 @@ class Sampler(ABC):
         output, inputs = self._candidates(inputs, count)
         return output, inputs, self._source.response(output, inputs)
 
+    @cached_property
+    def _loss_of_critic(self) -> str | None:
+        """The loss that D was trained with: as said, as the head or the networks tell, or as a sigmoid at D's end."""
+        return self._loss or loss_behind(self.loop) or ("bce" if self._sigmoid else None)
+
     @property
     def _knows_ratio(self) -> bool:
         """Whether D's answer is a density ratio."""
-        return self.calibration is not None or (self._loss or loss_behind(self.loop)) in RATIOS
+        return self.calibration is not None or self._loss_of_critic in RATIOS
 
     @cached_property
     def _ratio(self) -> Ratio:
         """Log density ratios of D's responses."""
         if self.calibration is not None:
             return self.calibration
-        loss = self._loss or loss_behind(self.loop)
-        return ratio_of(loss, sigmoid=self._sigmoid)
+        return ratio_of(self._loss_of_critic, sigmoid=self._sigmoid)
 
     @cached_property
     def _potential(self) -> Ratio:

@@ -131,9 +131,11 @@ class DRS(Sampler):
     def _check_limit(self, wanted: int) -> None:
         seen = self.diagnostics.get("proposed", 0)
         if seen > _LIMIT * max(wanted, self._batch):
+            instead = "Pass keep=0.25" if self.keep is None else "Use TopK, which needs no ratio"
             raise SettingError(
-                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them far less "
-                "probable than its favourite. Pass keep=0.25, or calibrate D: fbwrap.calibrate(loop, real_samples)."
+                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them, or those of "
+                f"these labels, far less probable than its favourite. {instead}; or calibrate D: "
+                "fbwrap.calibrate(loop, real_samples)."
             )
 
 

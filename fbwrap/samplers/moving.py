@@ -197,10 +197,12 @@ class DOT(LatentSampler):
         steps, step_size: as far as the authors' 100 steps of 0.01.
         slope: k or K; None: measured once, on 100 pairs.
 
-    Normal latents lose the part of the gradient along z, as in the paper; latents of a range, and samples whose range
-    an adapter knows, are cut off at its ends.
+    Normal latents keep their length to first order: the gradient loses its part along z. (The paper and its code divide
+    that part by √n in place of ‖z‖², n numbers to a latent; with ‖z‖ near √n it is then turned round and grows, and
+    latents of 64 numbers ran away with the step sizes here.) Latents of a range, and samples whose range an adapter
+    knows, are cut off at its ends.
 
-    Source: Tanaka, NeurIPS 2019, Algorithms 1 and 2, Eq. 14; δ = 0.001 as in its code.
+    Source: Tanaka, NeurIPS 2019, Algorithms 1 and 2; δ = 0.001 as in its code.
     """
 
     def __init__(

@@ -51,9 +51,9 @@ class Prior:
         return low + torch.minimum(place, 2 * wide - place)
 
     def tangential(self, gradient: Tensor, z: Tensor) -> Tensor:
-        """A gradient without its part along z, where z is normal: DOT's g − (g·z) z / √n, n numbers to a latent."""
+        """A gradient without its part along z, where z is normal: g − (g·z) z / ‖z‖²."""
         if self.kind != "normal":
             return gradient
-        centred = (z - self.mean) / self.deviation
-        along = (gradient * centred).flatten(1).sum(1) / centred[0].numel() ** 0.5
+        centred = z - self.mean
+        along = (gradient * centred).flatten(1).sum(1) / centred.flatten(1).square().sum(1).clamp(min=1e-12)
         return gradient - centred * along.view(-1, *[1] * (z.dim() - 1))

@@ -191,8 +191,11 @@ class Source:
         count, half = len(found), len(found) // 2
         index = torch.arange(half)
         part, (args, kwargs) = self.pick((output, inputs), index, count)
-        alone = per_sample(self.loop.respond(part, *args, **kwargs), half)
-        self.depends_on_batch = not torch.allclose(alone, found[:half], rtol=1e-2, atol=1e-3)
+        try:
+            alone = per_sample(self.loop.respond(part, *args, **kwargs), half)
+            self.depends_on_batch = not torch.allclose(alone, found[:half], rtol=1e-2, atol=1e-3)
+        except CriticError:  # it wants batches of certain sizes
+            self.depends_on_batch = True
         if self.depends_on_batch:
             logger.warning(
                 "D's answer to a sample depends on the other samples of its batch (minibatch statistics, or batch norm "
