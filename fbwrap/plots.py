@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .samplers import Calibration
-
 Range = tuple[float, float]
 SIGNED: Range = (-1.0, 1.0)
 HEAT = "coolwarm_r"  # red where D finds a sample fake
@@ -107,9 +105,9 @@ def grid(output: object, value_range: Range = SIGNED, samples: int = 16) -> "Fig
     return figure
 
 
-def reliability(calibration: "Calibration") -> "Figure":
-    """The reliability diagram of a calibration: how often samples that D finds real with P are real; on the diagonal
-    where P is right."""
+def reliability(calibration: Any) -> "Figure":
+    """The reliability diagram of what :func:`fbwrap.calibrate` returned: how often samples that D finds real with P are
+    real; on the diagonal where P is right."""
     figure = figure_class()(figsize=(4, 3.6), layout="constrained")
     axes = figure.add_subplot(1, 1, 1)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)

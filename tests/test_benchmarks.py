@@ -204,3 +204,35 @@ def test_a_training_step_is_timed_and_taken_apart(networks_of_benchmarks):
         assert training_step.timed(training_step.runners(name, which), 1) > 0
     rows = training_step.profile(name, '`module="auto"`', 2)
     assert {row.split("|")[1].strip() for row in rows} == set(training_step.PARTS)
+
+
+def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
+    """Every D and every method has its row; a second call measures nothing again."""
+    import samplers as module
+    from fbwrap.recipes.fitting import head_run, measure, problem, space
+
+    class Case:
+        def __init__(self, name, *folders):
+            torch.manual_seed(0)
+            self.G = nn.Sequential(
+                nn.Sequential(nn.ConvTranspose2d(4, 8, 4), nn.ReLU()), nn.Sequential(nn.ConvTranspose2d(8, 6, 4, 2, 1)),
+                nn.Sequential(nn.ConvTranspose2d(6, 1, 4, 2, 1), nn.Tanh()),
+            )  # fmt: skip
+            self.D = nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 8))
+            self.real, self.latents = torch.rand(200, 1, 16, 16) * 2 - 1, lambda n: torch.randn(n, 4, 1, 1)
+            self.space = nn.Flatten()
+            self._test = torch.rand(50, 256)
+
+    monkeypatch.setattr(module, "Case", Case)
+    monkeypatch.setattr(module, "LAYERS", {"wgangp_mnist": ("0", "1")})
+    for name, value in (("MEASURED", 20), ("CHOSEN_ON", 20), ("ROUND", 1)):
+        monkeypatch.setattr(module, name, value)
+    for where, name, value in (
+        (head_run, "WARMUP", 1), (problem, "_BATCH", (4, 4)), (problem, "_FEWEST_SAMPLES", 30), (space, "_STEPS", 1),
+        (measure, "RESAMPLES", 2),
+    ):  # fmt: skip
+        monkeypatch.setattr(where, name, value)
+    words = ["--data", data, "--weights", data, "--steps", 1]
+    rows = run(module, monkeypatch, tmp_path / "out", *words)
+    critics = {"published D", *module.WAYS}
+    assert rows == {"base", "head", "head, its D", *critics, *(f"head, {kind}" for kind in module.WAYS)}

@@ -19,7 +19,7 @@ import fbwrap
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "fit", "heads", "faq", "cli")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "fit", "samplers", "heads", "faq", "cli")),
 ]
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 NOT_ON_PAGES = {
@@ -39,6 +39,7 @@ def networks():
     G, D = dcgan.Generator(16, 8, 32), dcgan.Discriminator(8, 32, "none")  # as constructed: pages say where eval() goes
     z = torch.randn(2, 16, 1, 1)
     return {"G": G, "D": D, "z": z, "images": torch.rand(140, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
+            "held_out": torch.rand(60, 3, 32, 32) * 2 - 1,
             "latents": lambda n: torch.randn(n, 16, 1, 1), "somebody_elses_pipeline": lambda G: G(z)}  # fmt: skip
 
 

@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import Tensor
 
 import fbwrap
 from fbwrap.errors import SettingError
-from fbwrap.feedback.critic import image_of
 from fbwrap.loop import FeedbackLoop
 from fbwrap.samplers import SAMPLERS, Sampler
-from fbwrap.samplers.source import Source
 
-REAL = 5000  # samples of a folder that D is calibrated on, at most
 Loss = Annotated[
     str | None,
     typer.Option(help="The loss that D was trained with, if nothing tells: bce, hinge, least_squares, wasserstein_gp."),
@@ -61,6 +57,8 @@ class SamplerOptions:
         named = {} if self.keep is None else {"keep": self.keep}
         how = read_settings(self.sampler, named, self.settings or [])
         if self.real is not None:
+            from .study import real_images
+
             how["calibration"] = fbwrap.calibrate(loop, real_images(loop, self.real, span), seed=seed)
         try:
             return SAMPLERS[self.sampler](loop, seed=seed, loss=self.loss, **how)
@@ -94,23 +92,3 @@ def read_settings(name: str, named: dict[str, Any], texts: Sequence[str]) -> dic
     if unknown := [key for key in found if key not in known]:
         raise SettingError(f"{name} has no setting {unknown[0]!r}. It has {', '.join(known)}.")
     return found
-
-
-def real_images(loop: FeedbackLoop, folder: Path, span: tuple[float, float]) -> Tensor:
-    """Images of a folder at the size of the head's samples.
-
-    Raises:
-        SettingError: it is none, or G makes no images.
-    """
-    from fbwrap.recipes.data import sources
-
-    from .study import some
-
-    if not folder.is_dir():
-        raise SettingError(f"--real {folder}: there is no such folder.")
-    args, kwargs = loop.facts.example
-    made = image_of(Source(loop, feedback=False).made((args, kwargs)))
-    if made.dim() != 4:
-        raise SettingError(f"G makes samples of the shape {tuple(made.shape[1:])}, and --real is a folder of images.")
-    channels, height, width = made.shape[1:]
-    return some(sources.Images(folder, (height, width), channels=channels, value_range=span), REAL)

@@ -21,10 +21,12 @@ from fbwrap.recipes.data import layouts, sources, voxels
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score, quality
 from fbwrap.recipes.studies import maps
 from fbwrap.recipes.studies.samplers import samplers as sampler_study
+from fbwrap.samplers.source import Source
 
 from .options import InputOptions, MeasureOptions, StudyOptions
 
 logger = logging.getLogger("fbwrap")
+REAL = 5000  # samples of a folder that D is calibrated on, at most
 Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, InputOptions, StudyOptions], studies.Study]
 STUDIES: dict[str, Study] = {
     "strength": lambda loop, z, measure, inputs, how: studies.strength_sweep(loop, z, measure, **_at(how, "strengths")),
@@ -168,7 +170,7 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
         raise SettingError(f"--real {where}: there is no such file or folder.")
     if any(path.suffix.lower() in voxels.CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
         cubes = voxels.Voxels(where, packed=packed)
-        real = some(cubes, inputs.samples)
+        real = _some(cubes, inputs.samples)
         return lambda y: space.distances(y, real)
     cache: dict[tuple[int, ...], Tensor] = {}
 
@@ -178,16 +180,32 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
         channels, height, width = y.shape[1:]  # grey samples are compared with grey images, at their own size
         if y.shape[1:] not in cache:
             held = sources.Images(where, (height, width), channels=channels, value_range=inputs.resolved_range)
-            cache[y.shape[1:]] = some(held, inputs.samples)
+            cache[y.shape[1:]] = _some(held, inputs.samples)
         return space.distances(y, cache[y.shape[1:]])
 
     return measure
 
 
-def some(held: sources.Source, most: int) -> Tensor:
+def _some(held: sources.Source, most: int) -> Tensor:
     """So many at random, always the same: the first ones of a folder may be all of one class."""
     order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:most]
     return torch.stack([held[int(i)] for i in order])
+
+
+def real_images(loop: FeedbackLoop, folder: Path, span: tuple[float, float]) -> Tensor:
+    """Images of a folder at the size of the head's samples.
+
+    Raises:
+        SettingError: it is none, or G makes no images.
+    """
+    if not folder.is_dir():
+        raise SettingError(f"--real {folder}: there is no such folder.")
+    args, kwargs = loop.facts.example
+    made = image_of(Source(loop, feedback=False).made((args, kwargs)))
+    if made.dim() != 4:
+        raise SettingError(f"G makes samples of the shape {tuple(made.shape[1:])}, and --real is a folder of images.")
+    channels, height, width = made.shape[1:]
+    return _some(sources.Images(folder, (height, width), channels=channels, value_range=span), REAL)
 
 
 def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure:
@@ -280,8 +298,6 @@ def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -
 
 
 def _samplers(loop: FeedbackLoop, measure: studies.Measure, inputs: InputOptions, how: StudyOptions) -> studies.Study:
-    from .sampling import real_images
-
     if inputs.latent or inputs.pairs:
         raise SettingError("The study samplers draws what the head says: leave out --latent and --pairs.")
     real = real_images(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else None

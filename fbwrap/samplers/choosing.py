@@ -133,8 +133,8 @@ class DRS(Sampler):
         if seen > _LIMIT * max(wanted, self._batch):
             instead = "Pass keep=0.25" if self.keep is None else "Use TopK, which needs no ratio"
             raise SettingError(
-                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them, or those of "
-                f"these labels, far less probable than its favourite. {instead}; or calibrate D: "
+                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them, or of "
+                f"those with these labels, far less probable than its favourite. {instead}; or calibrate D: "
                 "fbwrap.calibrate(loop, real_samples)."
             )
 
