@@ -7,8 +7,8 @@ are to be judged and real ones, without labels (``fit``'s ways: a D that names p
 from generated alone); and the D that a head of ``fit`` was trained with. Each is calibrated (Platt) on real images of
 the validation part. Every method's settings, from its paper's and a small grid around them, are chosen by ``fit``'s
 distance to the validation part, 2000 samples; the table's numbers are of the settings so chosen, measured once: the
-Fréchet distance of 5000 samples to the data set's test images, in the features of a classifier that learned from labels.
-Costs are in calls of G for one sample, by FLOPs. A folder (``--out``) is of one pair.
+Fréchet distance of 5000 samples to the data set's test images, in the features of a classifier that learned from
+labels. Costs are in calls of G for one sample, by FLOPs. A folder (``--out``) is of one pair.
 """
 
 import argparse
