@@ -17,10 +17,10 @@ from torch import nn
 
 from ..engine.context import bare, eager, is_compiled
 from ..engine.locks import locked
-from ..engine.names import entry, modules_of, unwrap
+from ..engine.names import INPUT, entry, modules_of, unwrap
 from ..engine.replay import Schedule, Site
 from ..engine.state import Snapshot
-from ..engine.trace import Call, Trace
+from ..engine.trace import Trace
 from ..engine.training_mode import training_mode
 from ..engine.verify import verified
 from ..errors import SettingError
@@ -127,13 +127,19 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
             yield f"{what} is compiled: within the loop its eager original runs."
 
 
-def _last_tap(critic_trace: Trace, connections: Sequence[Connection]) -> Call | None:
-    """The call after which D may stop; None where a link needs all of D, or no layer of it."""
+def _last_tap(critic_trace: Trace, connections: Sequence[Connection]) -> tuple[int, str, int] | None:
+    """After which D may stop: when, the layer's name, the FLOPs until then. None where a link needs all of D, or no
+    layer of it."""
     sources = [source for c in connections for source in c.sources]
     if any(source.name == "response" for source in sources):
         return None
-    calls = [critic_trace.calls_of(module_of(critic_trace, s.ref))[s.ref.call or 0] for s in sources if s.ref]
-    return max(calls, key=lambda call: call.end, default=None)
+    ends = []
+    for ref in [source.ref for source in sources if source.ref]:
+        call = critic_trace.calls_of(module_of(critic_trace, ref))[ref.call or 0]
+        given = ref.at == "input"
+        ends.append((call.start, f"{call.name}{INPUT}", call.flops_before) if given
+                    else (call.end, call.name, call.flops_after))  # fmt: skip
+    return max(ends, default=None)
 
 
 def _critic_end(critic_trace: Trace | None, connections: Sequence[Connection]) -> tuple[str | None, int]:
@@ -141,7 +147,7 @@ def _critic_end(critic_trace: Trace | None, connections: Sequence[Connection]) -
     if critic_trace is None or all(source.name == "image" for c in connections for source in c.sources):
         return "", 0
     last = _last_tap(critic_trace, connections)
-    return (last.name, last.flops_after) if last else (None, critic_trace.flops)
+    return last[1:] if last else (None, critic_trace.flops)
 
 
 def unused_layers(critic_trace: Trace | None, connections: Sequence[Connection]) -> tuple[str, ...] | None:
@@ -150,7 +156,7 @@ def unused_layers(critic_trace: Trace | None, connections: Sequence[Connection])
     if critic_trace is None or stop is None:
         return None if critic_trace else ()
     last = _last_tap(critic_trace, connections)
-    before = {call.name for call in critic_trace.calls if call.start < (last.end if last else 0)}
+    before = {call.name for call in critic_trace.calls if call.start < (last[0] if last else 0)}
     return tuple(dict.fromkeys(call.name for call in critic_trace.calls if call.name not in before))
 
 

@@ -163,6 +163,8 @@ class Resolver:
         return module_of(self._generator_trace, ref)
 
     def _connect(self, link: Link, ref: Ref) -> Connection:
+        if ref.at == "input":  # NAME:input is the same as at="input"
+            link, ref = replace(link, at="input"), replace(ref, at="output")
         module = self._module_of(ref)
         found = call_of(self._generator_trace, module, ref, "Generator")
         infos = found.outputs if link.at == "output" else found.inputs
@@ -211,10 +213,13 @@ class Resolver:
         found = []
         for ref in references(self._critic_trace.model, item):
             called = call_of(self._critic_trace, module_of(self._critic_trace, ref), ref, "Discriminator")
-            path, info = _pick(ref, called.outputs, "output", "discriminator", called)
-            ref = Ref(ref.name, called.index if ref.call is not None else None, path)
-            form = self._form_in(self._critic_trace, called, path, info, layout, "output", f"D's layer {str(ref)!r}")
-            found.append(self._checked(Source(str(ref), ref, form), info, batch))
+            path, info = _pick(
+                ref, called.inputs if ref.at == "input" else called.outputs, ref.at, "discriminator", called
+            )
+            call = called.index if ref.call is not None else None
+            name = str(Ref(ref.name, call, path if ref.at == "output" else _short(path, called), ref.at))
+            form = self._form_in(self._critic_trace, called, path, info, layout, ref.at, f"D's layer {name!r}")
+            found.append(self._checked(Source(name, Ref(ref.name, call, path, ref.at), form), info, batch))
         return found
 
     def _image_form(self, layout: str | None) -> FeatureSpec:
@@ -285,6 +290,12 @@ class Resolver:
 def module_of(trace: Trace, ref: Ref) -> nn.Module:
     """The module that a reference names in a traced network."""
     return module_named(trace.model, ref)
+
+
+def _short(path: Path, call: Call) -> Path:
+    """A path into a layer's input as a user writes it: nothing where the input is one feature alone."""
+    features = [each for each, info in call.inputs.items() if info.is_feature]
+    return () if features == [path] else path[1:]
 
 
 def _from_the_front(path: Path, call: Call, at: str) -> Path:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -128,18 +128,19 @@ class Stop(BaseException):
 
 @dataclass(frozen=True)
 class Tap:
-    """A tensor to read: at ``path`` in the output of the ``call``-th call of ``module``."""
+    """A tensor to read: at ``path`` in the output of the ``call``-th call of ``module``, or in ``(args, kwargs)``."""
 
     module: nn.Module
     call: int
     path: Path = ()
+    at: Literal["output", "input"] = "output"
 
 
 def read(run: Callable[[], Any], taps: Sequence[Tap], stop: bool) -> tuple[dict[Tap, Tensor], Any]:
     """Run a network once and read its taps; with ``stop``, end it after the last of them.
 
-    A tap's tensor is a copy of what the layer returned: later operations in place do not reach it. Hooks that
-    others have on the layer where the network stops, and on those behind it, do not run.
+    A tap's tensor is a copy of what the layer returned, or was given: later operations in place do not reach it. Hooks
+    that others have on the layer where the network stops, and on those behind it, do not run.
     """
     by_key: dict[tuple[nn.Module, int], list[Tap]] = {}
     for tap in taps:
@@ -148,16 +149,22 @@ def read(run: Callable[[], Any], taps: Sequence[Tap], stop: bool) -> tuple[dict[
     found: dict[Tap, Tensor] = {}
     wanted = len(set(taps))
 
+    def note(value: object, at: str, taps: Sequence[Tap]) -> None:
+        for tap in taps:
+            if tap.at == at:
+                tensor = _follow_tensors(value, tap)
+                copied = None if torch.compiler.is_compiling() else copy_tensors(tensor)
+                found[tap] = tensor.clone() if copied is None else copied
+        if stop and len(found) == wanted:
+            raise Stop
+
     def capture(module: nn.Module) -> Around:
         def around(forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
             call, seen[module] = seen[module], seen[module] + 1
+            mine = by_key.get((module, call), ())
+            note((args, kwargs), "input", mine)
             output = forward(*args, **kwargs)
-            for tap in by_key.get((module, call), ()):
-                value = _follow_tensors(output, tap)
-                copied = None if torch.compiler.is_compiling() else copy_tensors(value)
-                found[tap] = value.clone() if copied is None else copied
-            if stop and len(found) == wanted:
-                raise Stop
+            note(output, "output", mine)
             return output
 
         return around
@@ -176,6 +183,6 @@ def _follow_tensors(output: object, tap: Tap) -> Tensor:
     if tap.path in found:
         return found[tap.path]
     raise PairingError(
-        f"The output of {type(tap.module).__name__} has no tensor at {list(tap.path)}; "
+        f"The {tap.at} of {type(tap.module).__name__} has no tensor at {list(tap.path)}; "
         f"it has {[list(path) for path in found]}."
     )

@@ -8,14 +8,15 @@ Examples:
 
 A layer reference is written ``NAME``, ``NAME#CALL`` (which call, when a module is called several
 times in one forward pass, from 0) or ``NAME[KEY]`` (a path into an output that is a tuple, list or
-dict), in this order. ``*`` matches any run of characters within a name, ``?`` one.
+dict), in this order. ``NAME:input`` is what the layer is given, in place of what it returns: so an
+activation that no module holds has a name. ``*`` matches any run of characters within a name, ``?`` one.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,33 +26,37 @@ from ..errors import LayerNotFoundError
 Path = tuple[int | str, ...]
 
 _REFERENCE = re.compile(r"^(?P<name>[^\[\]#]*)(#(?P<call>\d+))?(?P<path>(\[[^\[\]]+\])*)$")
+INPUT = ":input"
 _WRAPPERS = ("_orig_mod", "module")
 
 
 @dataclass(frozen=True)
 class Ref:
-    """One place in a model: a layer's name, which call of it, and the path into its output."""
+    """One place in a model: a layer's name, which call of it, and the path into its output or its input."""
 
     name: str
     call: int | None = None
     path: Path = ()
+    at: Literal["output", "input"] = "output"
 
     def __str__(self) -> str:
         call = "" if self.call is None else f"#{self.call}"
-        return self.name + call + "".join(f"[{key}]" for key in self.path)
+        at = "" if self.at == "output" else INPUT
+        return self.name + call + "".join(f"[{key}]" for key in self.path) + at
 
 
 def parse(text: str) -> Ref:
-    """Read a layer reference such as ``"up.3"``, ``"act#2"`` or ``"mid[0][sample]"``."""
-    found = _REFERENCE.match(text)
+    """Read a layer reference such as ``"up.3"``, ``"act#2"``, ``"mid[0][sample]"`` or ``"conv:input"``."""
+    found = _REFERENCE.match(text.removesuffix(INPUT))
     if found is None:
         raise LayerNotFoundError(
-            f"{text!r} is not a layer reference. Write NAME, NAME#CALL or NAME[KEY], for example "
-            "'main.5', 'act#2' or 'decoder.mid[0]'."
+            f"{text!r} is not a layer reference. Write NAME, NAME#CALL, NAME[KEY] or NAME:input, for example "
+            "'main.5', 'act#2', 'decoder.mid[0]' or 'conv4:input'."
         )
     keys = re.findall(r"\[([^\[\]]+)\]", found["path"] or "")
     path = tuple(int(key) if re.fullmatch(r"-?\d+", key) else key.strip("'\"") for key in keys)
-    return Ref(found["name"], int(found["call"]) if found["call"] else None, path)
+    at: Literal["output", "input"] = "input" if text.endswith(INPUT) else "output"
+    return Ref(found["name"], int(found["call"]) if found["call"] else None, path, at)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -160,7 +165,7 @@ def references(model: nn.Module, pattern: "str | nn.Module | Ref") -> list[Ref]:
     if isinstance(pattern, nn.Module):
         return [Ref(name_of(model, pattern))]
     ref = pattern if isinstance(pattern, Ref) else parse(pattern)
-    return [Ref(name, ref.call, ref.path) for name in match(model, ref.name)]
+    return [Ref(name, ref.call, ref.path, ref.at) for name in match(model, ref.name)]
 
 
 def follow(value: Any, path: Path) -> Any:

@@ -130,7 +130,7 @@ class CriticRunner:
                 f"The discriminator has no layer {ref.name!r}, which a link looks at. Use one of the same "
                 "architecture, or attach anew."
             )
-        return Tap(self._layers[ref.name], ref.call or 0, ref.path)
+        return Tap(self._layers[ref.name], ref.call or 0, ref.path, ref.at)
 
     def _reached(self, name: str, values: dict[Tap, Tensor], tap: Tap) -> Tensor:
         if tap not in values:

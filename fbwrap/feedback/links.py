@@ -27,8 +27,9 @@ class Link:
 
     Args:
         target: the layer of G to correct: a name, ``"NAME#CALL"``, ``"NAME[KEY]"``, or the module.
-        source: a D layer (likewise), ``"response"``, ``"image"``, or several of these. None pairs by
-            spatial size, or takes what the module asks for (AST: image and response).
+        source: a D layer (likewise; ``"conv4:input"``: what it is given, where an activation has no module of its
+            own), ``"response"``, ``"image"``, or several of these. None pairs by spatial size, or takes what the module
+            asks for (AST: image and response).
         module: a kind's name as :func:`fbwrap.attach` takes it, a dict with options such as
             ``{"kind": "dual", "convs": 3, "norm": "none"}``, or a class of your own. None takes the one
             given to :func:`fbwrap.attach`.

@@ -156,7 +156,7 @@ class Perceptual(nn.Module):
         super().__init__()
         self.net = net.requires_grad_(False).eval()
         refs = [ref for layer in layers for ref in references(net, layer)]
-        self._taps = [Tap(module_named(net, ref), ref.call or 0, ref.path) for ref in refs]
+        self._taps = [Tap(module_named(net, ref), ref.call or 0, ref.path, ref.at) for ref in refs]
         self._weights = list(weights) if weights is not None else [1.0] * len(refs)
         self._low, self._span = value_range[0], value_range[1] - value_range[0]
         self._mean, self._std = mean, std
