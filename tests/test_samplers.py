@@ -166,7 +166,8 @@ def test_isotonic_calibration_undoes_any_rising_function(real):
     loop.discriminator.forward = lambda y: torch.tanh(Ratio.forward(loop.discriminator, y) / 4)
     calibration = fbwrap.calibrate(loop, real_samples(8000, 2), method="isotonic", batch=2000)
     assert calibration.error < 0.03
-    assert sliced(DRS(loop, calibration=calibration, keep=None, batch=2000)(4000), real) < 0.05
+    off = sliced(DRS(loop, loss="bce", keep=None, batch=2000)(4000), real)
+    assert sliced(DRS(loop, calibration=calibration, keep=None, batch=2000)(4000), real) < 0.12 < off
     with pytest.raises(SettingError, match="platt"):
         DDLS(loop, calibration=calibration)
 
@@ -705,10 +706,13 @@ def upscaler():
 
 def test_super_resolution_has_no_latent_and_two_ways():
     loop, low = upscaler(), torch.rand(3, 3, 16, 16)
-    for name in ("drs", "mhgan", "topk", "ddls", "dgflow", "dot", "plain"):
+    for name in ("drs", "mhgan", "topk", "ddls", "dgflow", "dot"):
         with pytest.raises(SettingError, match="no latent"):
             SAMPLERS[name](loop, loss="bce")
     D = loop.discriminator
+    assert torch.equal(Plain(loop).refine(low), loop(low))
+    with pytest.raises(SettingError, match="no latent"):
+        Plain(loop)(2)
     for sampler in (Collaborative(loop, layer="0", loss="bce", steps=5), DOT(loop, space="sample", loss="bce")):
         better = sampler.refine(low)
         assert better.shape == (3, 3, 32, 32)

@@ -59,7 +59,8 @@ class SamplerOptions:
         if self.real is not None:
             from .study import real_images
 
-            how["calibration"] = fbwrap.calibrate(loop, real_images(loop, self.real, span), seed=seed)
+            real = real_images(loop, self.real, span)
+            how["calibration"] = fbwrap.calibrate(loop, real, feedback=how.get("feedback", True), seed=seed)
         try:
             return SAMPLERS[self.sampler](loop, seed=seed, loss=self.loss, **how)
         except SettingError as error:

@@ -200,8 +200,8 @@ def real_images(loop: FeedbackLoop, folder: Path, span: tuple[float, float]) -> 
     """
     if not folder.is_dir():
         raise SettingError(f"--real {folder}: there is no such folder.")
-    args, kwargs = loop.facts.example
-    made = image_of(Source(loop, feedback=False).made((args, kwargs)))
+    source = Source(loop, feedback=False)
+    made = image_of(source.made(source.example()))
     if made.dim() != 4:
         raise SettingError(f"G makes samples of the shape {tuple(made.shape[1:])}, and --real is a folder of images.")
     channels, height, width = made.shape[1:]

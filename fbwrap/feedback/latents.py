@@ -126,7 +126,11 @@ def distributions(
     """
     args, kwargs = example
     described = read_latents(latents) if latents is not None else USUAL
-    count_of = _samples(example, batch_axis)
+    hows = _of_each_input(described, args, kwargs)
+    places = [(0, place, value) for place, value in enumerate(args)] + [
+        (1, name, value) for name, value in kwargs.items()
+    ]
+    count_of = _samples([value for _, key, value in places if hows[key] != "example"], batch_axis)
     found: dict[Path, str] = {}
 
     def note(value: object, how: str | None, path: Path) -> None:
@@ -138,11 +142,8 @@ def distributions(
             fits = how is not None and how.startswith("labels") is not floating
             found[(*path, *inner)] = str(how) if fits else USUAL if floating else LABEL
 
-    hows = _of_each_input(described, args, kwargs)
-    for place, value in enumerate(args):
-        note(value, hows[place], (0, place))
-    for name, value in kwargs.items():
-        note(value, hows[name], (1, name))
+    for group, key, value in places:
+        note(value, hows[key], (group, key))
     return found
 
 

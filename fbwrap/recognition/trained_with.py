@@ -23,10 +23,13 @@ def loss_of(G: nn.Module, D: nn.Module) -> str | None:
     known = Recognised(unwrap(G), unwrap(D), "auto").loss
     if known in LOSSES:
         return known
+    return "bce" if last_is_sigmoid(D) else None
+
+
+def last_is_sigmoid(D: nn.Module) -> bool:
+    """Whether D's last layer is a sigmoid."""
     layers = [each for each in unwrap(D).modules() if not list(each.children())]
-    if layers and isinstance(layers[-1], nn.Sigmoid):
-        return "bce"
-    return None
+    return bool(layers) and isinstance(layers[-1], nn.Sigmoid)
 
 
 def ends_in_sigmoid(response: Tensor) -> bool:

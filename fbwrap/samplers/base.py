@@ -11,7 +11,6 @@ Examples:
     (torch.Size([5, 2]), 1.0)
 """
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from ..errors import SettingError
 from ..feedback.critic import image_of
 from ..feedback.facts import Inputs
 from ..feedback.loop import Loop
-from ..recognition.trained_with import ends_in_sigmoid
+from ..recognition.trained_with import ends_in_sigmoid, last_is_sigmoid
 from .calibration import Calibration
 from .ratio import RATIOS, Ratio, check_loss, loss_behind, mean_of, ratio_of
 from .source import Held, Source, with_image
@@ -75,6 +74,7 @@ class Sampler(ABC):
     moves_latents = True  # whether G must have a latent
     asks_critic = True
     wants_ratio = False  # whether D's answer must be a density ratio
+    chooses = False  # whether it chooses among samples, which another sampler may make
 
     def __init__(
         self,
@@ -95,12 +95,18 @@ class Sampler(ABC):
             raise SettingError(f"batch={batch}: pass 1 or more.")
         check_loss(loss)
         self._first = loop if isinstance(loop, Sampler) else None
+        if self._first is not None and not self.chooses:
+            raise SettingError(
+                f"{type(self).__name__} moves samples of a loop. To choose among what it makes, put it inside: "
+                f"DRS({type(self).__name__}(loop))."
+            )
+        if self._first is not None and not feedback:
+            raise SettingError("feedback= belongs to the sampler inside, whose samples are chosen from.")
         self._source: Source = loop._source if isinstance(loop, Sampler) else Source(loop, feedback)
         if self.loop.discriminator is None and self.asks_critic:
             raise SettingError(f"{type(self).__name__} asks D, and this loop has none. Attach with one.")
         self._loss, self.calibration = loss, calibration
         self._batch, self._generator = batch, torch.Generator().manual_seed(seed)
-        self._lock = threading.RLock()
         self.cost: float | None = None
         self.diagnostics: dict[str, Any] = {}
         self._sums: dict[str, tuple[float, int]] = {}
@@ -132,19 +138,22 @@ class Sampler(ABC):
 
     def refine(self, *args: Any, **kwargs: Any) -> Any:
         """One sample for each row of G's inputs, as G returns a batch; all that is no latent stays as it is given."""
-        source = self._source
-        inputs: Inputs = usable((args, kwargs))
-        count = source.count_of(inputs)
+        inputs: Inputs = usable(self._source.as_given(args, kwargs))
+        count = self._source.count_of(inputs)
         with self._call(count, inputs):
-            batches = torch.arange(count).split(self._batch)
-            parts = [self._refined(source.pick_inputs(inputs, index, count), len(index)) for index in batches]
-            return source.joined(parts, list(map(len, batches)))[0]
+            return self._of_all(inputs, count)[0]
 
     # -- for the methods ----------------------------------------------------------------------------
 
     @abstractmethod
     def _refined(self, inputs: Inputs, count: int) -> Held:
         """One sample for each row of one batch of inputs, and the inputs that they were made of."""
+
+    def _of_all(self, inputs: Inputs, count: int) -> Held:
+        """One sample for each row, in batches."""
+        source, batches = self._source, torch.arange(count).split(self._batch)
+        parts = [self._refined(source.pick_inputs(inputs, index, count), len(index)) for index in batches]
+        return source.joined(parts, list(map(len, batches)))
 
     def _drawn(self, count: int, label: int | None) -> Held:
         """New samples, and the inputs that they were made of."""
@@ -190,11 +199,14 @@ class Sampler(ABC):
     @cached_property
     def _sigmoid(self) -> bool:
         """Whether D ends in a sigmoid, tried on the example."""
-        args, kwargs = self.loop.facts.example
+        args, kwargs = self._source.example()
         with self._source.recording():
             output = self.loop.rollout(*args, steps=0, **kwargs).output
             leaf = with_image(output, image_of(output).detach().clone().requires_grad_())
-            return ends_in_sigmoid(self.loop.ask(leaf, *args, **kwargs))
+            response = self.loop.ask(leaf, *args, **kwargs)
+        if response.grad_fn is None and self.loop.discriminator is not None:  # D computes without autograd
+            return last_is_sigmoid(self.loop.discriminator)
+        return ends_in_sigmoid(response)
 
     def _tally(self, name: str, total: float, of: int) -> None:
         """A mean over all batches of a call, for ``diagnostics``."""
@@ -208,21 +220,34 @@ class Sampler(ABC):
     def _uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self._generator, dtype=torch.float64)
 
-    def _prepare(self) -> None:
-        """What is measured once, before the first call."""
+    def _prepare(self, inputs: Inputs | None = None, count: int = 0) -> None:
+        """What is measured before a call: once, or on what is given where that cannot be drawn."""
         if self._first is not None:
-            self._first._prepare()
+            self._first._prepare(inputs, count)
         if self.asks_critic:
             _ = self._potential
+
+    def _like_a_call(self, size: int, inputs: Inputs | None, count: int) -> Inputs:
+        """Inputs to measure with: like those of the call."""
+        if inputs is not None and self._source.given(inputs):
+            return self._source.like(inputs, count, size, self._generator)
+        return self._source.draw(size, self._generator)
+
+    def _forget(self) -> None:
+        """Before a call: nothing noted yet."""
+        if self._first is not None:
+            self._first._forget()
+        self.cost, self.diagnostics, self._sums = None, {}, {}
 
     @contextmanager
     def _call(self, count: int, inputs: Inputs | None = None) -> Iterator[None]:
         """One call: alone on its sampler, its cost counted."""
-        with self._lock, outside_inference_mode():
-            self._source.begin()
-            self._prepare()
+        with self._source.lock, outside_inference_mode():
             self._source.begin(inputs)
-            self.cost, self.diagnostics, self._sums, self._source.spent = None, {}, {}, 0.0
+            self._forget()
+            self._prepare(inputs, count)
+            self._forget()
+            self._source.spent = 0.0
             yield
             if self.loop.plan.generator_flops > 0:
                 self.cost = self._source.spent / count
@@ -235,7 +260,8 @@ class Plain(Sampler):
         >>> fbwrap.samplers.Plain(loop, feedback=False)(16)              # doctest: +SKIP
     """
 
-    asks_critic = False
+    asks_critic = moves_latents = False
+    chooses = True
 
     def _refined(self, inputs: Inputs, count: int) -> Held:
-        return self._source.made(inputs), inputs
+        return self._candidates(inputs, count)

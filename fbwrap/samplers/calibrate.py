@@ -11,14 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..engine.pytree import batch_size
 from ..errors import SettingError
 from ..feedback.critic import image_of
 from ..feedback.facts import Inputs, inputs_of
 from ..feedback.loop import Loop
 from .base import Plain, Sampler
 from .calibration import Calibration, auc, isotonic, platt, reliability
-from .source import per_sample, with_image
+from .source import with_image
 
 logger = logging.getLogger("fbwrap")
 _FEWEST = 20
@@ -53,8 +52,9 @@ def calibrate(
             to be chosen from.
         real: samples of the data that G and D were not trained on, (N, …), in G's range. One half fits, the other
             measures.
-        inputs: G's inputs that belong to each real sample, where D is asked with them (labels, conditions): as of a
-            call of G, latents of any value. None: D looks at the sample alone.
+        inputs: G's inputs that belong to each real sample, where D is asked with them (labels, conditions) or G is
+            given what cannot be drawn (pictures): as of a call of G, latents of any value. Generated samples are then
+            made of these, with new latents. None: all is drawn, and D looks at the sample alone.
         method: ``"platt"``, two numbers and a gradient, or ``"isotonic"``, any rising function.
         places: of a response map: calibrate its ``"mean"``, or ``"each"`` place.
         samples: how many are generated; None: as many as there are real ones.
@@ -73,20 +73,54 @@ def calibrate(
         raise SettingError(f"method={method!r}: pass 'platt' or 'isotonic'.")
     if places not in ("mean", "each"):
         raise SettingError(f"places={places!r}: pass 'mean' or 'each'.")
-    sampler = loop if isinstance(loop, Sampler) else Plain(loop, feedback=feedback, batch=batch, seed=seed)
-    count = len(real) if samples is None else samples
-    if min(count, len(real)) < _FEWEST:
+    if isinstance(loop, Sampler) and not feedback:
+        raise SettingError("feedback= belongs to the sampler that is given.")
+    known = loop.loop if isinstance(loop, Sampler) else loop
+    if inputs is None and known.facts.critic_input != "output":
         raise SettingError(
-            f"{len(real)} real samples and {count} generated ones are too few: pass {_FEWEST} or more, better "
-            "thousands."
+            "D is asked with G's inputs (labels, a condition), so it must be told those of the real samples: pass "
+            "inputs=, as G takes them, a row a sample."
         )
-    drawn = sampler.draw(count)
-    fake = _asked(sampler, drawn.output, (drawn.args, drawn.kwargs), count, batch)
-    true = _asked_of_real(sampler, real, inputs, batch)
+    sampler = loop if isinstance(loop, Sampler) else _plain(known, feedback, batch, seed)
+    there = real.shape[sampler._source.rows.axis_of(real)]
+    count = there if samples is None else samples
+    if min(count, there) < _FEWEST:
+        raise SettingError(
+            f"{there} real samples and {count} generated ones are too few: pass {_FEWEST} or more, better thousands."
+        )
+    rng = torch.Generator().manual_seed(seed)
+    given = _given(sampler, inputs, there) if inputs is not None else None
+    fake = _asked_of_generated(sampler, given, there, count, batch, rng)
+    true = _asked_of_real(sampler, real, given, there, batch, rng)
     for what, answers in (("real", true), ("generated", fake)):
         if not torch.isfinite(answers).all():
             raise SettingError(f"D's answer to some {what} samples is not finite: there is nothing to calibrate.")
-    return _fitted(true, fake, method, places, torch.Generator().manual_seed(seed))
+    return _fitted(true, fake, method, places, rng)
+
+
+def _plain(loop: Loop, feedback: bool, batch: int, seed: int) -> Sampler:
+    return Plain(loop, feedback=feedback, batch=batch, seed=seed)
+
+
+def _given(sampler: Sampler, inputs: object, count: int) -> Inputs:
+    """G's inputs for the real samples, as the loop's example has them."""
+    source = sampler._source
+    given = source.as_given(*inputs_of(inputs))
+    if (rows := source.count_of(given)) != count:
+        raise SettingError(f"{count} real samples and inputs for {rows}: pass a row for each.")
+    return given
+
+
+def _asked_of_generated(
+    sampler: Sampler, given: Inputs | None, there: int, count: int, batch: int, rng: torch.Generator
+) -> Tensor:
+    """D's responses to samples that the sampler makes; of the inputs that were given, with new latents."""
+    if given is None:
+        drawn = sampler.draw(count)
+        return _asked(sampler, drawn.output, (drawn.args, drawn.kwargs), count, batch)
+    with sampler._call(there, given):
+        output, made_of = sampler._of_all(sampler._source.like(given, there, count, rng), count)
+    return _asked(sampler, output, made_of, count, batch)
 
 
 def _asked(sampler: Sampler, output: Any, inputs: Inputs, count: int, batch: int) -> Tensor:
@@ -94,26 +128,25 @@ def _asked(sampler: Sampler, output: Any, inputs: Inputs, count: int, batch: int
     source, found = sampler._source, []
     source.begin(inputs)
     for index in torch.arange(count).split(batch):
-        part, (args, kwargs) = source.pick((output, inputs), index, count)
-        found.append(per_sample(sampler.loop.respond(part, *args, **kwargs), len(index)).double().cpu())
+        held, made_of = source.pick((output, inputs), index, count)
+        found.append(source.response(held, made_of).cpu().double())
     return torch.cat(found)
 
 
-def _asked_of_real(sampler: Sampler, real: Tensor, inputs: object, batch: int) -> Tensor:
-    loop, source = sampler.loop, sampler._source
-    if inputs is None and loop.facts.critic_input != "output":
-        raise SettingError(
-            "D is asked with G's inputs (labels, a condition), so it must be told those of the real samples: pass "
-            "inputs=, as G takes them, a row a sample."
-        )
-    args, kwargs = inputs_of(inputs) if inputs is not None else source.draw(len(real), torch.Generator().manual_seed(0))
-    if (given := batch_size((args, kwargs))) != len(real):
-        raise SettingError(f"{len(real)} real samples and inputs for {given}: pass a row for each.")
-    source.begin((args, kwargs))
-    first_args, first_kwargs = source.pick_inputs((args, kwargs), torch.arange(1), len(real))
-    template = loop.rollout(*first_args, steps=0, **first_kwargs).output  # what G's output looks like
-    shown = with_image(template, real.to(image_of(template)))
-    return _asked(sampler, shown, (args, kwargs), len(real), batch)
+@torch.no_grad()
+def _asked_of_real(
+    sampler: Sampler, real: Tensor, given: Inputs | None, count: int, batch: int, rng: torch.Generator
+) -> Tensor:
+    """D's responses to real samples, as if G had made them of the inputs that were given."""
+    source, axis = sampler._source, sampler._source.rows.axis_of(real)
+    inputs = given if given is not None else source.draw(count, rng)
+    source.begin(inputs)
+    template = source.made(source.pick_inputs(inputs, torch.arange(1), count))  # what G's output looks like
+    found = []
+    for index in torch.arange(count).split(batch):
+        shown = with_image(template, real.index_select(axis, index.to(real.device)).to(image_of(template)))
+        found.append(source.response(shown, source.pick_inputs(inputs, index, count)).cpu().double())
+    return torch.cat(found)
 
 
 def _fitted(

@@ -49,6 +49,7 @@ class Calibration:
     def __call__(self, response: Tensor) -> Tensor:
         """Log ratios, (N,), in a graph where the response is in one."""
         values = response.flatten(1)
+        values = values if values.dtype == torch.float64 else values.float()
         if self.places == "mean":
             values = values.mean(1, keepdim=True)
         return self._ratios(values).mean(1)
@@ -116,20 +117,20 @@ def isotonic(answers: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         >>> x.tolist(), [round(value, 2) for value in odds.tolist()]
         ([0.0, 1.5, 3.0], [-1.1, 0.0, 1.1])
     """
-    order = answers.double().argsort()
+    values, place = answers.double().unique(return_inverse=True)  # equal answers are one
+    samples = torch.bincount(place).double()
+    positive = torch.zeros_like(samples).index_add(0, place, real.double())
     pools: list[list[float]] = []  # real ones, samples, sum of answers
-    for answer, label in zip(answers.double()[order].tolist(), real.double()[order].tolist(), strict=True):
-        if pools and pools[-1][2] / pools[-1][1] == answer:  # a tie
-            pools[-1] = [pools[-1][0] + label, pools[-1][1] + 1, pools[-1][2] + answer]
-        else:
-            pools.append([label, 1.0, answer])
+    for value, of, every in zip(values.tolist(), positive.tolist(), samples.tolist(), strict=True):
+        pools.append([of, every, value * every])
         while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
             last = pools.pop()
             pools[-1] = [mine + other for mine, other in zip(pools[-1], last, strict=True)]
     if len(pools) < 2:
         raise SettingError("D's answers do not rise from generated to real samples: there is nothing to calibrate.")
     held = torch.tensor(pools, dtype=torch.float64)
-    return held[:, 2] / held[:, 1], ((held[:, 0] + 0.5) / (held[:, 1] - held[:, 0] + 0.5)).log()
+    odds = ((held[:, 0] + 0.5) / (held[:, 1] - held[:, 0] + 0.5)).log()
+    return held[:, 2] / held[:, 1], odds.cummax(0).values  # a small pool's half samples may not make it fall
 
 
 def auc(answers: Tensor, real: Tensor) -> float:

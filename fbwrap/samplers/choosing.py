@@ -17,7 +17,7 @@ from ..feedback.loop import Loop
 from .base import Sampler
 from .source import Held
 
-_LIMIT = 1000  # candidates for each sample that is wanted
+_LIMIT = 1000  # candidates for one row; ten times as many without a kept one where any row will do
 
 
 class DRS(Sampler):
@@ -39,7 +39,8 @@ class DRS(Sampler):
     Args:
         keep: the share of samples to keep; γ is chosen for it on the first samples. None: γ = 0; exact where d is, and
             as slow as the largest ratio demands.
-        burn_in: samples with which d_M and γ are found, once, before the first call.
+        burn_in: samples with which d_M and γ are found, once, before the first call; before each one where G is given
+            what cannot be drawn (pictures beside its latent).
 
     Raises:
         SettingError: D's answer is no ratio; hardly anything is accepted.
@@ -48,6 +49,7 @@ class DRS(Sampler):
     """
 
     wants_ratio = True
+    chooses = True
 
     def __init__(self, loop: Loop | Sampler, *, keep: float | None = 0.25, burn_in: int = 1000, **options: Any):
         super().__init__(loop, **options)
@@ -59,21 +61,19 @@ class DRS(Sampler):
         self._largest: float | None = None
         self._gamma = 0.0
 
-    def _prepare(self) -> None:
-        super()._prepare()
-        if self._largest is not None:
+    def _prepare(self, inputs: Inputs | None = None, count: int = 0) -> None:
+        super()._prepare(inputs, count)
+        if self._largest is not None and not (inputs is not None and self._source.given(inputs)):
             return
-        found = []
-        for index in torch.arange(self.burn_in).split(self._batch):
-            inputs = self._source.draw(len(index), self._generator)
-            found.append(self._log_ratios(self._judged(inputs, len(index))[2]))
-        ratios = torch.cat(found)
+        sizes = list(map(len, torch.arange(self.burn_in).split(self._batch)))
+        responses = [self._judged(self._like_a_call(size, inputs, count), size)[2] for size in sizes]
+        ratios = torch.cat([self._log_ratios(response) for response in responses])
         self._largest = float(ratios.max())
         if self.keep is not None:
             self._gamma = shift_for(self._raw(ratios, ratios.max()), self.keep)
 
     def _log_ratios(self, response: Tensor) -> Tensor:
-        return self._ratio(response).double().cpu()
+        return self._ratio(response).cpu().double()
 
     def _raw(self, ratios: Tensor, largest: Tensor) -> Tensor:
         below = ratios - largest
@@ -96,11 +96,13 @@ class DRS(Sampler):
     def _drawn(self, count: int, label: int | None) -> Held:
         parts: list[Held] = []
         sizes: list[int] = []
+        waiting = 0  # candidates since one was kept
         while (missing := count - sum(sizes)) > 0:
-            self._check_limit(count)
+            self._check_limit(waiting / 10)
             size = min(self._batch, math.ceil(missing / self._rate) + 1)
             output, inputs, response = self._judged(self._source.draw(size, self._generator, label), size)
             index = self._accepted(response).nonzero().flatten()[:missing]
+            waiting = 0 if len(index) else waiting + size
             if len(index):
                 parts.append(self._source.pick((output, inputs), index, size))
                 sizes.append(len(index))
@@ -113,9 +115,10 @@ class DRS(Sampler):
 
     def _refined(self, inputs: Inputs, count: int) -> Held:
         source, parts, places = self._source, [], []
-        missing, proposed = torch.arange(count), inputs
+        missing, proposed, rounds = torch.arange(count), inputs, 0
         while len(missing):
-            self._check_limit(count)
+            rounds += 1
+            self._check_limit(rounds)
             output, made_of, response = self._judged(proposed, len(missing))
             kept = self._accepted(response)
             if kept.any():
@@ -128,12 +131,12 @@ class DRS(Sampler):
         all_of_them = source.joined(parts, list(map(len, places)))
         return source.pick(all_of_them, torch.cat(places).argsort(), count)
 
-    def _check_limit(self, wanted: int) -> None:
-        seen = self.diagnostics.get("proposed", 0)
-        if seen > _LIMIT * max(wanted, self._batch):
+    def _check_limit(self, tried: float) -> None:
+        if tried > _LIMIT:
             instead = "Pass keep=0.25" if self.keep is None else "Use TopK, which needs no ratio"
+            seen = self.diagnostics
             raise SettingError(
-                f"DRS accepted {self.diagnostics['accepted']} of {seen} samples: D finds nearly all of them, or of "
+                f"DRS accepted {seen['accepted']} of {seen['proposed']} samples: D finds nearly all of them, or "
                 f"those with these labels, far less probable than its favourite. {instead}; or calibrate D: "
                 "fbwrap.calibrate(loop, real_samples)."
             )
@@ -172,6 +175,7 @@ class MHGAN(Sampler):
     """
 
     wants_ratio = True
+    chooses = True
 
     def __init__(self, loop: Loop | Sampler, *, length: int = 100, **options: Any):
         super().__init__(loop, **options)
@@ -183,7 +187,7 @@ class MHGAN(Sampler):
         source = self._source
         output, made_of, response = self._judged(inputs, count)
         held: Held = (output, made_of)
-        now = self._ratio(response).double().cpu()
+        now = self._ratio(response).cpu().double()
         moves = 0
         real = self.calibration.real if self.calibration is not None else None
         if real is not None:
@@ -194,7 +198,7 @@ class MHGAN(Sampler):
         for _ in range(self.length - 1):
             proposed = source.redraw(inputs, count, self._generator)
             output, made_of, response = self._judged(proposed, count)
-            fresh = self._ratio(response).double().cpu()
+            fresh = self._ratio(response).cpu().double()
             taken = self._uniform(count).log() <= fresh - now
             held, now = source.where(taken, (output, made_of), held), torch.where(taken, fresh, now)
             moves += int(taken.sum())
@@ -221,6 +225,8 @@ class TopK(Sampler):
 
     What is returned is not distributed like the data, however good D is: variety falls with n.
     """
+
+    chooses = True
 
     def __init__(self, loop: Loop | Sampler, *, of: int = 4, **options: Any):
         super().__init__(loop, **options)

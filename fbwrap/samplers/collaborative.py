@@ -115,8 +115,8 @@ class Collaborative(Sampler):
             if not last:
                 speed = self.momentum * speed + self.step_size * found
                 offset = speed if offset is None else offset + speed
-        self._tally("D's answer at first", float(first.double().sum()), count)
-        self._tally("D's answer at best", float(best.double().sum()), count)
+        self._tally("D's answer at first", float(first.cpu().double().sum()), count)
+        self._tally("D's answer at best", float(best.cpu().double().sum()), count)
         return held, inputs
 
     def _loss_of(self, answer: Tensor) -> Tensor:
@@ -143,6 +143,8 @@ class Collaborative(Sampler):
             if not leaf:
                 start = torch.zeros_like(value) if offset is None else offset
                 leaf.append(start.detach().requires_grad_())
+            if value.shape != leaf[0].shape:  # a call that is left out, and whose value nobody reads
+                return output
             return put(output, self._ref.path, value + leaf[0])
 
         outermost = float("inf")

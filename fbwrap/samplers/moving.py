@@ -19,6 +19,7 @@ from ..feedback.facts import Inputs
 from ..feedback.loop import Loop
 from .base import Sampler
 from .prior import Prior
+from .rows import Rows
 from .source import Held, placed, with_image
 
 Moved = dict[Path, Tensor]
@@ -65,6 +66,8 @@ class LatentSampler(Sampler):
                 )
             before, after = (answer, answer) if step == 0 else (before, answer)
             z = self._moved(z, found, priors)
+        if any(not torch.isfinite(tensor).all() for tensor in z.values()):
+            raise SettingError(f"{type(self).__name__}: latents are not finite. Pass a smaller step_size.")
         moved = placed(inputs, z)
         if self.steps:
             self._note(before, after, z, start)
@@ -79,17 +82,17 @@ class LatentSampler(Sampler):
         """The latents after one step."""
 
     def _note(self, before: Tensor, after: Tensor, z: Moved, start: Moved) -> None:
-        way = joint_norm({path: z[path] - start[path] for path in z}, self._source.rows.axis)
+        way = joint_norm({path: z[path] - start[path] for path in z}, self._source.rows, len(before))
         for name, values in (("D's answer at first", before), ("D's answer at last", after), ("moved", way)):
-            self._tally(name, float(values.detach().double().sum()), len(values))
+            self._tally(name, float(values.detach().cpu().double().sum()), len(values))
 
 
-def joint_norm(parts: Moved, axis: int, offset: float = 0.0) -> Tensor:
-    """‖·‖₂ of each sample over all parts, (N,); a small number keeps the gradient at 0 finite."""
+def joint_norm(parts: Moved, rows: Rows, count: int, offset: float = 0.0) -> Tensor:
+    """‖·‖₂ of each of ``count`` samples over all parts, (N,); a small number keeps the gradient at 0 finite."""
     total: Any = 0.0
     for tensor in parts.values():
-        rows = tensor.movedim(axis, 0) if tensor.dim() == 3 else tensor
-        total = total + (rows + offset).flatten(1).square().sum(1)
+        each = tensor.movedim(rows.axis_of(tensor), 0).reshape(count, -1)
+        total = total + (each + offset).square().sum(1)
     return torch.as_tensor(total).sqrt()
 
 
@@ -195,7 +198,8 @@ class DOT(LatentSampler):
     Args:
         space: ``"latent"`` or ``"sample"``: the second needs no latent.
         steps, step_size: as far as the authors' 100 steps of 0.01.
-        slope: k or K; None: measured once, on 100 pairs.
+        slope: k or K; None: measured once, on 100 pairs; where G has no latent, D's steepest slope at the samples of
+            each call.
 
     Normal latents keep their length to first order: the gradient loses its part along z. (The paper and its code divide
     that part by √n in place of ‖z‖², n numbers to a latent; with ‖z‖ near √n it is then turned round and grows, and
@@ -221,40 +225,56 @@ class DOT(LatentSampler):
         super().__init__(loop, steps=steps, step_size=step_size, **options)
         if slope is not None and not slope > 0:
             raise SettingError(f"slope={slope}: pass a number above 0, or None to measure it.")
-        self.space, self.slope = space, slope
+        self.space, self.slope, self._slope_was_said = space, slope, slope is not None
 
-    def _prepare(self) -> None:
-        super()._prepare()
-        if self.slope is None and self.moves_latents:
-            z, y, answers = zip(*[self._looked_at(self._source.draw(100, self._generator)) for _ in "12"], strict=True)
-            self._measure(z if self.space == "latent" else y, answers)
-
-    def _looked_at(self, inputs: Inputs) -> tuple[Moved, Moved, Tensor]:
-        output, response = self._source.judged(inputs)
-        held = dict(tensors(inputs))
-        latents = {path: held[path] for path in self._source.latents()} if self.moves_latents else {}
-        return latents, {(): image_of(output)}, self._potential(response)
-
-    def _measure(self, places: tuple[Moved, ...], answers: tuple[Tensor, ...]) -> None:
-        """The largest slope of D between pairs."""
-        way = joint_norm({path: places[1][path] - places[0][path] for path in places[0]}, self._source.rows.axis)
-        slopes = (answers[1] - answers[0]).abs() / way
-        self.slope = float(slopes[torch.isfinite(slopes)].max()) if torch.isfinite(slopes).any() else 0.0
+    def _prepare(self, inputs: Inputs | None = None, count: int = 0) -> None:
+        super()._prepare(inputs, count)
+        if self._slope_was_said:
+            return
+        if not self._source.has_latents():
+            self.slope = self._steepest(inputs, count)
+        elif self.slope is None or (inputs is not None and self._source.given(inputs)):
+            self.slope = self._between_pairs(inputs, count)
         if not self.slope > 0:
             raise SettingError("D answers the same to all samples: there is nowhere to go.")
+
+    def _between_pairs(self, inputs: Inputs | None, count: int) -> float:
+        """D's largest slope between 100 pairs of samples."""
+        largest, rows = 0.0, self._source.rows
+        for size in map(len, torch.arange(100).split(self._batch)):
+            places: list[Moved] = []
+            answers: list[Tensor] = []
+            for _ in range(2):
+                made_of = self._like_a_call(size, inputs, count)
+                output, response = self._source.judged(made_of)
+                held = dict(tensors(made_of))
+                latents = {path: held[path] for path in self._source.latents()}
+                at: Moved = latents if self.space == "latent" else {(): image_of(output)}
+                places.append(at)
+                answers.append(self._potential(response))
+            way = joint_norm({path: places[1][path] - places[0][path] for path in places[0]}, rows, size)
+            slopes = (answers[1] - answers[0]).abs() / way
+            largest = max([largest, *slopes[torch.isfinite(slopes)].tolist()])
+        return largest
+
+    def _steepest(self, inputs: Inputs | None, count: int) -> float:
+        """D's largest slope at the samples of this call: there are no others to draw."""
+        largest = 0.0
+        for index in torch.arange(count).split(self._batch) if inputs is not None else ():
+            made_of = self._source.pick_inputs(inputs or ((), {}), index, count)
+            output = self._source.made(made_of)
+            with self._source.recording():
+                leaf: Moved = {(): image_of(output).detach().clone().requires_grad_()}
+                answer = self._potential(self._source.response_in_graph(with_image(output, leaf[()]), made_of))
+                found = self._source.gradients(answer, leaf, through_generator=False)
+            largest = max(largest, float(joint_norm(found, self._source.rows, len(index)).max()))
+        return largest or 1.0 * (inputs is None)
 
     def _refined(self, inputs: Inputs, count: int) -> Held:
         if self.space == "latent":
             return super()._refined(inputs, count)
         output = self._source.made(inputs)
         start: Moved = {(): image_of(output).detach()}
-        if self.slope is None:
-            response = self._source.response(output, inputs)
-            if count < 2:
-                raise SettingError("DOT measures D's slope between samples: pass two or more at once, or slope=.")
-            other: Moved = {(): start[()].roll(1, self._source.rows.axis_of(start[()]))}
-            answer = self._potential(response)
-            self._measure((start, other), (answer, answer.roll(1, 0)))
         span = self.loop.facts.value_range
         y: Moved = dict(start)
         before = after = torch.zeros(0)
@@ -272,12 +292,13 @@ class DOT(LatentSampler):
 
     def _direction(self, response: Tensor, leaves: Moved, start: Moved) -> tuple[Tensor, Moved]:
         answer = self._potential(response)
-        way = joint_norm({path: leaves[path] - start[path] for path in leaves}, self._source.rows.axis, 1e-3)
+        way = joint_norm({path: leaves[path] - start[path] for path in leaves}, self._source.rows, len(answer), 1e-3)
         target = answer / (self.slope or 1.0) - way
         return answer, self._source.gradients(target, leaves, through_generator=self.moves_latents)
 
     def _moved(self, z: Moved, found: Moved, priors: Mapping[Path, Prior]) -> Moved:
         return {
-            path: priors[path].cut(tensor + self.step_size * priors[path].tangential(found[path], tensor))
+            path: priors[path].cut(tensor + self.step_size * priors[path].tangential(found[path], tensor, axis))
             for path, tensor in z.items()
+            for axis in (self._source.rows.axis_of(tensor),)
         }

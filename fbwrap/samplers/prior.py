@@ -50,10 +50,10 @@ class Prior:
         place = torch.remainder(z - low, 2 * wide)
         return low + torch.minimum(place, 2 * wide - place)
 
-    def tangential(self, gradient: Tensor, z: Tensor) -> Tensor:
-        """A gradient without its part along z, where z is normal: g − (g·z) z / ‖z‖²."""
+    def tangential(self, gradient: Tensor, z: Tensor, axis: int = 0) -> Tensor:
+        """A gradient without its part along z, where z is normal: g − (g·z) z / ‖z‖²; ``axis``: of the samples."""
         if self.kind != "normal":
             return gradient
-        centred = z - self.mean
-        along = (gradient * centred).flatten(1).sum(1) / centred.flatten(1).square().sum(1).clamp(min=1e-12)
-        return gradient - centred * along.view(-1, *[1] * (z.dim() - 1))
+        g, centred = gradient.movedim(axis, 0), z.movedim(axis, 0) - self.mean
+        along = (g * centred).flatten(1).sum(1) / centred.flatten(1).square().sum(1).clamp(min=1e-12)
+        return (g - centred * along.view(-1, *[1] * (z.dim() - 1))).movedim(0, axis)

@@ -18,7 +18,8 @@ loss                the best D answers   log ratio
 ``relativistic``    how much more real   none, until it is calibrated
 =================== ==================== ==================================================
 
-p is the data's density, q the generator's. A response map is read place by place; its mean is the sample's.
+p is the data's density, q the generator's. Answers of least squares below .01 and above .99, where nothing keeps them
+from leaving the range, go on in a straight line. A response map is read place by place; its mean is the sample's.
 """
 
 from collections.abc import Callable
@@ -41,17 +42,25 @@ _WHY = {
 }
 
 
+def _whole(response: Tensor) -> Tensor:
+    """Half precision in full: near 0 and 1 it has no numbers left."""
+    return response if response.dtype == torch.float64 else response.float()
+
+
 def mean_of(values: Tensor) -> Tensor:
     """The mean over all places of each sample, (N,)."""
-    return values.flatten(1).mean(1)
+    return _whole(values).flatten(1).mean(1)
 
 
-def _edge(values: Tensor) -> float:
-    return 1e-6 if values.dtype in (torch.float32, torch.float64) else 1e-3
+def _of_sigmoid(response: Tensor) -> Tensor:
+    return mean_of(_whole(response).logit(1e-6))
 
 
-def _logit(response: Tensor) -> Tensor:
-    return mean_of(response.logit(_edge(response)))
+def _of_line(response: Tensor) -> Tensor:
+    """The logit of an answer that may lie beyond 0 and 1, as those of least squares do: a straight line beyond."""
+    values, edge = _whole(response), 0.01
+    inside = values.clamp(edge, 1 - edge)
+    return mean_of(inside.logit() + (values - inside) / (edge * (1 - edge)))
 
 
 def loss_behind(loop: Loop) -> str | None:
@@ -89,4 +98,6 @@ def ratio_of(loss: str | None, *, sigmoid: bool = False) -> Ratio:
         raise SettingError(
             f"D was trained {_WHY[loss]}. Measure the ratio: calibration=fbwrap.calibrate(loop, real_samples)."
         )
-    return _logit if sigmoid or loss == "least_squares" else mean_of
+    if sigmoid:
+        return _of_sigmoid
+    return _of_line if loss == "least_squares" else mean_of

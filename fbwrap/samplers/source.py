@@ -6,10 +6,13 @@ Examples:
     >>> output, response = source.judged(inputs)                                    # doctest: +SKIP
 """
 
+import inspect
 import logging
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,6 +54,7 @@ class Source:
         self.rows = Rows(batch.axis, batch.rows)
         self.spent = 0.0
         self.row_wise: set[Path] = set()
+        self.lock = threading.RLock()  # of all samplers that share it
         self.depends_on_batch: bool | None = None  # None: not tried yet
 
     # -- inputs -------------------------------------------------------------------------------------
@@ -61,10 +65,7 @@ class Source:
         Raises:
             SettingError: none is.
         """
-        found = {path: how for path, how in self._drawn().items() if how.split(":")[0] in _DRAWN}
-        if self.loop.latents is None:
-            held = dict(tensors(self.loop.facts.example))
-            found = {path: how for path, how in found.items() if not takes_pictures((held[path],))}
+        found = self._latents()
         if not found:
             raise SettingError(
                 "This G has no latent: its input is given, and there is nothing to draw or to move. "
@@ -73,12 +74,32 @@ class Source:
             )
         return found
 
+    def has_latents(self) -> bool:
+        """Whether any input of G is a latent."""
+        return bool(self._latents())
+
+    def _latents(self) -> dict[Path, str]:
+        pictures = self._pictures()
+        drawn = self._drawn().items()
+        return {path: how for path, how in drawn if how.split(":")[0] in _DRAWN and path not in pictures}
+
+    def _pictures(self) -> set[Path]:
+        """Pictures among G's inputs, where nobody said that they are drawn."""
+        if self.loop.latents is not None:
+            return set()
+        return {path for path, tensor in tensors(self.loop.facts.example) if takes_pictures((tensor,))}
+
     def _drawn(self) -> dict[Path, str]:
         return distributions(self.loop.latents, self.loop.facts.example, self.rows.axis)
 
     def draw(self, count: int, generator: torch.Generator, label: int | None = None) -> Inputs:
         """Inputs for ``count`` samples, on G's device and of its dtype."""
         self.latents()
+        if self._pictures():
+            raise SettingError(
+                "This G takes a picture beside its latent, and a picture cannot be drawn. Give it: "
+                "sampler.refine(latents, pictures)."
+            )
         if self.loop.latents is None and self.loop not in _told:
             _told.add(self.loop)
             labels = " and labels are 0" if LABEL in self._drawn().values() else ""
@@ -105,14 +126,45 @@ class Source:
             new[path] = fresh[path].to(mine[path])
         return placed(inputs, new)
 
+    def example(self) -> Inputs:
+        """The loop's example, where G is now and of its dtype."""
+        return self._placed(self.loop.facts.example)
+
+    def as_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """A call's inputs in the order of the example: what is passed by name there may be passed in place here."""
+        wanted, named = self.loop.facts.example
+        if kwargs and not named and len(args) < len(wanted):
+            net, method = unwrap(self.loop.generator), self.loop.method
+            try:
+                bound = inspect.signature(getattr(net, method)).bind(*args, **kwargs)
+            except (TypeError, ValueError):
+                return args, kwargs
+            if not bound.kwargs and len(bound.args) == len(wanted):
+                return tuple(bound.args), {}
+        return args, kwargs
+
+    def given(self, inputs: Inputs) -> bool:
+        """Whether inputs hold what cannot be drawn: a row for each sample that is neither latent nor label."""
+        drawn, pictures = self._drawn(), self._pictures()
+        return any(path in pictures or path not in drawn for path, _ in tensors(inputs) if path in self.row_wise)
+
+    def like(self, inputs: Inputs, of: int, count: int, generator: torch.Generator) -> Inputs:
+        """New latents, and what else was given of rows at random."""
+        index = torch.randint(of, (count,), generator=generator)
+        chosen = self.pick_inputs(inputs, index, of)
+        return self.redraw(chosen, count, generator) if self.has_latents() else chosen
+
     def count_of(self, inputs: Inputs) -> int:
         """How many samples inputs are for."""
         drawn = self._drawn()
         for path, tensor in tensors(inputs):
             axis = self.rows.axis_of(tensor)
-            if path in drawn and tensor.dim() > axis:
+            if path in drawn and tensor.dim() > axis and tensor.shape[axis]:
                 return tensor.shape[axis]
-        raise SettingError("No input has a row for each sample: pass G's inputs as G takes them.")
+        raise SettingError(
+            "No input has a row for each sample: pass G's inputs as in the example that the loop was attached with, "
+            "one row or more."
+        )
 
     def _placed(self, inputs: Inputs) -> Inputs:
         net = unwrap(self.loop.generator)
@@ -168,9 +220,23 @@ class Source:
     @torch.no_grad()
     def made(self, inputs: Inputs) -> Any:
         """Samples."""
-        self.spent += self.cost(self.count_of(inputs), 0)
-        args, kwargs = inputs
-        return self.loop.rollout(*args, steps=self.steps, **kwargs).output
+        count = self.count_of(inputs)
+        self.spent += self.cost(count, 0)
+        args, kwargs = map_tensors(Tensor.clone, inputs)  # G may write into them
+        output = self.loop.rollout(*args, steps=self.steps, **kwargs).output
+        self._count_rows(output, count)
+        return output
+
+    def _count_rows(self, output: Any, count: int) -> None:
+        """How many rows each sample has: several where frames are folded into the batch."""
+        image = image_of(output)
+        rows = image.shape[self.rows.axis_of(image)]
+        if rows % count:
+            raise CriticError(
+                f"G makes {rows} rows of {count} inputs: which are one sample's cannot be told, and so not chosen."
+            )
+        if rows // count != self.rows.each:
+            self.rows = replace(self.rows, each=rows // count)
 
     def judged(self, inputs: Inputs) -> tuple[Any, Tensor]:
         """Samples, and D's response to each, (N, places)."""
@@ -181,7 +247,7 @@ class Source:
         """D's response to samples that were made of ``inputs``, (N, places)."""
         count = self.count_of(inputs)
         self.spent += self.cost(0, count)
-        found = per_sample(self.loop.respond(output, *inputs[0], **inputs[1]), count)
+        found = self._per_sample(self.loop.respond(output, *inputs[0], **inputs[1]), count)
         if self.depends_on_batch is None and count > 1:
             self._compare_with_half(output, inputs, found)
         return found
@@ -192,7 +258,7 @@ class Source:
         index = torch.arange(half)
         part, (args, kwargs) = self.pick((output, inputs), index, count)
         try:
-            alone = per_sample(self.loop.respond(part, *args, **kwargs), half)
+            alone = self._per_sample(self.loop.respond(part, *args, **kwargs), half)
             self.depends_on_batch = not torch.allclose(alone, found[:half], rtol=1e-2, atol=1e-3)
         except CriticError:  # it wants batches of certain sizes
             self.depends_on_batch = True
@@ -212,9 +278,10 @@ class Source:
         """Samples and D's response to them, in one graph; within :meth:`recording`."""
         count = self.count_of(inputs)
         self.spent += self.cost(count, count)
-        args, kwargs = inputs
+        args, kwargs = map_tensors(Tensor.clone, inputs)
         output, response = self.loop.with_response(*args, steps=self.steps, **kwargs)
-        return output, per_sample(response, count)
+        self._count_rows(output, count)
+        return output, self._per_sample(response, count)
 
     def gradients(
         self, target: Tensor, of: Mapping[Path, Tensor], *, through_generator: bool = True, before: int = 0
@@ -227,13 +294,15 @@ class Source:
         Raises:
             UnsupportedError: nothing of it reaches them.
         """
-        if not target.requires_grad:
+        found: tuple[Tensor | None, ...] = ()
+        if target.requires_grad:
+            self.spent += self.cost(len(target) if through_generator else 0, len(target), before)
+            found = torch.autograd.grad(target.sum(), list(of.values()), allow_unused=True)
+        if all(gradient is None for gradient in found):
             raise UnsupportedError(
                 "D's answer carries no gradient back to what this sampler moves: G or D computes without autograd "
                 "(no_grad, NumPy, inference mode). DRS, MHGAN and TopK need none."
             )
-        self.spent += self.cost(len(target) if through_generator else 0, len(target), before)
-        found = torch.autograd.grad(target.sum(), list(of.values()), allow_unused=True)
         return {
             path: torch.zeros_like(tensor) if gradient is None else gradient
             for (path, tensor), gradient in zip(of.items(), found, strict=True)
@@ -243,15 +312,23 @@ class Source:
         """D's response to a sample that is in a graph; within :meth:`recording`."""
         count = self.count_of(inputs)
         self.spent += self.cost(0, count)
-        return per_sample(self.loop.ask(output, *inputs[0], **inputs[1]), count)
+        return self._per_sample(self.loop.ask(output, *inputs[0], **inputs[1]), count)
+
+    def _per_sample(self, response: Tensor, count: int) -> Tensor:
+        return per_sample(response, count, self.rows.axis)
 
 
-def per_sample(response: Tensor, count: int) -> Tensor:
+def per_sample(response: Tensor, count: int, axis: int = 0) -> Tensor:
     """D's response as one row a sample.
+
+    Args:
+        axis: of the samples, where the response is a sequence.
 
     Raises:
         CriticError: D does not answer for each sample.
     """
+    if axis and (response.dim() == 3 or (response.dim() == 2 and response.shape[0] != count)):
+        response = response.movedim(axis, 0)
     if response.dim() == 0 or len(response) < count or response.numel() % count:
         raise CriticError(
             f"D gives {len(response) if response.dim() else 1} answers to {count} samples: it looks at several at once "
