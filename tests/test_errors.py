@@ -263,3 +263,26 @@ def test_what_torch_export_cannot_follow_is_one_sentence():
         loop.export(x)
     assert len(str(caught.value)) < 500
     assert torch.equal(loop(x), G(x))
+
+
+class ThreeInputs(torch.nn.Module):
+    """InfoGAN's generator: it looks like a DCGAN's of one latent."""
+
+    def __init__(self):
+        super().__init__()
+        self.l1 = torch.nn.Linear(8, 16 * 16)
+        self.blocks = torch.nn.Sequential(
+            torch.nn.BatchNorm2d(16), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(16, 8, 3, 1, 1),
+            torch.nn.LeakyReLU(0.2), torch.nn.Conv2d(8, 1, 3, 1, 1), torch.nn.Tanh(),
+        )  # fmt: skip
+
+    def forward(self, noise, labels, code):
+        return self.blocks(self.l1(torch.cat((noise, labels, code), -1)).view(-1, 16, 4, 4))
+
+
+def test_inputs_that_no_adapter_can_make_are_named():
+    D = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 4, 2, 1), torch.nn.LeakyReLU(0.2), torch.nn.Conv2d(4, 1, 4))
+    with pytest.raises(errors.ExampleError, match=r"takes noise, labels, code: pass .*example=\(noise, labels"):
+        fbwrap.attach(ThreeInputs(), D)
+    given = (torch.randn(2, 4), torch.randn(2, 2), torch.randn(2, 2))
+    assert fbwrap.attach(ThreeInputs(), D, example=given).plan.links

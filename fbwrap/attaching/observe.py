@@ -1,5 +1,6 @@
 """Second stage: each network runs once on the example, and what it did is recorded."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from ..feedback.facts import Inputs, inputs_of
 from ..recognition.detect import Recognised, build_critic
 from .networks import Networks, method_of
 from .request import Request
+
+_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +76,8 @@ def observe(request: Request, networks: Networks) -> Observed:
     """Run G on the example, then D on what G made; neither is changed."""
     known, generator, critic = networks.recognised, networks.generator, networks.discriminator
     example = request.example
-    args, kwargs = usable(inputs_of(known.example() if example is None else example))
     method = method_of(generator, request.method or known.method)
+    args, kwargs = usable(inputs_of(_fitting(known, generator, method) if example is None else example))
     generator_trace = _observe_generator(generator, (args, kwargs), method, adapted=example is None)
     spec = None
     if isinstance(request.discriminator, str):
@@ -92,6 +95,34 @@ def observe(request: Request, networks: Networks) -> Observed:
         critic_trace = _observe_critic(critic, ask, generator_trace.output, (args, kwargs), size)
     return Observed(
         generator, critic, spec, known, (args, kwargs), generator_trace, critic_trace, ask, preset, size, response
+    )
+
+
+def _fitting(known: Recognised, net: nn.Module, method: str) -> object:
+    """The adapter's example, where G can be called with it.
+
+    Raises:
+        ExampleError: there is none, or G takes other inputs; they are named.
+    """
+    made = known.example()
+    try:
+        takes = inspect.signature(getattr(unwrap(net), method))
+    except (TypeError, ValueError, AttributeError):  # it cannot be told: G will say
+        return made
+    if made is not None:
+        args, kwargs = inputs_of(made)
+        try:
+            takes.bind(*args, **kwargs)
+            return made
+        except TypeError:
+            pass
+    asked = [name for name, each in takes.parameters.items() if each.default is each.empty and each.kind in _NAMED]
+    if len(asked) < 2:
+        return made
+    listed = ", ".join(asked)
+    raise ExampleError(
+        "attach needs example=: inputs of G, run once to learn shapes and call order, and no adapter knows them. This "
+        f"G's {method} takes {listed}: pass them as a tuple, example=({listed}), or by name in a dict."
     )
 
 
