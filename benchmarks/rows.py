@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import fbwrap
 
-CONTROLS = ("noise", "a constant", "another sample")
+CONTROLS = ("noise", "a constant", "zeros", "another sample")
 Measure = Callable[[Callable[[Tensor], Tensor]], dict[str, float]]
 
 

@@ -84,7 +84,7 @@ def test_images(monkeypatch, data, tmp_path):
     monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
     words = ["--data", data, "--base-steps", 2, "--steps", 2, "--seeds", 0]
     rows = run(module, monkeypatch, tmp_path / "out", *words)
-    rest = {"noise", "a constant", "another sample", "plain D"}
+    rest = {"noise", "a constant", "zeros", "another sample", "plain D"}
     assert rows == {"training images", "base", "AFL", "G trained on", *rest}
     monkeypatch.setitem(module.SNGAN, "recalibrate", 1)
     rows = run(module, monkeypatch, tmp_path / "sngan", *words, "--base", "sngan")
@@ -115,7 +115,7 @@ def test_cifar10(kind, links, monkeypatch, data, tmp_path):
         "bf16",
     ]
     rows = run(module, monkeypatch, tmp_path / "out", *words, "--links", links)
-    each = ("base", "AFL", "G trained on", "noise", "a constant", "another sample")
+    each = ("base", "AFL", "G trained on", "noise", "a constant", "zeros", "another sample")
     assert rows == {"training images", *(f"{kind}: {row}" for row in each)}
 
 

@@ -328,17 +328,18 @@ def _next_one(signal: Tensor) -> Tensor:
 @contextmanager
 def replaced_signals(loop: FeedbackLoop, kind: str) -> Iterator[None]:
     """Within the block the modules get something else in place of what D sees: ``"another sample"`` (D's features of
-    it), ``"noise"`` (of the features' mean and deviation), ``"a constant"`` (the features' mean).
+    it), ``"noise"`` (of the features' mean and deviation), ``"a constant"`` (the features' mean), ``"zeros"``.
 
-    A trained module expects features of that mean. To *train* modules without D, attach with ``first="zeros"`` and one
-    step: a convolution sees where a map of another constant ends, and on small maps that pattern drowns what else it is
-    given.
+    A trained module expects features of that mean. To *train* modules without D take zeros (or attach with
+    ``first="zeros"`` and one step, which never asks D): a convolution sees where a map of another constant ends, and on
+    small maps that pattern drowns what else it is given.
     """
     noise = _noise()
     changes: dict[str, Callable[[Tensor], Tensor]] = {
         "another sample": _next_one,
         "noise": lambda signal: noise(signal) * signal.std(correction=0) + signal.mean(),
         "a constant": lambda signal: signal.mean().expand_as(signal),
+        "zeros": torch.zeros_like,
     }
     if kind not in changes:
         raise SettingError(f"replaced_signals(loop, {kind!r}): pass one of {', '.join(map(repr, changes))}.")
