@@ -103,6 +103,7 @@ def quickstart(
     _say(progress, "4/5  the feedback head, G frozen (AFL phase 2)")
     torch.manual_seed(seed)
     loop = fbwrap.attach(G, D, LINKS, example=latents(2))
+    loop.latents = "normal"
     trained = AFL(loop, lr=5e-4, warmup=0, critic_steps=1, held_out=0, **common).fit(
         real, latents, steps, out=out / "head_run", **run
     )
