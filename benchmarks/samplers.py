@@ -20,6 +20,7 @@ import torch
 from defaults import Case
 from fbwrap.adapters.fresh_critic import FreshCritic
 from fbwrap.recipes import train_discriminator
+from fbwrap.recipes.fitting import head_run
 from fbwrap.recipes.fitting.head_run import HeadRun
 from fbwrap.recipes.fitting.parts import split
 from fbwrap.recipes.fitting.problem import Problem
@@ -112,7 +113,7 @@ class Bench:
         real, latents = problem.data_for(way)
         folder = kind if generator is None else f"{kind} of the head"
         train_discriminator(
-            generator or problem.generator, D, real, latents, 600 + self.steps, out=self.out / folder, resume=True,
+            generator or problem.generator, D, real, latents, head_run.WARMUP + self.steps, out=self.out / folder, resume=True,
             progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", response="[0]", loss="bce",
             critic_lr=way.critic_lr, seed=self.seed,
         )  # fmt: skip

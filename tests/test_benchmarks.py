@@ -225,7 +225,9 @@ def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
 
     monkeypatch.setattr(module, "Case", Case)
     monkeypatch.setattr(module, "LAYERS", {"wgangp_mnist": ("0", "1")})
-    for name, value in (("MEASURED", 20), ("CHOSEN_ON", 20), ("ROUND", 1)):
+    every = module.grids
+    first = lambda *given: {method: (method, how, make) for method, how, make in reversed(list(every(*given)))}.values()
+    for name, value in (("MEASURED", 20), ("CHOSEN_ON", 20), ("ROUND", 1), ("grids", first)):
         monkeypatch.setattr(module, name, value)
     for where, name, value in (
         (head_run, "WARMUP", 1), (problem, "_BATCH", (4, 4)), (problem, "_FEWEST_SAMPLES", 30), (space, "_STEPS", 1),
