@@ -112,9 +112,10 @@ class Bench:
         D = way.critic(problem.shape, int(problem.classes.max()) + 1)
         real, latents = problem.data_for(way)
         folder = kind if generator is None else f"{kind} of the head"
+        steps = head_run.WARMUP + self.steps
         train_discriminator(
-            generator or problem.generator, D, real, latents, head_run.WARMUP + self.steps, out=self.out / folder, resume=True,
-            progress=False, auxiliary=way.auxiliary(), trackers="none", decay="none", response="[0]", loss="bce",
+            generator or problem.generator, D, real, latents, steps, out=self.out / folder, resume=True, progress=False,
+            auxiliary=way.auxiliary(), trackers="none", decay="none", response="[0]", loss="bce",
             critic_lr=way.critic_lr, seed=self.seed,
         )  # fmt: skip
         return D.eval()
