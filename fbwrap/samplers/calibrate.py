@@ -81,7 +81,7 @@ def calibrate(
             "D is asked with G's inputs (labels, a condition), so it must be told those of the real samples: pass "
             "inputs=, as G takes them, a row a sample."
         )
-    sampler = loop if isinstance(loop, Sampler) else _plain(known, feedback, batch, seed)
+    sampler = loop if isinstance(loop, Sampler) else Plain(loop, feedback=feedback, batch=batch, seed=seed)
     there = real.shape[sampler._source.rows.axis_of(real)]
     count = there if samples is None else samples
     if min(count, there) < _FEWEST:
@@ -96,10 +96,6 @@ def calibrate(
         if not torch.isfinite(answers).all():
             raise SettingError(f"D's answer to some {what} samples is not finite: there is nothing to calibrate.")
     return _fitted(true, fake, method, places, rng)
-
-
-def _plain(loop: Loop, feedback: bool, batch: int, seed: int) -> Sampler:
-    return Plain(loop, feedback=feedback, batch=batch, seed=seed)
 
 
 def _given(sampler: Sampler, inputs: object, count: int) -> Inputs:
