@@ -229,6 +229,7 @@ class CriticFamily(Family):
             ``f(critic)``; None: papers differ, and the user is asked.
         size: an attribute that holds the only height that it takes, though the layers before ``sources``
             take any: while it is read it holds that of the sample.
+        pack: an attribute that holds how many samples it judges as one (CTGAN's ``pac``).
     """
 
     sources: Sequence[str] | None = None
@@ -236,6 +237,7 @@ class CriticFamily(Family):
     response: str | None = None
     loss: str | Callable[[Network], str | None] | None = None
     size: str | None = None
+    pack: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def attach(
     method: str | None = None,
     value_range: tuple[float, float] | None = None,
     critic_size: str | None = None,
+    pack: int | None = None,
     adapter: str | Adapter | None = "auto",
     replay: bool = True,
 ) -> FeedbackLoop:
@@ -80,12 +81,17 @@ def attach(
         strength: α for all links; multiplied by each link's own.
         first: what the first step sees: ``"base"``, y_0 = G(x) (AFL), or ``"zeros"`` (FAL). None:
             ``"zeros"`` if all modules are FAL's.
-        critic_mode: ``"eval"``: D runs in eval mode in the loop. ``"inherit"``: in the mode it is in.
+        critic_mode: ``"eval"``: D runs in eval mode in the loop. ``"inherit"``: in the mode it is in, and what it
+            moves there (statistics, the vectors of spectral norm) goes on from step to step within a call, as in the
+            AFL authors' code; after the call it is as it was.
         detach_signals: whether D's features carry no gradient (as in the AFL authors' code).
         method: the method of G that generates, if it is not calling it: ``"decode"`` of a VAE.
         value_range: of G's samples, for critics made by name.
         critic_size: an attribute of D that holds the only height that D takes, though the layers that are
             linked take any (BasicSR's VGG style: ``"input_size"``): while D is looked at, it holds the sample's.
+        pack: how many samples D judges as one: PacGAN, CTGAN. A pack is so many neighbours in the batch, and its
+            signal goes to all of them; a batch that is no multiple of it is filled up for D, with its own first
+            samples. So a sample depends on its neighbours. None: as an adapter knows, else 1.
         adapter: ``"auto"``, an adapter's name or an :class:`~fbwrap.adapter.Adapter`: who may fill in what is
             left open here (:func:`fbwrap.explain` says who does). None: nobody.
         replay: whether G's layers before the first correction are computed once in a call. Writes in place are told by
@@ -121,6 +127,7 @@ def attach(
             method=method,
             value_range=value_range,
             critic_size=critic_size,
+            pack=pack,
             adapter=adapter,
             replay=replay,
         )

@@ -104,6 +104,12 @@ class AFL:
             raise SettingError(f"generator_mode={generator_mode!r}: pass 'train' or 'eval'.")
         self.loop = loop
         self.options = options_of(options, loop.generator, loop.discriminator, self._critic_steps)
+        pack, part = loop.critic_call.pack, self.options.batch // self.options.accumulate
+        if part % pack:
+            raise SettingError(
+                f"batch={self.options.batch}, accumulate={self.options.accumulate}: D judges packs of {pack} samples, "
+                f"and a part of a batch, {part}, is no multiple of it. Pass batch={pack * max(1, round(64 / pack))}."
+            )
         self._perceptual, self._trackers = perceptual, trackers
         self._generator_mode: str | None = generator_mode
         with torch.inference_mode(False):

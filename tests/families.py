@@ -137,6 +137,11 @@ def lightweight():
     return lib.Generator(latent_dim=8, **options), lib.Discriminator(disc_output_size=1, **options)
 
 
+def ctgan():
+    nets = module("ctgan.synthesizers.ctgan")
+    return nets.Generator(6, (16, 16), 7), nets.Discriminator(7, (16, 16), pac=3)
+
+
 def patch(**options):
     return translate.NLayerDiscriminator(**options)
 
@@ -167,7 +172,7 @@ FAMILIES: dict[str, Entry] = {
         lambda: (latent.MimicryG(), latent.MimicryD()), LIN, SC, links=["block2 <- dual <- activation"]
     ),
     "christiancosgrove SN-GAN": Entry(
-        lambda: (latent.dcgan_g(size=32), latent.CosgroveD()), DC, SC, links=["main.5 <- dual <- conv5"]
+        lambda: (latent.dcgan_g(size=32), latent.CosgroveD()), DC, SC, links=["main.5 <- dual <- fc:input"]
     ),
     "caogang WGAN-GP": Entry(lambda: (latent.WganGpG(), latent.WganGpD()), LIN, SC, links=["block1 <- dual <- main.3"]),
     # -- super-resolution
@@ -287,7 +292,7 @@ FAMILIES: dict[str, Entry] = {
         lambda: (translate.ResnetGenerator(outside=1), "timm:test_vit(pretrained=False)"), "cyclegan: ResnetGenerator",
         TIMM, "PyPI timm", "timm", options={"module": "dual"},
     ),
-    # -- StyleGAN2, BigGAN, audio
+    # -- StyleGAN2, BigGAN
     "StyleGAN2 (rosinality)": Entry(
         lambda: (latent.StyleGan2G(), latent.StyleGan2D()), "stylegan2: StyleGAN2 (rosinality)",
         "stylegan2: StyleGAN2 (rosinality)", std=0.1, links=["conv1 <- dual <- convs.2", "convs.1 <- dual <- convs.1"],
@@ -303,6 +308,11 @@ FAMILIES: dict[str, Entry] = {
     "lightweight-gan": Entry(
         lightweight, None, None, "PyPI lightweight-gan", "lightweight_gan",
         options={"example": (torch.zeros(2, 8),), "response": "[0]"},
+    ),
+    # -- tables, audio
+    "CTGAN": Entry(
+        ctgan, "ctgan: CTGAN", "ctgan: CTGAN", "PyPI ctgan", "ctgan",
+        links=["seq.0 <- dual <- seq.4", "seq.1 <- dual <- seq.4"],
     ),
     "HiFi-GAN, D(y, ŷ)": Entry(
         lambda: (audio.HifiG(), audio.MultiPeriodD()), "audio: HiFi-GAN", "audio: HiFi-GAN, several discriminators",

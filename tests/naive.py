@@ -91,12 +91,12 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         values, handles, counts = {}, [], {}
         wanted = {s.name: s for c in connections for s in c.sources if s.ref is not None}
 
-        def grab(module, given, output, mine):
-            place = counts.get(module, 0)
-            counts[module] = place + 1
+        def grab(module, value_at, mine, at):
+            place = counts.get((module, at), 0)
+            counts[module, at] = place + 1
             for s in mine:
-                if (s.ref.call or 0) == place:
-                    value = output
+                if (s.ref.call or 0) == place and s.ref.at == at:
+                    value = value_at
                     for key in s.ref.path:
                         value = value[key]
                     values[s.name] = value.detach().clone()
@@ -105,11 +105,18 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         for s in wanted.values():
             by_module.setdefault(layer(D, s.ref.name), []).append(s)
         for module, mine in by_module.items():
-            handles.append(module.register_forward_hook(lambda m, a, o, mine=mine: grab(m, a, o, mine)))
+            handles.append(module.register_forward_hook(lambda m, a, o, mine=mine: grab(m, o, mine, "output")))
+            before_it = lambda m, a, k, mine=mine: grab(m, (a, k), mine, "input")
+            handles.append(module.register_forward_pre_hook(before_it, with_kwargs=True))
         if D is None:
             return {i: [to_map(first(output).detach(), s.form) for s in c.sources] for i, c in enumerate(connections)}
         shown = output.clone() if isinstance(output, Tensor) else output
-        given = loop.critic_input(shown, *args, **kwargs)
+        count, pack = len(first(output)), loop.critic_call.pack
+        rows = [row % count for row in range(-(-count // pack) * pack)]  # whole packs, the first samples again
+        whole = shown, args
+        if pack > 1:
+            whole = shown[rows], tuple(a[rows] if isinstance(a, Tensor) else a for a in args)
+        given = loop.critic_input(whole[0], *whole[1], **kwargs)
         size = getattr(D, "input_size", None)
         if size is not None:
             D.input_size = first(output).shape[2]
@@ -127,6 +134,8 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
         except (RuntimeError, TypeError):
             assert set(wanted) <= set(values), "D may only fail behind what is looked at"
         finally:
+            if pack > 1:
+                values = {name: value.repeat_interleave(pack, 0)[:count] for name, value in values.items()}
             values["image"] = first(output).detach()
             if size is not None:
                 D.input_size = size
@@ -134,15 +143,19 @@ def naive(loop, G, D, args, steps, kwargs=None, strength=1.0):
                 handle.remove()
             for m, mode in was:
                 m.training = mode
-            D.load_state_dict(kept)
+            if loop.critic_mode == "eval":
+                D.load_state_dict(kept)
         return {i: [to_map(values[s.name], s.form) for s in c.sources] for i, c in enumerate(connections)}
 
     if loop.plan.first == "zeros":
         outputs = [None, generate(dict.fromkeys(range(len(connections))), 1)]
     else:
         outputs = [generate(None, 0)]
+    judged = {k: v.clone() for k, v in D.state_dict().items()} if D is not None else {}
     while len(outputs) <= steps:
         outputs.append(generate(look(outputs[-1]), len(outputs)))
+    if D is not None:
+        D.load_state_dict(judged)  # in its own mode what it moves goes on from step to step
     return outputs
 
 

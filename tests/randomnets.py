@@ -439,18 +439,22 @@ def by_hand(loop, G, D, x, steps, strength):
         previous.update(now)
         return y
 
+    judge = copy.deepcopy(D)
+
     def look(y):
-        net = copy.deepcopy(D)
+        net = judge if loop.critic_mode == "inherit" else copy.deepcopy(D)  # its own mode: what it moves goes on
         net.train(D.training if loop.critic_mode == "inherit" else False)
         found, counts = {"image": y}, {}
         taps = {s.name: s.ref for link in connections for s in link.sources if s.ref is not None}
         layers = dict(net.named_modules(remove_duplicate=False))
+        hooks = []
         for name, ref in taps.items():
 
             def grab(m, given, output, name=name, ref=ref):
                 place = counts.get(name, 0)
                 counts[name] = place + 1
                 if place == (ref.call or 0):
+                    output = output if ref.at == "output" else (given, {})
                     try:
                         for key in ref.path:
                             output = output[key]
@@ -458,8 +462,16 @@ def by_hand(loop, G, D, x, steps, strength):
                         raise Unreached from error
                     found[name] = output.clone()
 
-            layers[ref.name].register_forward_hook(grab)
-        answer = net(y.clone())
+            layer = layers[ref.name]
+            before_it = lambda m, given, grab=grab: grab(m, given, None)
+            hooks.append(
+                layer.register_forward_hook(grab) if ref.at == "output" else layer.register_forward_pre_hook(before_it)
+            )
+        try:
+            answer = net(y.clone())
+        finally:
+            for hook in hooks:
+                hook.remove()
         if not taps.keys() <= found.keys():
             raise Unreached
         found["response"] = answer.clone()

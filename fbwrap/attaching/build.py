@@ -45,6 +45,7 @@ def _build(
             observed.critic_size,
             request.critic_mode,
             request.detach_signals,
+            observed.pack,
         ),
         _facts(networks, observed, plan),
         steps=steps,
@@ -79,4 +80,5 @@ def _facts(networks: Networks, observed: Observed, plan: ExecutionPlan) -> Facts
         critic_spec=observed.critic_spec,
         critic_size=observed.critic_size,
         critic_unused=plan.critic_unused,
+        pack=observed.pack,
     )

@@ -241,6 +241,7 @@ def _attached(
         detach_signals=config["detach_signals"],
         method=given.method,
         critic_size=config.get("critic_size"),
+        pack=config.get("pack") or 1,
         adapter=None,  # all that it knew is in the config
     )
     return build_loop(request)

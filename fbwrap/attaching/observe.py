@@ -13,11 +13,13 @@ from ..engine.locks import locked
 from ..engine.names import unwrap, without_forward
 from ..engine.pytree import tensors
 from ..engine.trace import Trace, device_of, trace_forward
-from ..errors import CriticError, ExampleError, FbwrapError
+from ..errors import CriticError, ExampleError, FbwrapError, short
 from ..feedback.critic import CriticInput, call, critic_input_of, image_of, response_of, sized
 from ..feedback.facts import Inputs, inputs_of
+from ..feedback.packs import filled
 from ..recognition.detect import Recognised, build_critic
 from .networks import Networks, method_of
+from .packed import check_pack, pack_of, size_by_trial
 from .request import Request
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -36,6 +38,7 @@ class Observed:
         critic_input: how D is called, and the preset's name, None for a function of the user's.
         critic_size: the attribute of D that holds the only height that it takes.
         response: where D's response is.
+        pack: samples that D judges as one.
     """
 
     generator: nn.Module
@@ -49,6 +52,7 @@ class Observed:
     critic_preset: str | None
     critic_size: str | None
     response: str | Callable[[Any], Tensor] | None
+    pack: int = 1
 
     @property
     def image(self) -> Tensor:
@@ -90,11 +94,15 @@ def observe(request: Request, networks: Networks) -> Observed:
     how = known.critic_input(generator_trace) if request.critic_input is None else request.critic_input
     preset, ask = critic_input_of(how)
     response = known.response if request.response is None else request.response
-    critic_trace = None
+    critic_trace, pack = None, pack_of(request.pack, known)
     if critic is not None:
-        critic_trace = _observe_critic(critic, ask, generator_trace.output, (args, kwargs), size)
+        shown = filled((generator_trace.output, args, kwargs), len(image_of(generator_trace.output)), pack)
+        critic_trace = _observe_critic(critic, ask, shown[0], shown[1:], size)
+        if pack > 1:
+            check_pack(critic, ask, shown, pack)
     return Observed(
-        generator, critic, spec, known, (args, kwargs), generator_trace, critic_trace, ask, preset, size, response
+        *(generator, critic, spec, known, (args, kwargs), generator_trace, critic_trace, ask, preset, size, response),
+        pack=pack,
     )
 
 
@@ -160,8 +168,8 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
     if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
         raise CriticError(
-            f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {trace.error}. Say "
-            "with critic_input= what D is called with."
+            f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {short(trace.error)}. "
+            f"{_advice(size_by_trial(critic, ask, (output, *inputs)))}"
         ) from trace.error
     for _, tensor in tensors(trace.output):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -170,3 +178,9 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
                 "G's value range is the one D was trained on."
             )
     return trace
+
+
+def _advice(pack: int | None) -> str:
+    if pack:
+        return f"It takes {pack} samples as one: pass pack={pack} (PacGAN, CTGAN)."
+    return "Say with critic_input= what D is called with."

@@ -57,7 +57,8 @@ def make_plan(request: Request, observed: Observed, resolved: Resolved) -> Execu
 def _affordable(request: Request, observed: Observed, resolved: Resolved, prefix: Schedule) -> tuple[Connection, ...]:
     """The connections with modules that the budget allows."""
     trace = observed.generator_trace
-    rest = trace.flops + suffix_flops(trace, prefix) + _critic_end(observed.critic_trace, resolved.connections)[1]
+    tapped = _of_the_example(observed, _critic_end(observed.critic_trace, resolved.connections)[1])
+    rest = trace.flops + suffix_flops(trace, prefix) + tapped
 
     def cost(modules: int) -> float:
         return (rest + modules) / max(trace.flops, 1)
@@ -67,6 +68,12 @@ def _affordable(request: Request, observed: Observed, resolved: Resolved, prefix
 
 def _batch_of(observed: Observed) -> int:
     return int(observed.image.shape[observed.generator_trace.batch.axis])
+
+
+def _of_the_example(observed: Observed, flops: int) -> int:
+    """D's FLOPs for the example's samples: it may have seen more, which fill up its packs."""
+    batch = _batch_of(observed)
+    return flops * batch // (batch + -batch % observed.pack)
 
 
 def _plan_of(
@@ -84,8 +91,8 @@ def _plan_of(
         critic_stops_after=stop,
         generator_flops=generator_trace.flops,
         suffix_flops=suffix_flops(generator_trace, prefix),
-        critic_flops=critic_trace.flops if critic_trace else 0,
-        tapped_flops=tapped,
+        critic_flops=_of_the_example(observed, critic_trace.flops if critic_trace else 0),
+        tapped_flops=_of_the_example(observed, tapped),
         generator_parameters=sum(p.numel() for p in unwrap(generator_trace.model).parameters()),
         random=generator_trace.random,
         batch=batch,
@@ -114,6 +121,11 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
         if match:
             yield f"{what}: {match}"
     yield from dict.fromkeys(resolved.notes)
+    if observed.pack > 1:
+        yield (
+            f"D judges {observed.pack} samples as one: neighbours in the batch get one signal, and a sample depends on "
+            "the others of its pack."
+        )
     if generator_trace.attributes:
         yield (
             f"G keeps state in plain attributes ({', '.join(generator_trace.attributes[:3])}): nothing is replayed in "

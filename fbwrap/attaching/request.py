@@ -36,6 +36,7 @@ class Request:
     method: str | None = None
     value_range: tuple[float, float] | None = None
     critic_size: str | None = None
+    pack: int | None = None
     adapter: str | Adapter | None = "auto"
     replay: bool = True
     expected: Mapping[str, tuple[int, ...]] | None = None

@@ -55,8 +55,10 @@ def resolve(request: Request, observed: Observed) -> Resolved:
         critic_trace,
         observed.critic_input,
         observed.example,
+        observed.pack,
     )
     resolver = Resolver(generator_trace, critic_trace, observed.image, observed.response, _spec_of(module), known, axes)
+    resolver.pack = observed.pack
     connections = sorted(
         (c for link in resolver.links(request) for c in resolver.connect(link)),
         key=lambda c: event(generator_trace, c.site),
@@ -105,6 +107,7 @@ class Resolver:
     ):
         self._known, self._axes = known, axes
         self.notes: list[str] = []
+        self.pack = 1  # samples that D judges as one
         self._generator_trace, self._critic_trace = generator_trace, critic_trace
         self._response, self._module = response, module
         self._image = image
@@ -220,6 +223,9 @@ class Resolver:
             name = str(Ref(ref.name, call, path if ref.at == "output" else _short(path, called), ref.at))
             form = self._form_in(self._critic_trace, called, path, info, layout, ref.at, f"D's layer {name!r}")
             found.append(self._checked(Source(name, Ref(ref.name, call, path, ref.at), form), info, batch))
+            if ref.at == "input" and called.activates is not None:
+                before = self._critic_trace.calls[called.activates].name
+                self.notes.append(f"D's {name} is what {before} returns, after the nonlinearity, which is no layer.")
         return found
 
     def _image_form(self, layout: str | None) -> FeatureSpec:
@@ -253,11 +259,18 @@ class Resolver:
         )
         batch = self._axes.of(trace, call, seen)
         if batch is None:
+            rows, count = info.shape[0], len(self._image)
+            packed = f" If D judges {count // rows} samples as one, pass pack={count // rows}."
             raise PairingError(
                 f"Which axis of {where}, shape {info.shape}, is the batch cannot be told: no part of it is of one "
                 "sample alone. Choose another layer, or say how it is laid out: Link(target_layout=…, source_layout=…) "
                 "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C)."
+                + packed
+                * (trace is self._critic_trace and rows < count and count % rows == 0)
             )
+        flattened = _flattened(trace, call, info) if at == "input" else None
+        if flattened is not None:
+            return replace(feature_spec_of(flattened, "channels_first", self._dims), layout="reshaped")
         form = replace(feature_spec_of(info.shape, call.layout, self._dims, batch.axis), rows=batch.rows)
         if len(info.shape) == 3 and not call.layout_known and not batch.axis:
             self.notes.append(
@@ -273,16 +286,19 @@ class Resolver:
                 "that G's value range is the one D was trained on."
             )
         rows = info.shape[source.form.batch_axis]
+        if self.pack > 1 and source.name != "image" and rows == -(-batch // self.pack) and not source.form.batch_axis:
+            return source
         if rows != batch and source.name == "image":
             raise PairingError(
                 f"The source 'image' has {rows} samples (shape {info.shape}), but the target {batch} rows: several of "
                 "a sample (frames, say) are folded into its batch. Choose a target with one row for each sample."
             )
         if rows != batch:
+            packed = f" If it judges {batch // rows} samples as one, pass pack={batch // rows}." * (batch % rows == 0)
             raise PairingError(
                 f"The source {source.name!r} has batch size {rows} (shape {info.shape}), but the "
                 f"target {batch}: D does not answer per sample there. Choose an earlier D layer, or pass "
-                "response= for the right part of D's answer."
+                f"response= for the right part of D's answer.{packed}"
             )
         return source
 
@@ -290,6 +306,14 @@ class Resolver:
 def module_of(trace: Trace, ref: Ref) -> nn.Module:
     """The module that a reference names in a traced network."""
     return module_named(trace.model, ref)
+
+
+def _flattened(trace: Trace, call: Call, info: TensorInfo) -> tuple[int, ...] | None:
+    """The shape of the map that a layer is given flattened, behind a nonlinearity; None where that is not so."""
+    before = trace.calls[call.activates] if call.activates is not None else None
+    if before is None or before.layout != "channels_first" or len(before.outputs[()].shape) == len(info.shape):
+        return None
+    return before.outputs[()].shape
 
 
 def _short(path: Path, call: Call) -> Path:

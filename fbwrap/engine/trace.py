@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .activations import Activations
 from .context import bare
 from .flops import FlopCounter
 from .intercept import Around, wrapped
@@ -75,6 +76,7 @@ class Call:
     can be seen. ``layout``: where its channels are; ``layout_known``: a layer says so. ``batches``: where the
     batch is in what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its
     layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
+    ``activates``: the number of the call whose output it is given after a nonlinearity that no layer is.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Call:
     batches: dict[Path, "Batch | None"] = field(default_factory=dict)
     alone: bool = True
     trunk: bool = True
+    activates: int | None = None
 
     @property
     def done(self) -> bool:
@@ -244,6 +247,7 @@ class _Clock:
     open: list[int] = field(default_factory=list)
     held: list[set[int]] = field(default_factory=list)
     count: dict[nn.Module, int] = field(default_factory=dict)
+    activations: Activations = field(default_factory=Activations)
 
     def tick(self) -> int:
         self.now += 1
@@ -291,6 +295,7 @@ def _watch(
         call.inputs = {path: info_of(tensor) for path, tensor in tensors((args, kwargs))}
         place = len(trace.calls)
         trace.calls.append(call)
+        call.activates = clock.activations.behind(parent, args[0] if args else None)
         watch, seen, held = Watch(args, kwargs), _is_seen((args, kwargs)), _memory((args, kwargs))
         with _entered(clock, place, held):
             output = forward(*args, **kwargs)
@@ -300,6 +305,7 @@ def _watch(
         outside = is_sequential(caller) and not call.effects.writes & {ARGUMENTS}
         call.entangled = bool(touched & clock.held[-1] if outside else call.effects.writes | call.effects.returns)
         call.end, call.flops_after = clock.tick(), flops.total
+        clock.activations.ended(place, parent, output)
         call.plain = seen and is_plain(output)
         call.lengths = dict(lengths(output)) | {("", *path): many for path, many in lengths((args, kwargs))}
         for path, tensor in tensors(output):

@@ -68,6 +68,7 @@ class BatchAxes:
         generator_trace, critic_trace: what they did. Answers are noted in their calls.
         ask: how D is called.
         inputs: the example.
+        pack: samples that D judges as one: then the shapes of what it returns decide.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class BatchAxes:
         critic_trace: Trace | None,
         ask: CriticInput,
         inputs: Inputs,
+        pack: int = 1,
     ):
-        self._generator, self._critic, self._ask = unwrap(generator), critic, ask
+        self._generator, self._ask, self._pack = unwrap(generator), ask, pack
+        self._critic = critic if pack == 1 else None
         self._generator_trace, self._critic_trace, self._inputs = generator_trace, critic_trace, inputs
         self._samples = _samples(inputs, image_of(generator_trace.output))
         self._settled = False
@@ -108,7 +111,7 @@ class BatchAxes:
         if trace is self._generator_trace:
             return self._samples
         sample = image_of(self._generator_trace.output)
-        return sample.shape[self._generator_trace.batch.axis]
+        return -(-int(sample.shape[self._generator_trace.batch.axis]) // self._pack)
 
     def _settle(self) -> None:
         if self._settled:
@@ -118,8 +121,7 @@ class BatchAxes:
         if not trials:
             logger.debug("No input tells which axis is the batch: shapes decide.")
             self._by_shape(self._generator_trace, self._samples)
-            if self._critic_trace is not None:
-                self._by_shape(self._critic_trace, self._samples)
+            self._critic_by_shape()
             return
         # D looks at a sample as a whole: where its answer too has a row for each, it is no point in time
         best = min(trials, key=lambda trial: {True: 0, None: 1, False: 2}[trial.answered])
@@ -130,6 +132,8 @@ class BatchAxes:
                     trace.calls[call].batches[path] = batch
         if self._critic_trace is not None:
             self._critic_trace.answers.update(best.answers)
+        if self._pack > 1:
+            self._critic_by_shape()
 
     def _tried(self, axis: int) -> "_Trial | None":
         """Run both networks on two inputs that differ in one sample, if samples stand on that axis; None where G's
@@ -163,6 +167,10 @@ class BatchAxes:
         answers = {path: batch if isinstance(batch, Batch) else None for path, batch in seen.items()}
         known = [isinstance(batch, Batch) for batch in seen.values() if batch != "unknown"]
         return _Trial(sample, (found, _places(asked, c, d, rows)), answers, any(known) if known else None)
+
+    def _critic_by_shape(self) -> None:
+        if self._critic_trace is not None:
+            self._by_shape(self._critic_trace, self._rows(self._critic_trace))
 
     @staticmethod
     def _by_shape(trace: Trace, samples: int) -> None:

@@ -24,6 +24,7 @@ from ..errors import CriticError
 from .critic import CriticInput, call, image_of, response_of, sized
 from .features import to_map
 from .links import Source
+from .packs import filled, of_samples
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class CriticCall:
         response: a path to D's response in what it returns, or a function of that; None: it is all that D returns.
         size: (``critic_size``) D's attribute of the only height that it takes; see
             :class:`~fbwrap.adapter.CriticFamily`.
-        mode: (``critic_mode``) ``"eval"``, or ``"inherit"``: the mode that D is in.
+        mode: (``critic_mode``) ``"eval"``, or ``"inherit"``: the mode that D is in; what it moves goes on from step
+            to step, and is put back after the call.
         detach_signals: whether no gradient goes back through D to the samples.
+        pack: samples that D judges as one (:mod:`fbwrap.feedback.packs`).
     """
 
     critic_input: CriticInput
@@ -44,6 +47,7 @@ class CriticCall:
     size: str | None = None
     mode: Literal["eval", "inherit"] = "eval"
     detach_signals: bool = True
+    pack: int = 1
 
 
 class CriticRunner:
@@ -60,6 +64,7 @@ class CriticRunner:
         self._layers = names(discriminator) if discriminator is not None else {}
         modules = modules_of(unwrap(discriminator)) if discriminator is not None else []
         self._modules, self._moving = modules, Moving(modules, self._moving_in_eval())
+        self._restores = True  # whether each pass puts back what D moves
 
     def signals(
         self,
@@ -92,9 +97,24 @@ class CriticRunner:
                     found |= {name: self._reached(name, values, tap) for name, tap in taps.items()}
                     if respond:
                         found["response"] = response_of(answer, how.response).clone()
+            if how.pack > 1:
+                count = len(image_of(output))
+                found |= {name: of_samples(v, count, how.pack) for name, v in found.items() if name != "image"}
         if how.detach_signals:
             found = {name: value.detach() for name, value in found.items()}
         return {link: [to_map(found[s.name], s.form) for s in mine] for link, mine in wanted.items()}
+
+    @contextmanager
+    def one_rollout(self) -> Iterator["CriticRunner"]:
+        """D for all steps of one call of the loop. In the mode that it is in, what it moves (the vectors of spectral
+        norm) goes on from step to step, as in a loop written by hand, and is put back in the end."""
+        if self.how.mode == "eval" or self.net is None:
+            yield self
+            return
+        other = copy(self)
+        other._restores = False
+        with self._state_restored():
+            yield other
 
     def with_graph(self) -> "CriticRunner":
         """The same, whose signals carry a gradient."""
@@ -103,13 +123,15 @@ class CriticRunner:
         return other
 
     def respond(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
-        """D's response to G's output: all of D."""
+        """D's response to G's output: all of D. Of a D that judges packs of samples, one for each pack."""
         given = self._given(output, args, kwargs)
         with self._as_asked():
             return response_of(self._ask(given), self.how.response).clone()  # it may be a buffer that is put back
 
     def _given(self, output: object, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """What D is called with: a copy, for D may write into it."""
+        if self.how.pack > 1:
+            output, args, kwargs = filled((output, args, kwargs), len(image_of(output)), self.how.pack)
         return map_tensors(Tensor.clone, self.how.critic_input(output, *args, **kwargs))
 
     def _ask(self, given: object) -> object:
@@ -146,7 +168,8 @@ class CriticRunner:
         with ExitStack() as stack:
             if self.how.mode == "eval":
                 stack.enter_context(training_mode(self._modules, False))
-            stack.enter_context(self._state_restored())
+            if self._restores:
+                stack.enter_context(self._state_restored())
             yield
 
     @contextmanager

@@ -37,6 +37,7 @@ class Facts:
         base: where G can be fetched, ``"spandrel:them/sr/x4.safetensors@commit"``; None: nobody said.
         critic_spec: the name and the value range that D was made by; None: it was given.
         critic_size: the attribute of D that holds the only height that it takes.
+        pack: samples that D judges as one.
         critic_unused: layers of D that the loop does not run; None: all are run.
         critic_in_part: whether D's weights are those of a head in its beginning alone.
         head_has_discriminator: whether the head that this loop is from brought D's weights.
@@ -56,6 +57,7 @@ class Facts:
     critic_spec: tuple[str, tuple[float, float]] | None
     critic_size: str | None
     critic_unused: tuple[str, ...] | None
+    pack: int = 1
     example_is_made: bool = False
     critic_in_part: bool = False
     head_has_discriminator: bool = False

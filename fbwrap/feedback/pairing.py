@@ -10,8 +10,8 @@ Examples:
     ['0', '1']
 
 Sizes decide: each generator stage (the last layer at each resolution) is paired with the D layer whose
-number of positions is nearest, and of several equally near ones with the last, after its activation. Whole
-blocks are preferred to layers inside them.
+number of positions is nearest, and of several equally near ones with the last, after its nonlinearity (where that is
+no layer: what the next layer is given, ``"conv4:input"``). Whole blocks are preferred to layers inside them.
 """
 
 import itertools
@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ..engine.names import Ref, glob_match, parse
+from ..engine.names import INPUT, Path, Ref, glob_match, parse
 from ..engine.trace import Batch, Call, Trace
 from ..errors import PairingError
 from .features import FeatureSpec, feature_spec_of
@@ -76,7 +76,7 @@ def targets_of(trace: Trace) -> list[str]:
 def best_source(
     target: FeatureSpec, trace: Trace | None, image_dims: int, among: Sequence[str] | None = None
 ) -> tuple[Ref, float]:
-    """The D layer nearest in size to a feature, and how far it is (log of the ratio of sides).
+    """The D layer nearest in size to a feature, after its nonlinearity, and how far it is (log of the ratio of sides).
 
     Args:
         among: names and globs of the D layers to choose from; None: all.
@@ -106,7 +106,7 @@ def best_source(
         return abs(math.log(ratio)) / max(len(target.spatial), 1)
 
     best = min(calls, key=lambda call: (round(distance(call), 6), not call.trunk, -call.end))
-    return parse(_label(best)), distance(best)
+    return parse(_activated(best, trace) or _label(best)), distance(best)
 
 
 def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -124,6 +124,19 @@ def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] 
             "layers=[('G_LAYER', 'D_LAYER'), ...]; fbwrap.layers(model, *example) lists sizes."
         )
     return pairs
+
+
+def _activated(call: Call, trace: Trace | None) -> str | None:
+    """The next layer's input, where that is what the call returned, after a nonlinearity that no layer is."""
+    calls = trace.calls if trace else []
+    following = (other for other in calls if other.activates is not None and calls[other.activates] is call)
+    return next(
+        (f"{_label(other)}{INPUT}" for other in following if other.done and len(_features_in(other)) == 1), None
+    )
+
+
+def _features_in(call: Call) -> list[Path]:
+    return [path for path, info in call.inputs.items() if info.is_feature]
 
 
 def _label(call: Call) -> str:

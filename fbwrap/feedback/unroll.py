@@ -107,10 +107,11 @@ class Unroller:
                 feedback = Corrections(self._connections, modules, active, alphas, len(self._trace.sample_shape) - 2)
                 wanted = {i: self._connections[i].sources for i in active}
                 from_zeros = self._first == "zeros"
-                with self._passes(generate, active, args, kwargs, state) as passes:
+                whole = self._passes(generate, active, args, kwargs, state)
+                with whole as passes, critic_runner.one_rollout() as critic:
                     if from_zeros:
                         if reference is not None:
-                            feedback.signals = critic_runner.signals(wanted, reference, args, kwargs)
+                            feedback.signals = critic.signals(wanted, reference, args, kwargs)
                         y = _own(feedback.run(passes.first), state, passes)
                         outputs = [map_tensors(torch.zeros_like, y), y]
                     else:
@@ -121,7 +122,7 @@ class Unroller:
                     while len(outputs) <= steps:
                         if reference is None or not feedback.signals:
                             seen = outputs[-1] if reference is None else reference
-                            feedback.signals = critic_runner.signals(wanted, seen, args, kwargs)
+                            feedback.signals = critic.signals(wanted, seen, args, kwargs)
                         state.restore()
                         y = _own(feedback.run(passes.again), state, passes)
                         outputs = [*outputs, y] if request.keep else [None] * len(outputs) + [y]

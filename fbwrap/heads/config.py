@@ -29,6 +29,7 @@ DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float3
 LAYOUTS = ("channels_first", "channels_last", "time_first", "reshaped")
 MOST_STEPS = 1000
 MOST_LINKS = 64  # and sources of a link
+MOST_PACKED = 1000
 _NAME, _TEXT, _NOTES, _LIST = 500, 2000, 100_000, 20_000  # characters, items
 _ABSENT = object()
 
@@ -185,6 +186,7 @@ _HEAD: dict[str, Check] = {
 _LATER: dict[str, Check] = {
     "generator_mode": _or_none(_choice("train", "eval")),
     "latents": _or_none(_is_latents),
+    "pack": _or_none(_whole(1, MOST_PACKED)),
 }
 
 

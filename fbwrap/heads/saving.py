@@ -106,6 +106,7 @@ def _config(loop: Loop, trained_on: Mapping[str, object] | None) -> dict[str, ob
         "detach_signals": loop.detach_signals,
         "method": loop.method,
         "critic_size": facts.critic_size,
+        **({"pack": facts.pack} if facts.pack > 1 else {}),
         "adapter": facts.adapter,
         "critic_spec": facts.critic_spec,
         "base": facts.base,

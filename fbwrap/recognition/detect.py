@@ -165,6 +165,13 @@ class Recognised:
         """The attribute of D that holds the only height that it takes."""
         return self._critic_family.size
 
+    @property
+    def pack(self) -> int:
+        """How many samples D judges as one."""
+        name = self._critic_family.pack
+        held = getattr(unwrap(self._critic), name, 1) if name and self._critic is not None else 1
+        return held if isinstance(held, int) and held > 0 else 1
+
     def value_range(self, generator_trace: Trace) -> tuple[float, float] | None:
         """Of G's samples: as its last layer tells, else as its family is known to have it; None where neither does."""
         ended = sorted((call for call in generator_trace.calls if call.done), key=lambda call: -call.end)
