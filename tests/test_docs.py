@@ -19,7 +19,10 @@ import fbwrap
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("index", "concepts", "fit", "samplers", "heads", "faq", "cli")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("index", "concepts", "fit", "samplers", "export", "heads", "faq", "cli")
+    ),
 ]
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 NOT_ON_PAGES = {

@@ -10,8 +10,10 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {"train_a_head": ["--steps", "20"], "fit_a_head": ["--steps", "2"], "own_module": ["--steps", "20"],
-         "upscale": ["--steps", "6"], "cubes": ["--steps", "4"]}  # fmt: skip
+         "upscale": ["--steps", "6"], "cubes": ["--steps", "4"],
+         "table": ["--epochs", "2", "--steps", "2"]}  # fmt: skip
 NOT_ALONE = {"networks": "what another example imports", "pretrained_mnist": "wants data: run by test_real.py"}
+NEEDS = {"table": ["ctgan"], "serve_onnx": ["onnx", "onnxscript", "onnxruntime"]}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
@@ -19,6 +21,8 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_ALONE])
 def test_example(name, tmp_path):
     pytest.importorskip("PIL")
+    for package in NEEDS.get(name, []):
+        pytest.importorskip(package)
     words = [sys.executable, str(EXAMPLES / f"{name}.py"), *SMALL.get(name, [])]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)

@@ -126,6 +126,6 @@ for part in (fitting, training, measuring, sharing):
 def main() -> None:
     """Run the command line: exit code 0 done, 2 wrong usage, 1 a failure in one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for library in ("httpx", "httpx2", "httpcore"):
+    for library in ("httpx", "httpx2", "httpcore", "onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.WARNING)
     app()

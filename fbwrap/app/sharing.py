@@ -1,4 +1,4 @@
-"""The commands that use and share a head: ``sample``, ``push``, ``pull``, ``ui``.
+"""The commands that use and share a head: ``sample``, ``export``, ``push``, ``pull``, ``ui``.
 
 Examples:
     $ fbwrap sample me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
@@ -6,6 +6,7 @@ Examples:
 
 import csv
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,52 @@ def sample(
         lines.append(f"A sample cost {asked.cost:.1f} calls of G.")
     lines += [f"{name}: {value:.4g}" for name, value in asked.diagnostics.items()]
     return Answer("\n".join(lines), {**data, "cost": asked.cost, "diagnostics": asked.diagnostics})
+
+
+@command(app, name="export")
+def export_(
+    head: Head,
+    networks: NetworkOptions,
+    to: Annotated[Path, typer.Option(help="The file: .onnx for ONNX Runtime, .pt2 for torch.export.load.")],
+    strength: Strength = None,
+    steps: Steps = None,
+    strength_input: Annotated[
+        bool, typer.Option("--strength-input", help="α is an input of the file, a number; else it is fixed.")
+    ] = False,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Fix the batch (two) and the size of pictures.")] = False,
+    ahead_of_time: Annotated[
+        bool, typer.Option("--ahead-of-time", help=".pt2: compiled for this machine; needs a C++ compiler.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the inputs with which the file is checked.")] = 0,
+) -> Answer:
+    """Write G, D and the head as one file that needs neither fbwrap nor the code of G; run it and compare.
+
+    Example: fbwrap export head -g nets.py:G -d nets.py:D --weights g.pth --to loop.onnx
+    """
+    from .exporting import write
+
+    loop = networks.loop_of(head)
+    with loop.settings(strength=strength, steps=steps):
+        made = write(
+            loop, to, dynamic=not fixed, strength_input=strength_input, ahead_of_time=ahead_of_time, seed=seed
+        )  # fmt: skip
+        said = f"steps {loop.steps}, strength {'an input' if strength_input else loop.strength}"
+    lines = [f"{made.path}: {made.size / 2**20:.1f} MiB, {said}"]
+    for name, axes in made.inputs.items():
+        lines.append(f"  input {name}: {_open(axes) if name != 'strength' else 'a number'}")
+    for check in made.checks:
+        shapes = ", ".join("x".join(map(str, shape)) for shape in check.shapes)
+        lines.append(
+            f"  {shapes}, strength {check.strength:g}: differs from the loop by {check.difference:.1e} at most, "
+            f"takes {check.file_seconds / max(check.loop_seconds, 1e-9):.2f} of its time"
+        )
+    return Answer("\n".join(lines), {**asdict(made), "path": str(made.path)})
+
+
+def _open(axes: tuple[int, ...]) -> str:
+    if not axes:
+        return "of one size"
+    return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))} of any size"
 
 
 @command(app)

@@ -307,14 +307,36 @@ class Loop(Adjustable):
     def __exit__(self, *exception: object) -> None:
         self.detach()
 
-    def export(self, *example: object, **named: object) -> Any:
+    def export(
+        self, *example: object, dynamic: bool = False, strength_input: bool = False, **named: object
+    ) -> torch.export.ExportedProgram:
         """G, D and the head in one graph: a ``torch.export.ExportedProgram`` of ``loop(*example)``.
 
         The loop is unrolled with the steps and strengths that it has now. Prefixes that are computed
         again and D's unused tail are in the graph as written; compilers remove them.
+
+        Args:
+            example, named: inputs of G.
+            dynamic: leave every size open that G and D leave open: the batch, and the picture's where they are
+                convolutions alone. Sizes that they fix stay fixed, and so do those of 1 but the batch's.
+            strength_input: make α an input of the graph, ``strength=torch.tensor(0.5)``; else it is the loop's of now.
+
+        Raises:
+            UnsupportedError: torch.export cannot follow G or D.
         """
         self._check_attached()
-        return export(self, self.feedback, self.generator, self.discriminator, example, named)
+
+        def run(*args: object, strength: Tensor | None = None, **kwargs: object) -> object:
+            return self(*args, **kwargs) if strength is None else self._once(args, kwargs, strength)
+
+        return export(
+            run if strength_input else self, self.feedback, self.generator, self.discriminator, (example, named),
+            dynamic=dynamic, strength=strength_input, batch_axis=self._traces[0].batch.axis, method=self.method,
+        )  # fmt: skip
+
+    def _once(self, args: tuple[object, ...], kwargs: dict[str, object], strength: Tensor) -> object:
+        outputs, _ = self._run(args, kwargs, self.steps, None, keep=False, strength=strength)
+        return outputs[-1]
 
     def use_discriminator(self, discriminator: nn.Module | None) -> None:
         """Look with another D of the same architecture; the one that was in use stays as it is."""
