@@ -66,3 +66,13 @@ def picture(path: str | os.PathLike[str], loop: FeedbackLoop, span: tuple[float,
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise SettingError(f"{path} cannot be read as a picture: {error}") from error
     return sources.spanned(pixels, span)[None].to(device_of(loop.generator), args[0].dtype)
+
+
+def alpha_of(path: Path) -> object:
+    """How opaque a picture's pixels are, as a grey PIL image; None where all are."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        if "A" not in opened.getbands() and "transparency" not in opened.info:
+            return None
+        return ImageOps.exif_transpose(opened).convert("RGBA").getchannel("A")

@@ -37,23 +37,36 @@ def sample(
     strength: Strength = None,
     steps: Steps = None,
     value_range: Range = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Cut large pictures into tiles of this side, in pixels of G's input.", min=8)
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Of neighbouring tiles, which are blended there; 32, in small tiles less.", min=0)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
 ) -> Answer:
     """Make samples with a head: a PNG each (or one file of tensors), and an overview step by step.
 
     Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
 
+    Of a folder of pictures, large ones in tiles: fbwrap sample head … --input photos --tile 256. The same command goes
+    on where it was stopped.
+
     With a sampler, the best quarter: fbwrap sample head … --with drs --keep 0.25 --real photos
     """
     from fbwrap.heads.inputs import value_range_of
 
     from .sample import sample as run
+    from .tiles import Tiles
 
     loop = networks.loop_of(head)
     span = value_range or value_range_of(loop)
     with loop.settings(strength=strength, steps=steps):
         asked = sampler.made(loop, seed, span)
-        made = run(loop, out, count=count, seed=seed, label=label, source=source, span=span, sampler=asked)
+        tiles = None
+        if tile is not None:
+            tiles = Tiles(tile, min(32, tile // 4) if overlap is None else overlap)
+        made = run(loop, out, count=count, seed=seed, label=label, source=source, span=span, sampler=asked, tiles=tiles)
     data: dict[str, Any] = {"files": list(map(str, made.files)), "overview": str(made.overview)}
     if asked is None:
         return Answer(f"{len(made.files)} file(s) in {out}; step by step: {made.overview}", data)
