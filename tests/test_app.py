@@ -109,7 +109,21 @@ def test_debug_shows_where(tmp_path):
 
 
 COMMANDS = (
-    *("version", "quickstart", "inspect", "fit", "export", "train", "study", "eval", "ablate", "sample", "push", "pull", "ui"),
+    *(
+        "version",
+        "quickstart",
+        "inspect",
+        "fit",
+        "train",
+        "study",
+        "eval",
+        "ablate",
+        "sample",
+        "export",
+        "push",
+        "pull",
+    ),
+    "ui",
 )
 
 

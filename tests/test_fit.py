@@ -198,7 +198,8 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
     ]  # fmt: skip
     assert set(result.history) == {"clusters", "clusters beside", "fresh D", "published D"}
     tried = {name: scores[-1].step for name, scores in result.history.items()}
-    assert sorted(tried.values()) == [2, 2, 4, 4], "half of the ways goes on"
+    assert sorted(tried.values())[:2] == [2, 2], "half of the ways goes on"
+    assert 4 < tried["published D"] <= 12, "the published D's for up to three times as long"
     assert "same modules on zeros" in said
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["verdict"] == result.verdict.value

@@ -123,7 +123,7 @@ class TrainedOn(Rounds):
         fit = GAN(
             net, critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
             loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=problem.batch,
-            decay_steps=self._planned, seed=self.seed, keep=1, **way.losses,
+            decay_steps=self._planned, seed=self.seed, keep=1, betas=problem.betas_for(way), **way.losses,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(*problem.data_for(way), steps, progress=False, **where)  # fmt: skip
         return float(fit.seconds)

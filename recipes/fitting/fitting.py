@@ -82,7 +82,8 @@ def fit(
         latents: G's inputs: ``f(n)``, a tensor, or how they are distributed (``"normal"``, ``"uniform:-1:1"``,
             ``["normal", "labels:0:9"]``), with ``example=``. With pairs: None.
         out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
-        steps: of the head, at most; ``minutes``: for its training, at most.
+        steps: of the head, at most; of the published D's, which is slow, three times as many. ``minutes``: for the
+            training of heads, at most.
         seed: of the split, of networks and of the order of the data.
         features: samples to features (N, D) for the distance; ``"inception"``: those of FID, where its weights are
             (``value_range=`` says what is black and white, else -1 and 1); None: one is learned on the training part.
@@ -120,10 +121,13 @@ def fit(
         problem.check_folder(folder, seed, steps)
         budget = None if minutes is None else 60 * minutes
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
-        heads = {way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, steps) for way in tried}
+        heads = {
+            way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, round(steps * way.length))
+            for way in tried
+        }
         progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
         try:
-            winner, sweep, rivals, alone = _trained(heads, steps, budget, folder, progress, controls)
+            winner, sweep, rivals, alone = _trained(heads, budget, folder, progress, controls)
         except KeyboardInterrupt:
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
@@ -156,14 +160,15 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 
 def _trained(
-    heads: dict[str, HeadRun], steps: int, budget: float | None, folder: Path, progress: Progress, controls: bool
+    heads: dict[str, HeadRun], budget: float | None, folder: Path, progress: Progress, controls: bool
 ) -> tuple[HeadRun, dict[float, float], dict[str, Generator], HeadRun | None]:
     """The best head, its distance by strength, what it has to beat, and among that its modules without D."""
     if controls:
+        steps = max(run.planned for run in heads.values())
         progress.expect(_ZEROS, steps)
         for name in _TRAINED_ON:
             progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-    winner, sweep, zeros = _best_of(_race(heads, steps, budget, progress), folder, progress, controls)
+    winner, sweep, zeros = _best_of(_race(heads, budget, progress), folder, progress, controls)
     rivals = {}
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
         rivals = _controls(winner, folder, progress)
@@ -172,24 +177,24 @@ def _trained(
     return winner, sweep, rivals, zeros
 
 
-def _race(heads: dict[str, HeadRun], steps: int, budget: float | None, progress: Progress) -> list[HeadRun]:
+def _race(heads: dict[str, HeadRun], budget: float | None, progress: Progress) -> list[HeadRun]:
     """All ways for one round, two of them to the end: the best, and the published D or else the second best. One that
     is twice as far off is given up. Returns these two, the better one first."""
     going, done = list(heads.values()), 0
     finalists = going
-    while going and done < steps:
-        done = min(steps, done + ROUND)
+    while going:
+        done += ROUND
         for place, run in enumerate(going):
-            progress.expect(run.way.name, done if place > 1 else steps)
+            progress.expect(run.way.name, min(done, run.planned) if place > 1 else run.planned)
         for run in going:
-            progress.tell(run.way.name, run.train(done), run.lr)
+            progress.tell(run.way.name, run.train(min(done, run.planned)), run.lr)
         if len(finalists) > _FINALISTS:
             ranked = sorted(finalists, key=lambda run: run.best.distance)
             slow = [run for run in ranked[1:] if run.way.teaches == "published"]
             finalists = [ranked[0], *(slow or ranked[1:])[:1]]
         least = min(run.best.distance for run in finalists)
         hopeless = 2 * least if done > ROUND else math.inf
-        going = [run for run in finalists if run.best.distance < hopeless and not _stalls(run.scores)]
+        going = [run for run in finalists if run.best.distance < hopeless and not _is_over(run)]
         if budget is not None and sum(run.seconds for run in heads.values()) >= budget:
             break
     for run in finalists:
@@ -224,8 +229,11 @@ def _best_of(
     return found[0]
 
 
-def _stalls(scores: list[Score]) -> bool:
-    """Whether the last rounds brought nothing."""
+def _is_over(run: HeadRun) -> bool:
+    """Whether all steps are done, or the last rounds brought nothing."""
+    scores = run.scores
+    if run.steps >= run.planned:
+        return True
     if len(scores) <= PATIENCE:
         return False
     before = min(score.distance for score in scores[:-PATIENCE])

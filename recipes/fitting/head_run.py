@@ -21,6 +21,7 @@ from torch import nn
 
 import fbwrap
 from fbwrap.engine.trace import device_of
+from fbwrap.feedback.pairing import targets_of
 from fbwrap.files.atomic import atomic_write
 from fbwrap.loop import FeedbackLoop
 
@@ -78,7 +79,7 @@ class HeadRun(Rounds):
     ) -> None:
         super().__init__(folder)
         self.problem, self.way, self.seed, self.without_critic = problem, way, seed, control_of is not None
-        self._planned = planned
+        self.planned = planned
         self.warmup_seconds = 0.0
         self.warmed_critic: nn.Module = control_of.warmed_critic if control_of else self._critic()
         self.loop = self._attached(copy.deepcopy(self.warmed_critic))
@@ -196,17 +197,15 @@ class HeadRun(Rounds):
         return D.eval()
 
     def _attached(self, D: nn.Module) -> FeedbackLoop:
-        """One link, at the last layer that ``layers="auto"`` finds, from all of D's stages."""
+        """The loop with the way's links."""
         problem = self.problem
         example, how = problem.example, problem.call_for(self.way)
         with fbwrap.attach(problem.generator, D, "auto", example=example, **how) as auto:
-            target = auto.connections[-1].target
-            sources = [str(source.name) for link in auto.connections for source in link.sources]
-        taken = D.sources if isinstance(D, FreshCritic) else list(dict.fromkeys(sources))
+            links = _at_each_resolution(auto) if self.way.links == "each" else [_at_the_last_layer(auto, D)]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             loop = fbwrap.attach(
-                problem.generator, D, [fbwrap.Link(str(target), taken)], module=self.way.module, example=example,
+                problem.generator, D, links, module=self.way.module, example=example,
                 first="zeros" if self.without_critic else "base", steps=1, **how,
             )  # fmt: skip
         if isinstance(D, FreshCritic):  # the head can be loaded without it
@@ -215,10 +214,27 @@ class HeadRun(Rounds):
 
     def _common(self) -> dict[str, Any]:
         loss, batch = self.problem.loss_for(self.way), self.problem.batch
-        return {"loss": loss, "batch": batch, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed}
+        return {
+            "loss": loss, "batch": batch, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed,
+            "betas": self.problem.betas_for(self.way),
+        }  # fmt: skip
 
     def _options(self) -> dict[str, Any]:
         return {
             **self._common(), **self.way.losses, "auxiliary": self.way.auxiliary(), "trackers": "none", "held_out": 0,
-            "warmup": 0, "decay_steps": max(1, self._planned - self._attempt.begun), "keep": 1,
+            "critic_ema": self.way.critic_ema, "warmup": 0, "keep": 1,
+            "decay_steps": max(1, self.planned - self._attempt.begun),
         }  # fmt: skip
+
+
+def _at_the_last_layer(auto: FeedbackLoop, D: nn.Module) -> fbwrap.Link:
+    """One link, at the last layer that ``layers="auto"`` finds, from all of D's stages."""
+    sources = dict.fromkeys(source.name for link in auto.connections for source in link.sources)
+    return fbwrap.Link(str(auto.connections[-1].target), D.sources if isinstance(D, FreshCritic) else list(sources))
+
+
+def _at_each_resolution(auto: FeedbackLoop) -> list[fbwrap.Link]:
+    """One at the last layer of each of G's resolutions; those of ``layers="auto"`` where these are more."""
+    targets = targets_of(auto.traces[0])
+    own = list(dict.fromkeys(str(link.target) for link in auto.connections))
+    return [fbwrap.Link(target) for target in (targets if len(targets) > len(own) else own)]

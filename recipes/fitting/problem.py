@@ -123,6 +123,11 @@ class Problem:
         D = self.discriminator if way.teaches == "published" else None
         return (D is not None and loss_of(self.generator, D)) or "bce"
 
+    def betas_for(self, way: Way) -> tuple[float, float]:
+        """Adam's decays: of a published D those that the papers of its loss take."""
+        without_momentum = way.teaches == "published" and self.loss_for(way) in ("hinge", "wasserstein_gp")
+        return (0.0, 0.9) if without_momentum else (0.5, 0.999)
+
     def check_folder(self, folder: Path, seed: int, steps: int) -> None:
         """Note in the folder what is fitted there; refuse one in which it was something else.
 

@@ -45,6 +45,10 @@ class Way:
         lr: learning rate of the head.
         critic_lr: learning rate of D.
         module: kind of the feedback module.
+        links: ``"last"``: one, at the last layer of G that would have one, from all stages of D; ``"each"``: one at
+            each of G's resolutions, from the layer of D that is nearest in size, as in the papers.
+        critic_ema: decay of the average of D that gives the feedback.
+        length: steps, as a multiple of those that are asked for.
         adversarial, reconstruction: weights of the losses; the second is for pairs: the distance to the target.
     """
 
@@ -53,6 +57,9 @@ class Way:
     lr: float
     critic_lr: float = 4e-4
     module: str = "fpn"
+    links: Literal["last", "each"] = "last"
+    critic_ema: float = 0.995
+    length: float = 1.0
     adversarial: float = 1.0
     reconstruction: float = 0.0
 
@@ -73,6 +80,11 @@ class Way:
     def auxiliary(self) -> NamingLoss | None:
         """D's further loss."""
         return NamingLoss() if self.named else None
+
+
+# AFL's own phase 2. What a published D knows is taught slowly: from an average of about the last tenth of the steps
+# (the average's decay begins low), and for longer.
+PUBLISHED = Way("published D", "published", 1e-4, 2e-4, module="dual", links="each", critic_ema=0.9999, length=3.0)
 
 
 def ways_for(published: bool, labels: bool, paired: bool = False) -> list[Way]:
@@ -96,7 +108,7 @@ def ways_for(published: bool, labels: bool, paired: bool = False) -> list[Way]:
         Way(f"{what} beside", "names beside", 1e-4),
         Way("fresh D", "nothing", 1e-4),
     ]
-    return [*found, Way("published D", "published", 3e-4, 2e-4)] if published else found
+    return [*found, PUBLISHED] if published else found
 
 
 def chosen_ways(asked: Sequence[str | Way] | None, there: Sequence[Way]) -> list[Way]:
