@@ -20,9 +20,9 @@ from fbwrap.recipes.fitting.head_run import HeadRun
 from fbwrap.recipes.fitting.measure import Interval, PairedPart, Part
 from fbwrap.recipes.fitting.parts import split
 from fbwrap.recipes.fitting.problem import Problem
-from fbwrap.recipes.fitting.space import learned_space, paired_errors
+from fbwrap.recipes.fitting.space import distance, learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
-from fbwrap.recipes.metrics import Space
+from fbwrap.recipes.metrics import Space, frechet_distance
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
 from torch import nn
@@ -105,6 +105,21 @@ def test_the_space_is_learned_once_for_the_same_data(tmp_path, quick):
 
 
 # -- D, controls, verdict -------------------------------------------------------------------------------
+def test_the_distance_is_the_geometric_mean_of_the_spaces_blocks(tmp_path, quick):
+    real = pictures(200)
+    space = learned_space(real, 0, tmp_path)
+    seen, held = space(pictures(100, seed=1) * 0.8), space(real)
+    assert seen.shape[1] == sum(space.blocks)
+    learned, components = (
+        frechet_distance(a, b) for a, b in zip(seen.split(space.blocks, 1), held.split(space.blocks, 1), strict=True)
+    )
+    assert distance(space, seen, held) == pytest.approx((learned * components) ** 0.5)
+    part = Part(real, [], space)
+    assert part.value(seen) == pytest.approx(distance(space, seen, held))
+    own = summary(real)
+    assert distance(summary, own, own + 0.1) == pytest.approx(frechet_distance(own, own + 0.1)), "one block"
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (1, 16, 16, 16), (4, 128), (7,)])
 def test_a_fresh_d_fits_any_sample(shape):
     x = torch.randn(2, *shape)

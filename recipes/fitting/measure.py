@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fbwrap.feedback.critic import image_of
 
-from ..metrics.distances import frechet_distance, precision_and_recall
+from ..metrics.distances import precision_and_recall
 from ..training.steps import as_inputs
-from .space import paired_errors
+from .space import distance, paired_errors
 
 Generator = Callable[..., Any]
 RESAMPLES = 100
@@ -81,18 +81,18 @@ class Part:
 
     def value(self, seen: Tensor) -> float:
         """The distance of what :meth:`look` gave."""
-        return frechet_distance(seen, self.real)
+        return distance(self.space, seen, self.real)
 
     def interval(self, seen: Tensor) -> Interval:
         """The distance with its interval, samples and real ones drawn anew."""
-        values = [frechet_distance(a, b) for a, b in _resampled((seen,), self.real)]
+        values = [distance(self.space, a, b) for a, b in _resampled((seen,), self.real)]
         return _between(self.value(seen), values)
 
     def ratio(self, seen: Tensor, others: Tensor) -> Interval:
         """The distance over that of ``others``, made from the same inputs, with its interval."""
         values = []
         for a, b, target in _resampled((seen, others), self.real):
-            values.append(frechet_distance(a, target) / max(frechet_distance(b, target), _TINY))
+            values.append(distance(self.space, a, target) / max(distance(self.space, b, target), _TINY))
         return _between(self.value(seen) / max(self.value(others), _TINY), values)
 
     def beside(self, seen: Tensor) -> dict[str, float]:

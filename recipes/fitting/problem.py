@@ -197,7 +197,7 @@ class Problem:
         )
         return cls(
             generator, discriminator, real, None, classes, bool(labels), draw, validation, test,
-            f"Fréchet's in {_named(features)}", takes_classes, attach,
+            _distance_in_words(features, space), takes_classes, attach,
         )  # fmt: skip
 
     @classmethod
@@ -242,9 +242,18 @@ def is_paired(data: Any) -> bool:
 
 
 def _named(features: object) -> str:
-    if isinstance(features, Space):
-        return features.name
-    return "the features that were passed" if features else "64 features learned on the training part without labels"
+    return features.name if isinstance(features, Space) else "the features that were passed"
+
+
+def _distance_in_words(features: object, space: object) -> str:
+    if features:
+        return f"Fréchet's in {_named(features)}"
+    if not hasattr(space, "blocks"):
+        return "Fréchet's in the principal components of the training part"
+    return (
+        "Fréchet's, the geometric mean of two: in 64 features learned on the training part without labels, and in its "
+        "principal components"
+    )
 
 
 def _drawn(draw: Callable[[int], object], many: int, seed: int) -> list[object]:

@@ -7,9 +7,10 @@ Examples:
 
 The encoder is a small convolution network that learns to name pseudo-classes (:mod:`~fbwrap.recipes.fitting.clusters`,
 100 of them) of samples that are shifted, dimmed, cut and noised. Its features are those before the names, standardised
-over real samples. On a published pair they rank heads as a classifier's do that was trained on labels, where an
-encoder that is taught by contrast (SimCLR) does not. Where a sample is no map (a vector, tokens), the space is that of
-its principal components.
+over real samples. Beside them stand the samples' principal components: the learned features see what kind of thing a
+sample is, the components its shape as a whole, and neither is right on every pair (docs/design.md). The distance is the
+geometric mean of the two (:func:`distance`). Where a sample is no map (a vector, tokens), there are the components
+alone.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from fbwrap.files.atomic import atomic_write
 
+from ..metrics.distances import frechet_distance
 from ..metrics.pixel_space import principal_components
 from .clusters import pseudo_classes
 
@@ -32,6 +34,7 @@ FEATURES = 64
 CLASSES = 100
 _STEPS, _RATE = 400, 1e-3
 _BATCH, _VALUES = (32, 256), 800_000  # samples a step: so many that they have about so many values
+_FITTED, _TINY = 10_000, 1e-12  # samples that components are fitted to; the least distance
 _SMALLEST, _PART = 4, 500  # the side at which stages end; samples at a time
 
 
@@ -56,12 +59,28 @@ class Encoder(nn.Module):
         return features
 
 
+def distance(space: Callable[[Tensor], Tensor], seen: Tensor, real: Tensor) -> float:
+    """Fréchet's distance of two sets of features; where a space has several blocks of them, the geometric mean of the
+    blocks' distances, so that no block's units count."""
+    blocks = getattr(space, "blocks", None) or (seen.shape[1],)
+    pairs = zip(seen.split(blocks, 1), real.split(blocks, 1), strict=True)
+    found = [max(frechet_distance(*pair), _TINY) for pair in pairs]
+    return math.exp(math.fsum(map(math.log, found)) / len(found))
+
+
 class LearnedSpace:
-    """Samples (N, C, …) to features (N, 64), on the CPU, standardised over real samples; and how far an output is from
-    its target, in the encoder's stages."""
+    """Samples (N, C, …) to features (N, D), on the CPU: 64 learned ones, standardised over real samples, and the
+    samples' principal components; and how far an output is from its target, in the encoder's stages.
+
+    Attributes:
+        blocks: how many features each of the two has.
+    """
 
     def __init__(self, net: Encoder, real: Tensor) -> None:
         self.net, self._like = net.eval(), real[:0]
+        chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:_FITTED]
+        self._components = principal_components(real[chosen.to(real.device)])
+        self.blocks = (FEATURES, self._components(real[:2]).shape[1])
         with torch.no_grad():
             rows = torch.cat([net(part) for part in real[:5000].split(_PART)])
         self._mean, deviation = rows.mean(0), rows.std(0)
@@ -71,8 +90,11 @@ class LearnedSpace:
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> Tensor:
         """The features."""
-        found = torch.cat([self.net(part.to(self._like)) for part in samples.split(_PART)])
-        return ((found - self._mean) / self._deviation).cpu()
+        found = []
+        for part in samples.split(_PART):
+            part = part.to(self._like)
+            found.append(torch.cat([(self.net(part) - self._mean) / self._deviation, self._components(part)], 1).cpu())
+        return torch.cat(found)
 
     @torch.no_grad()
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
