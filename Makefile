@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test lint types browser published
+.PHONY: quickstart test lint types browser published release
 
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
@@ -16,6 +16,11 @@ test: lint types browser $(VENV)/.integration
 
 published: $(VENV)/.done
 	$(BIN)/python tests/published.py constraints.txt
+
+# everything but publishing: make release VERSION=0.1.0
+release: $(VENV)/.done
+	$(BIN)/python -m pip install -q twine
+	$(BIN)/python tools/release.py $(VERSION)
 
 lint: $(VENV)/.done
 	$(BIN)/ruff check .

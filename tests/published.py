@@ -1,15 +1,16 @@
 """What is published, as a stranger gets it: sdist and wheel are built, and the wheel alone is installed.
 
-    python tests/published.py CONSTRAINTS [--quick]
+    python tests/published.py CONSTRAINTS [--quick] [--keep FOLDER]
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
 attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` every command says
 what it does. Last the tests of the unpacked sdist, without the slow ones, run against the installed wheel (not with
-``--quick``). Anything that fails ends the program with its output.
+``--quick``). Anything that fails ends the program with its output. ``--keep``: a folder for both files if all is well.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -52,6 +53,7 @@ def run(*words: str, cwd: Path, **env: str) -> str:
 
 def main() -> None:
     constraints, quick = Path(sys.argv[1]).resolve(), "--quick" in sys.argv
+    kept = Path(sys.argv[sys.argv.index("--keep") + 1]).resolve() if "--keep" in sys.argv else None
     root = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -86,6 +88,10 @@ def main() -> None:
         (source,) = (path for path in folder.iterdir() if path.name.startswith("fbwrap-") and path.is_dir())
         run(str(folder / "env" / "bin" / "pytest"), "-m", "not slow", "-q", cwd=source, PYTHONSAFEPATH="1")
         print("the sdist's own tests pass", flush=True)
+        if kept is not None:
+            kept.mkdir(exist_ok=True)
+            for file in (wheel, sdist):
+                shutil.copy2(file, kept)
 
 
 if __name__ == "__main__":
