@@ -26,6 +26,10 @@ Pairs = Annotated[
 Samples = Annotated[int, typer.Option(help="How many.", min=2)]
 Seed = Annotated[int, typer.Option(help="Of the latents.")]
 Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
+Loss = Annotated[
+    str | None,
+    typer.Option(help="The loss that D was trained with, if nothing tells: bce, hinge, least_squares, wasserstein_gp."),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")]
 TheirWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
 
@@ -157,6 +161,4 @@ class StudyOptions:
             "becomes a density ratio."
         ),
     ] = None
-    loss: Annotated[
-        str | None, typer.Option(help="For samplers: the loss that D was trained with, if nothing tells.")
-    ] = None
+    loss: Loss = None

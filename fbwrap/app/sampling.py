@@ -19,10 +19,7 @@ from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
 from fbwrap.samplers import SAMPLERS, Sampler
 
-Loss = Annotated[
-    str | None,
-    typer.Option(help="The loss that D was trained with, if nothing tells: bce, hinge, least_squares, wasserstein_gp."),
-]
+from .options import Loss
 
 
 @dataclass(frozen=True)
