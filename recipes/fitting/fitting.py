@@ -45,7 +45,7 @@ from .ways import Way, chosen_ways, ways_for
 
 logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
-PATIENCE, _FINALISTS = 3, 2  # rounds without a better head; ways that go on after the first
+PATIENCE, _FINALISTS = 3, 2  # rounds without a better head, of a way of length 1; ways that go on after the first
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
 _TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
@@ -231,13 +231,13 @@ def _best_of(
 
 def _is_over(run: HeadRun) -> bool:
     """Whether all steps are done, or the last rounds brought nothing."""
-    scores = run.scores
+    scores, patience = run.scores, round(PATIENCE * run.way.length)
     if run.steps >= run.planned:
         return True
-    if len(scores) <= PATIENCE:
+    if len(scores) <= patience:
         return False
-    before = min(score.distance for score in scores[:-PATIENCE])
-    return min(score.distance for score in scores[-PATIENCE:]) > _BETTER * before
+    before = min(score.distance for score in scores[:-patience])
+    return min(score.distance for score in scores[-patience:]) > _BETTER * before
 
 
 def _choose(winner: HeadRun) -> dict[float, float]:
