@@ -22,6 +22,7 @@ from .errors import FbwrapError
 from .feedback.blocks import FeedbackModule
 from .feedback.links import Link
 from .feedback.rollout import Rollout
+from .heads.listing import HeadInfo, list_heads
 from .loop import FeedbackLoop
 from .pretrained import from_pretrained, load_pretrained
 from .recognition.detect import explain
@@ -34,6 +35,7 @@ __all__ = [
     "FbwrapError",
     "FeedbackLoop",
     "FeedbackModule",
+    "HeadInfo",
     "LayerTable",
     "Link",
     "Rollout",
@@ -42,6 +44,7 @@ __all__ = [
     "explain",
     "from_pretrained",
     "layers",
+    "list_heads",
     "load_pretrained",
     "load_weights",
     "plots",

@@ -14,12 +14,14 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlparse
 
+import yaml
+
 
 class Repo:
     """One repository: commits, and what branches and tags point to."""
 
     def __init__(self, private=False):
-        self.private = private
+        self.private, self.downloads = private, 0
         self.commits = {}
         self.refs = {"main": self.commit({})}
         self.messages = []
@@ -241,6 +243,25 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             )
 
+    def models(self):
+        """The list of models, by tags, a part of the name, author and task."""
+        asked = self.query
+        wanted = [tag for value in asked.get("filter", []) for tag in value.split(",")]
+        found = []
+        for name, repo in self.hub.repos.items():
+            data = yaml.safe_load(repo.at("main")[1].get("README.md", b"---\n---").decode().split("---")[1]) or {}
+            base = data.get("base_model")
+            tags = [*data.get("tags", []), *([f"base_model:{base}", f"base_model:adapter:{base}"] if base else [])]
+            fits = all(tag in tags or tag == data.get("pipeline_tag") for tag in wanted)
+            fits &= all(part in name for part in asked.get("search", []))
+            fits &= all(name.startswith(f"{author}/") for author in asked.get("author", []))
+            fits &= all(task == data.get("pipeline_tag") for task in asked.get("pipeline_tag", []))
+            if fits and not repo.private:
+                found.append({"id": name, "modelId": name, "tags": tags, "pipeline_tag": data.get("pipeline_tag"),
+                              "downloads": repo.downloads, "lastModified": "2026-01-31T10:00:00.000Z"})  # fmt: skip
+        found.sort(key=lambda each: -each["downloads"])
+        self._json(found[: int(asked.get("limit", ["1000"])[0])])
+
     def tree(self, name, revision):
         found = self._at(name, revision)
         if found is not None:
@@ -321,6 +342,7 @@ NAME = r"([^/]+/[^/]+)"
 ROUTES = [
     (r"GET /api/whoami-v2", "whoami"),
     (r"POST /api/repos/create", "create"),
+    (r"GET /api/models", "models"),
     (r"POST /api/validate-yaml", "validate"),
     (rf"POST /api/models/{NAME}/preupload/(.+)", "preupload"),
     (rf"POST /{NAME}\.git/info/lfs/objects/batch", "lfs_batch"),

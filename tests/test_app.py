@@ -123,7 +123,7 @@ COMMANDS = (
         "push",
         "pull",
     ),
-    "ui",
+    *("search", "ui"),
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commandline import command
 from helpers import Z, made, sr_files, stir
 from hubserver import Repo
 from safetensors.torch import load_file
@@ -45,6 +46,53 @@ def test_there_and_back(hub, nets, caplog):
     before = len(hub.seen)
     assert torch.equal(fbwrap.from_pretrained("me/head", *nets, local_files_only=True)(Z), loop(Z))
     assert len(hub.seen) == before, "the cache alone"
+
+
+@pytest.fixture
+def three_heads(hub, nets):
+    loop = made(nets)
+    faces = {"task": "unconditional-image-generation", "base_model": "them/gan", "license": "mit"}
+    for name, about in (("me/faces", faces), ("me/photos", {}), ("you/faces-too", faces)):
+        loop.push_to_hub(name, token=hub.token, pictures=[], private=False, **about)
+    loop.push_to_hub("me/secret", token=hub.token, pictures=[], private=True)
+    hub.repos["me/no-head"] = Repo()
+    for name, downloads in (("me/photos", 7), ("you/faces-too", 3)):
+        hub.repos[name].downloads = downloads
+    return hub
+
+
+def test_heads_are_listed(three_heads):
+    def names(*words, **options):
+        return [head.repo_id for head in fbwrap.list_heads(*words, **options)]
+
+    assert names() == ["me/photos", "you/faces-too", "me/faces"]
+    assert names("faces") == ["you/faces-too", "me/faces"]
+    assert names(author="me") == ["me/photos", "me/faces"]
+    assert names(base="them/gan") == ["you/faces-too", "me/faces"]
+    assert names(base="them/other") == []
+    assert names(task="image-to-image") == ["me/photos"]
+    assert names(limit=1) == ["me/photos"]
+    head = fbwrap.list_heads("faces-too")[0]
+    assert (head.base, head.task, head.downloads) == ("them/gan", "unconditional-image-generation", 3)
+    assert "fbwrap" in head.tags
+    assert str(head) == ("you/faces-too   base them/gan   unconditional-image-generation   3 downloads   2026-01-31")
+    for limit in (0, 1001, 1.5, True):
+        with pytest.raises(SettingError, match="limit="):
+            fbwrap.list_heads(limit=limit)
+
+
+def test_heads_are_searched_from_the_command_line(three_heads):
+    done = command("search", "faces", "--base", "them/gan", "--json")
+    assert done.exit_code == 0, done.output
+    assert [head["repo_id"] for head in json.loads(done.stdout)["heads"]] == ["you/faces-too", "me/faces"]
+    assert "me/photos" in command("search").output
+    assert "No head was found." in command("search", "nothing-like-it").output
+
+
+def test_a_hub_that_is_not_reached_is_one_sentence(hub):
+    hub.fail("GET /api/models", times=20)
+    with pytest.raises(HubError, match="The list of heads"):
+        fbwrap.list_heads()
 
 
 def test_the_card_is_true_and_is_not_written_over(hub, nets, tmp_path):

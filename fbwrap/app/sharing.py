@@ -1,4 +1,4 @@
-"""The commands that use and share a head: ``sample``, ``export``, ``push``, ``pull``, ``ui``.
+"""The commands that use and share a head: ``sample``, ``export``, ``push``, ``pull``, ``search``, ``ui``.
 
 Examples:
     $ fbwrap sample me/faces-feedback -g nets.py:G -d nets.py:D --weights g.pth
@@ -195,6 +195,24 @@ def pull(
 
     folder = pulled(repo, revision=revision, local_files_only=offline)
     return Answer(str(folder), {"folder": str(folder), "commit": folder.name, "base": config_of(folder)["base"]})
+
+
+@command(app)
+def search(
+    text: Annotated[str | None, typer.Argument(help="A part of their names.")] = None,
+    base: Annotated[str | None, typer.Option(help="Of this generator: user/name.")] = None,
+    task: Annotated[str | None, typer.Option(help="As the Hub names tasks: image-to-image …")] = None,
+    author: Annotated[str | None, typer.Option(help="A user or an organisation.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 20,
+) -> Answer:
+    """List heads on the Hugging Face Hub, those that are downloaded most first.
+
+    Example: fbwrap search faces --task unconditional-image-generation
+    """
+    from fbwrap.heads.listing import list_heads
+
+    found = list_heads(text, base=base, task=task, author=author, limit=limit)
+    return Answer("\n".join(map(str, found)) or "No head was found.", {"heads": [asdict(head) for head in found]})
 
 
 @command(app)
