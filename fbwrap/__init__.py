@@ -26,6 +26,7 @@ from .heads.listing import HeadInfo, list_heads
 from .loop import FeedbackLoop
 from .pretrained import from_pretrained, load_pretrained
 from .recognition.detect import explain
+from .several import Heads
 from .version import __version__ as __version__
 from .weights import load_weights
 
@@ -36,6 +37,7 @@ __all__ = [
     "FeedbackLoop",
     "FeedbackModule",
     "HeadInfo",
+    "Heads",
     "LayerTable",
     "Link",
     "Rollout",
