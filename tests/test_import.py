@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # rooms (folders) and doors (files) of the core: each may use what stands before it in this list, and itself
 ROOMS = [
     "errors", "version", "moved", "engine", "files", "weights", "feedback", "adapter", "recognition", "plots", "heads",
-    "samplers", "loop", "attaching", "attach", "pretrained", "__init__", "app", "__main__",
+    "samplers", "loop", "attaching", "attach", "pretrained", "several", "__init__", "app", "__main__",
 ]  # fmt: skip
 RECIPES = [
     "networks",
