@@ -87,6 +87,23 @@ def test_pictures_of_any_size_from_one_graph():
         assert torch.allclose(program.module()(x), loop(x), atol=1e-5)
 
 
+def test_an_input_that_all_samples_share_stays_one_row():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 3, 3, 1, 1)
+
+        def forward(self, x: Tensor, style: Tensor) -> Tensor:
+            return self.b(self.a(x) * style)
+
+    style = torch.randn(1, 4, 1, 1)
+    loop = stir(fbwrap.attach(Shared().eval(), patch().eval(), [("a", "1")], example=(torch.randn(2, 3, 8, 8), style)))
+    program = loop.export(torch.randn(2, 3, 8, 8), style, dynamic=True)
+    assert dynamic_axes(program) == {"x": (0, 2, 3), "style": ()}
+    x = torch.randn(5, 3, 8, 8)
+    assert torch.allclose(program.module()(x, style), loop(x, style), atol=1e-5)
+
+
 def test_without_it_every_size_is_fixed():
     loop, draw = loop_of("noise")
     program = loop.export(*draw(2)[0])

@@ -157,3 +157,26 @@ def test_samplers_say_that_they_need_an_answer_for_each_sample(table):
         loop.latents = "normal"
         with pytest.raises(CriticError, match="packed samples"):
             fbwrap.samplers.TopK(loop)(4)
+
+
+def test_what_critic_input_draws_is_no_reason_to_refuse(table):
+    G, D = table
+    how = {"critic_input": lambda y, z: y + torch.rand_like(y), "pack": 3}
+    before = torch.get_rng_state()
+    with fbwrap.attach(G, D, [("hidden", "seq.1")], example=Z[:2], **how) as loop:
+        assert loop(Z).shape == (8, 5)
+    torch.set_rng_state(before)
+
+
+def test_a_refusal_tries_no_packs_of_large_samples(monkeypatch):
+    from fbwrap.attaching import packed
+
+    monkeypatch.setattr(packed, "_MOST_VALUES", 10)
+    tried = []
+
+    def critic_input(y):
+        tried.append(len(y))
+        return y
+
+    assert packed.size_by_trial(TableD(), critic_input, (torch.randn(2, 5), (), {})) is None
+    assert tried == [2], "packs of three would have 15 values"

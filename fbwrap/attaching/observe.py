@@ -164,7 +164,7 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
             "critic_input(G's output, *G's inputs)."
         ) from error
     with locked(unwrap(critic)), sized(unwrap(critic), size, given):
-        trace: Trace = call(lambda *a, **k: trace_forward(critic, a, k, may_fail=True), given)
+        trace: Trace = call(lambda *a, **k: trace_forward(critic, a, k, may_fail=True, activations=True), given)
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
     if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
         raise CriticError(

@@ -29,7 +29,7 @@ from ..heads.config import MOST_PACKED
 from ..recognition.detect import Recognised
 
 logger = logging.getLogger("fbwrap")
-_TRIED = (*range(2, 13), 16, 20, 32)
+_TRIED, _MOST_VALUES = (*range(2, 13), 16, 20, 32), 2**24
 Shown = tuple[Any, tuple[Any, ...], dict[str, Any]]  # G's output and its inputs
 
 
@@ -43,8 +43,11 @@ def pack_of(said: int | None, known: Recognised) -> int:
 
 def size_by_trial(critic: nn.Module, ask: CriticInput, shown: Shown) -> int | None:
     """How many samples a D takes as one, where it refuses other batches; None where no trial tells."""
-    count = len(image_of(shown[0]))
+    sample = image_of(shown[0])
+    count = len(sample)
     for pack in _TRIED:
+        if pack * sample[0].numel() > _MOST_VALUES:  # a refusal should not cost memory
+            break
         more = filled(shown, count, pack)
         try:
             answer = _answer(critic, ask, more)
@@ -88,7 +91,9 @@ def check_pack(critic: nn.Module, ask: CriticInput, shown: Shown, pack: int) -> 
 def _answer(critic: nn.Module, ask: CriticInput, shown: Shown) -> list[Tensor]:
     """All tensors that D returns; it is left as it was."""
     output, args, kwargs = shown
-    given = ask(output, *args, **kwargs)
-    with locked(unwrap(critic)):
-        trace = call(lambda *a, **k: trace_forward(critic, a, k), given)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # critic_input may draw numbers: the same each time
+        given = ask(output, *args, **kwargs)
+        with locked(unwrap(critic)):
+            trace = call(lambda *a, **k: trace_forward(critic, a, k), given)
     return [tensor for _, tensor in tensors(trace.output)]

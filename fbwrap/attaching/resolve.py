@@ -9,6 +9,7 @@ Examples:
     '0 <- dual <- 0 + image'
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,8 +58,9 @@ def resolve(request: Request, observed: Observed) -> Resolved:
         observed.example,
         observed.pack,
     )
-    resolver = Resolver(generator_trace, critic_trace, observed.image, observed.response, _spec_of(module), known, axes)
-    resolver.pack = observed.pack
+    resolver = Resolver(
+        generator_trace, critic_trace, observed.image, observed.response, _spec_of(module), known, axes, observed.pack
+    )
     connections = sorted(
         (c for link in resolver.links(request) for c in resolver.connect(link)),
         key=lambda c: event(generator_trace, c.site),
@@ -104,10 +106,10 @@ class Resolver:
         module: ModuleSpec,
         known: Recognised,
         axes: BatchAxes,
+        pack: int,
     ):
-        self._known, self._axes = known, axes
+        self._known, self._axes, self._pack = known, axes, pack
         self.notes: list[str] = []
-        self.pack = 1  # samples that D judges as one
         self._generator_trace, self._critic_trace = generator_trace, critic_trace
         self._response, self._module = response, module
         self._image = image
@@ -286,7 +288,8 @@ class Resolver:
                 "that G's value range is the one D was trained on."
             )
         rows = info.shape[source.form.batch_axis]
-        if self.pack > 1 and source.name != "image" and rows == -(-batch // self.pack) and not source.form.batch_axis:
+        packs = self._pack > 1 and source.name != "image" and not source.form.batch_axis
+        if packs and rows == -(-batch // self._pack):
             return source
         if rows != batch and source.name == "image":
             raise PairingError(
@@ -311,9 +314,10 @@ def module_of(trace: Trace, ref: Ref) -> nn.Module:
 def _flattened(trace: Trace, call: Call, info: TensorInfo) -> tuple[int, ...] | None:
     """The shape of the map that a layer is given flattened, behind a nonlinearity; None where that is not so."""
     before = trace.calls[call.activates] if call.activates is not None else None
-    if before is None or before.layout != "channels_first" or len(before.outputs[()].shape) == len(info.shape):
+    if before is None or before.layout != "channels_first":
         return None
-    return before.outputs[()].shape
+    shape = before.outputs[()].shape
+    return shape if len(shape) > 2 and info.shape == (shape[0], math.prod(shape[1:])) else None
 
 
 def _short(path: Path, call: Call) -> Path:

@@ -155,10 +155,12 @@ def trace_forward(
     *,
     may_fail: bool = False,
     method: str = "forward",
+    activations: bool = False,
 ) -> Trace:
     """Run ``model`` once and note all that it does.
 
     Args:
+        activations: whether to look for nonlinearities that no layer is (``Call.activates``).
         method: what is run, if not ``forward``: a VAE's ``"decode"``.
         may_fail: keep what was seen before an error (a discriminator that is to be stopped early may
             refuse the image size only later); the error is then in ``trace.error``.
@@ -180,7 +182,7 @@ def trace_forward(
         FlopCounter() as flops,
     ):
         args, kwargs = map_tensors(Tensor.clone, (args, kwargs))  # the network may write into them
-        clock = _Clock(held=[_memory((args, kwargs))])
+        clock = _Clock([_memory((args, kwargs))], Activations() if activations else None)
         try:
             with wrapped({m: _watch(m, n, trace, clock, alive, flops) for m, n in known.items()}):
                 trace.output = entry(net, method)(*args, **kwargs)
@@ -243,11 +245,11 @@ def _state_restored(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
 
 @dataclass
 class _Clock:
+    held: list[set[int]]
+    activations: Activations | None
     now: int = 0
     open: list[int] = field(default_factory=list)
-    held: list[set[int]] = field(default_factory=list)
     count: dict[nn.Module, int] = field(default_factory=dict)
-    activations: Activations = field(default_factory=Activations)
 
     def tick(self) -> int:
         self.now += 1
@@ -295,7 +297,8 @@ def _watch(
         call.inputs = {path: info_of(tensor) for path, tensor in tensors((args, kwargs))}
         place = len(trace.calls)
         trace.calls.append(call)
-        call.activates = clock.activations.behind(parent, args[0] if args else None)
+        if clock.activations is not None:
+            call.activates = clock.activations.behind(parent, args[0] if args else None)
         watch, seen, held = Watch(args, kwargs), _is_seen((args, kwargs)), _memory((args, kwargs))
         with _entered(clock, place, held):
             output = forward(*args, **kwargs)
@@ -305,7 +308,8 @@ def _watch(
         outside = is_sequential(caller) and not call.effects.writes & {ARGUMENTS}
         call.entangled = bool(touched & clock.held[-1] if outside else call.effects.writes | call.effects.returns)
         call.end, call.flops_after = clock.tick(), flops.total
-        clock.activations.ended(place, parent, output)
+        if clock.activations is not None:
+            clock.activations.ended(place, parent, output)
         call.plain = seen and is_plain(output)
         call.lengths = dict(lengths(output)) | {("", *path): many for path, many in lengths((args, kwargs))}
         for path, tensor in tensors(output):

@@ -85,8 +85,7 @@ def export(
         raise SettingError("G has an input of that name: strength_input cannot be one, too.")
     shapes: Any = None
     if dynamic:
-        # a size of 1 would be fixed: one sample becomes two
-        args, kwargs = map_tensors(lambda t: _twice(t, batch_axis), (args, kwargs))
+        args, kwargs = _two_samples((args, kwargs), batch_axis)
     names = _names_of(generator, method, len(args), {*kwargs, STRENGTH})
     if dynamic:
         shapes = {
@@ -122,8 +121,11 @@ def dynamic_axes(program: ExportedProgram) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _twice(tensor: Tensor, axis: int) -> Tensor:
-    return torch.cat([tensor, tensor], axis) if tensor.dim() > axis and tensor.shape[axis] == 1 else tensor
+def _two_samples(inputs: Inputs, axis: int) -> Inputs:
+    """One sample becomes two, for a size of 1 would be fixed."""
+    if max((tensor.shape[axis] for _, tensor in tensors(inputs) if tensor.dim() > axis), default=2) > 1:
+        return inputs
+    return map_tensors(lambda tensor: torch.cat([tensor] * 2, axis) if tensor.dim() > axis else tensor, inputs)
 
 
 def _axes(tree: Any) -> Any:
