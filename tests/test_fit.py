@@ -30,6 +30,7 @@ from zoo import Deconv, LabelCritic, patch
 
 import fbwrap
 from fbwrap.errors import SettingError
+from fbwrap.feedback.pairing import targets_of
 from fbwrap.heads.card import card
 from fbwrap.heads.files import config_of
 
@@ -604,3 +605,36 @@ def test_a_head_behind_anothers_modules_on_zeros_is_not_taken(tmp_path, monkeypa
     winner, _, alone = fitting._best_of([Named("first"), Named("second")], tmp_path, None, True)
     assert winner.name == taken
     assert alone.name == f"{taken} on zeros"
+
+
+def test_the_loss_of_a_published_d(tmp_path, quick):
+    from dataclasses import replace
+
+    from fbwrap.recipes.fitting.ways import PUBLISHED
+
+    G, fresh = Deconv().eval(), Way("fresh", "nothing", 1e-4)
+
+    def problem_of(D):
+        return Problem.of(G, D, pictures(), latents, seed=0, folder=tmp_path, features=summary, attach={})
+
+    plain = problem_of(patch())
+    assert (plain.loss_for(PUBLISHED), plain.betas_for(PUBLISHED)) == ("bce", (0.5, 0.999))
+    spectral = problem_of(patch(wrap=nn.utils.parametrizations.spectral_norm))
+    assert (spectral.loss_for(PUBLISHED), spectral.betas_for(PUBLISHED)) == ("hinge", (0.0, 0.9))
+    assert (spectral.loss_for(fresh), spectral.betas_for(fresh)) == ("bce", (0.5, 0.999)), "of a new D"
+    assert replace(spectral, loss="bce").loss_for(PUBLISHED) == "bce", "the user's word comes first"
+    with pytest.raises(SettingError, match=r"loss='wgan' is not one of bce, hinge"):
+        fbwrap.fit(G, patch(), pictures(), latents=latents, out=tmp_path / "run", loss="wgan")
+
+
+def test_the_published_ds_head_has_a_link_at_each_resolution(tmp_path, quick):
+    from fbwrap.recipes.fitting.ways import PUBLISHED
+
+    problem = Problem.of(
+        Deconv().eval(), patch(), pictures(), latents, seed=0, folder=tmp_path, features=summary, attach={}
+    )
+    run = HeadRun(problem, PUBLISHED, tmp_path / "run", 0, 4)
+    assert [link.module for link in run.loop.plan.links] == ["dual"] * len(run.loop)
+    assert len(run.loop) == len(targets_of(run.loop.traces[0])) > 1
+    fresh = HeadRun(problem, Way("fresh", "nothing", 1e-4), tmp_path / "fresh", 0, 4)
+    assert len(fresh.loop) == 1

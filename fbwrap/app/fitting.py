@@ -18,7 +18,7 @@ from fbwrap.loop import FeedbackLoop
 
 from .command import Answer, command
 from .inspect import example_of
-from .options import NetworkOptions, Range
+from .options import Loss, NetworkOptions, Range
 
 if TYPE_CHECKING:
     from fbwrap.recipes.data import Source
@@ -53,6 +53,7 @@ def fit(
     ways: Annotated[
         list[str] | None, typer.Option("--way", help="Of teaching D; may be repeated. Without: all are tried.")
     ] = None,
+    loss: Loss = None,
     controls: Annotated[bool, typer.Option(help="Train what the head has to beat, too.")] = True,
 ) -> Answer:
     """Train a head for a pretrained G, and say whether it is worth having.
@@ -84,7 +85,7 @@ def fit(
         space = as_trained(load_model(features, features_weights).to(device), features, span)
     result = fbwrap.fit(
         generator, critic, real, latents=networks.latents, example=given, out=out, steps=steps, minutes=minutes,
-        seed=seed, features=space, ways=ways, controls=controls,
+        seed=seed, features=space, ways=ways, controls=controls, loss=loss,
     )  # fmt: skip
     from fbwrap.recipes.fitting.report import data as as_data
 

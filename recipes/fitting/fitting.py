@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from fbwrap.errors import SettingError
 from fbwrap.feedback.latents import is_latents
 from fbwrap.loop import FeedbackLoop
 from fbwrap.recognition.named import resolve_generator
+from fbwrap.recognition.trained_with import LOSSES
 
 from ..metrics import inception
 from .controls import TrainedOn, step_ratio
@@ -67,6 +68,7 @@ def fit(
     features: Callable[[Tensor], Tensor] | Literal["inception"] | None = None,
     ways: Sequence[str | Way] | None = None,
     controls: bool = True,
+    loss: str | None = None,
     callbacks: Sequence[Callable[[str, Score], None]] = (),
     **attach: Any,
 ) -> Result:
@@ -90,6 +92,8 @@ def fit(
         ways: those that are tried, by name (:func:`~fbwrap.recipes.fitting.ways.ways_for`) or as a
             :class:`~fbwrap.recipes.fitting.ways.Way` of one's own; None: all.
         controls: whether to train what the head has to beat. Without them there is no verdict but against the base.
+        loss: that D was trained with (``fbwrap.recipes.LOSSES``). None: as an adapter knows; else ``"bce"``, or
+            ``"hinge"`` of a D with spectral norm.
         callbacks: called after each comparison with the name of what is trained and its :class:`Score`.
         attach: further arguments of :func:`fbwrap.attach` for the D that was given (``critic_input``, ``response``).
 
@@ -107,6 +111,8 @@ def fit(
     if not isinstance(generator, nn.Module):
         raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
     check_loaded("G", generator)
+    if loss not in (None, *LOSSES):
+        raise SettingError(f"loss={loss!r} is not one of {', '.join(LOSSES)}.")
     if data is None:
         raise SettingError("fit needs data=: real samples like those that G should make.")
     space = inception(attach.get("value_range") or (-1.0, 1.0)) if features == "inception" else features
@@ -118,6 +124,7 @@ def fit(
             generator, discriminator, data, draw, seed=seed, folder=folder, features=space,
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
+        problem = replace(problem, loss=loss)
         problem.check_folder(folder, seed, steps)
         budget = None if minutes is None else 60 * minutes
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fbwrap.engine.fingerprint import fingerprint
+from fbwrap.engine.names import unwrap
 from fbwrap.engine.pytree import batch_size, map_tensors, tensors
 from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
@@ -25,6 +26,7 @@ from fbwrap.recognition.trained_with import loss_of
 
 from ..data.batches import Batches, Pairs
 from ..metrics.distances import Space
+from ..training.spectral import power_iterations
 from ..training.steps import as_inputs
 from .clusters import pseudo_classes
 from .measure import PairedPart, Part
@@ -52,6 +54,7 @@ class Problem:
         space: what distances are measured in, in words.
         takes_classes: whether the D that was given is called with a class beside the sample.
         attach: arguments of :func:`fbwrap.attach` for the D that was given.
+        loss: that it was trained with, if the user says.
     """
 
     generator: nn.Module
@@ -66,6 +69,7 @@ class Problem:
     space: str
     takes_classes: bool
     attach: dict[str, Any]
+    loss: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,9 +123,13 @@ class Problem:
         return {"response": "[0]"} | ({"critic_input": "condition_and_output"} if self.sees_input else {})
 
     def loss_for(self, way: Way) -> str:
-        """What a way's D learns by: a published one goes on with its own loss, where anything tells it."""
+        """What a way's D learns by: a published one goes on with its own loss. Where neither the user nor an adapter
+        tells it, D's with spectral norm are taken for hinge's, as nearly all of them are, others for BCE's."""
         D = self.discriminator if way.teaches == "published" else None
-        return (D is not None and loss_of(self.generator, D)) or "bce"
+        if D is None:
+            return "bce"
+        usual = "hinge" if any(power_iterations(unwrap(D))) else "bce"
+        return self.loss or loss_of(self.generator, D) or usual
 
     def betas_for(self, way: Way) -> tuple[float, float]:
         """Adam's decays: of a published D those that the papers of its loss take."""
