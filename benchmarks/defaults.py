@@ -9,7 +9,6 @@ network, on held-out training images: the ratio to the base, and the strength th
 """
 
 import argparse
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from fbwrap.recipes import AFL
 from fbwrap.recipes.metrics import PixelSpace, features, frechet_distance
+from from_examples import example
 from results import Results
 from torch import Tensor
 
@@ -32,20 +32,11 @@ def mnist(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     return x[:, None].float() / 127.5 - 1, y.long(), test[:, None].float() / 127.5 - 1
 
 
-def published() -> Any:
-    """The pretrained pairs' networks, examples/networks.py."""
-    path = Path(__file__).parent.parent / "examples" / "networks.py"
-    spec = importlib.util.spec_from_file_location("published_networks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Case:
     """A pair, its data, and the Fréchet distance to its test images."""
 
     def __init__(self, name: str, data: Path, weights: Path, out: Path):
-        known = published()
+        known = example("networks")
         self.loss, self.how, self.space = "bce", {}, None
         if name == "wgangp_mnist":
             self.G, self.D, self.loss = known.WganMnistG(), known.WganMnistD(), "wasserstein_gp"

@@ -16,7 +16,6 @@ the columns; the table is of the test part, and of 2000 generated rows:
 
 import argparse
 import copy
-import importlib.util
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ import pandas as pd
 import torch
 from fbwrap.recipes import AFL, GAN
 from fbwrap.recipes.studies import replaced_signals
+from from_examples import example
 from results import Results
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -43,20 +43,11 @@ COMMON = {"loss": "wasserstein_gp", "betas": (0.5, 0.9), "trackers": "none"}
 COLUMNS = ["columns", "correlations", "classifier", "strength"]
 
 
-def example() -> Any:
-    """examples/table.py: how CTGAN is trained, attached to and sampled."""
-    path = Path(__file__).parent.parent / "examples" / "table.py"
-    spec = importlib.util.spec_from_file_location("table_example", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Case:
     """A table, its split, and a CTGAN of its training part."""
 
     def __init__(self, name: str, seed: int, epochs: int) -> None:
-        self.ours, self.seed = example(), seed
+        self.ours, self.seed = example("table"), seed
         frame = self.ours.table(name)
         order = np.random.default_rng(seed).permutation(len(frame))
         fifth = len(frame) // 5

@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from defaults import published
 from fbwrap.adapters.fresh_critic import FreshCritic
 from fbwrap.recipes import AFL
+from from_examples import example
 from networks import dcgan_d, dcgan_g
 from overhead import resident
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ Networks = tuple[nn.Module, nn.Module, tuple[int, ...]]
 
 
 def mnist() -> Networks:
-    return published().WganMnistG(), FreshCritic((1, 28, 28)), (64, 1, 1)
+    return example("networks").WganMnistG(), FreshCritic((1, 28, 28)), (64, 1, 1)
 
 
 def dcgan() -> Networks:

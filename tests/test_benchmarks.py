@@ -238,3 +238,25 @@ def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
     rows = run(module, monkeypatch, tmp_path / "out", *words)
     critics = {"published D", *module.WAYS}
     assert rows == {"base", "head", "head, its D", *critics, *(f"head, {kind}" for kind in module.WAYS)}
+
+
+def test_tables_from_end_to_end(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ctgan")
+    pytest.importorskip("sklearn")
+    import tables
+
+    run(tables, monkeypatch, tmp_path, "--tables", "wine", "--seeds", 0, "--epochs", 2, "--steps", 1)
+    said = capsys.readouterr().out
+    for row in ("real training rows", "base", "head", "same modules on zeros", "G trained on"):
+        assert f"| wine, {row} |" in said
+
+
+def test_exported_files_are_compared(monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import export
+
+    monkeypatch.setattr(export, "SAVES", {key: value for key, value in export.SAVES.items() if "ahead" not in key})
+    name = next(name for name in export.CASES if name.startswith("3-D"))
+    rows = export.rows(name, 1)
+    assert [row.split("|")[2].strip() for row in rows] == ["program (.pt2)", "ONNX Runtime"]

@@ -113,7 +113,7 @@ def export_(
         shapes = ", ".join("x".join(map(str, shape)) for shape in check.shapes)
         lines.append(
             f"  {shapes}, strength {check.strength:g}: differs from the loop by {check.difference:.1e} at most, "
-            f"takes {check.file_seconds / max(check.loop_seconds, 1e-9):.2f} of its time"
+            f"takes {check.file_seconds / max(check.loop_seconds, 1e-9):.2g} of its time"
         )
     return Answer("\n".join(lines), {**asdict(made), "path": str(made.path)})
 
