@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fbwrap.recipes import AFL
+from fbwrap.recipes.studies import replaced_signals
 from helpers import stir
 from torch import Tensor, nn
 from zoo import Deconv
@@ -180,3 +181,14 @@ def test_a_refusal_tries_no_packs_of_large_samples(monkeypatch):
 
     assert packed.size_by_trial(TableD(), critic_input, (torch.randn(2, 5), (), {})) is None
     assert tried == [2], "packs of three would have 15 values"
+
+
+def test_the_features_of_another_sample_are_those_of_another_pack(table):
+    G, D = table
+    with torch.no_grad(), stir(fbwrap.attach(G, D, [("hidden", "seq.1")], example=Z[:2], pack=3)) as loop:
+        z = Z[:6]
+        signal = D.seq[:2](G(z).reshape(-1, 15)).flip(0).repeat_interleave(3, 0)  # of two packs the other one's
+        hidden = G.hidden(z)
+        expected = G.last((hidden + loop.feedback[0](hidden, signal)).relu())
+        with replaced_signals(loop, "another sample"):
+            assert torch.allclose(loop(z), expected, atol=1e-6)

@@ -116,7 +116,7 @@ def _inputs(loop: FeedbackLoop, seed: int) -> Inputs:
 
 
 def _other_sizes(inputs: Inputs, program: ExportedProgram) -> Iterator[Inputs]:
-    """The same with one sample more, and pictures half as large again, where the program leaves that open."""
+    """The same with one sample more, and pictures twice as large, where the program leaves that open."""
     open_axes = list(dynamic_axes(program).values())[: sum(1 for _ in tensors(inputs))]
     if open_axes and all(0 in axes for axes in open_axes):
         yield map_tensors(lambda tensor: torch.cat([tensor, tensor[:1]]), inputs)

@@ -319,10 +319,10 @@ def _answer_rows(answers: Sequence[Tensor], loop: FeedbackLoop) -> list[dict[str
     ]
 
 
-def _next_one(signal: Tensor) -> Tensor:
+def _next_one(signal: Tensor, pack: int) -> Tensor:
     if len(signal) < 2:
         raise SettingError("A batch of one has no other sample to feed: run two or more at once.")
-    return signal.roll(1, 0)
+    return signal.roll(pack, 0)  # samples of one pack have one signal
 
 
 @contextmanager
@@ -336,7 +336,7 @@ def replaced_signals(loop: FeedbackLoop, kind: str) -> Iterator[None]:
     """
     noise = _noise()
     changes: dict[str, Callable[[Tensor], Tensor]] = {
-        "another sample": _next_one,
+        "another sample": lambda signal: _next_one(signal, loop.critic_call.pack),
         "noise": lambda signal: noise(signal) * signal.std(correction=0) + signal.mean(),
         "a constant": lambda signal: signal.mean().expand_as(signal),
         "zeros": torch.zeros_like,
