@@ -8,10 +8,10 @@ BIN = $(VENV)/bin
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
-# what is published is built, installed and tested beside the tests of the checkout
+# what is published is built, installed and tested beside the tests of the checkout, which run in a process for each core
 test: lint types browser $(VENV)/.integration
 	$(BIN)/python tests/published.py constraints.txt > $(VENV)/published.log 2>&1 & job=$$!; \
-	$(BIN)/python -m pytest; tests=$$?; \
+	$(BIN)/python -m pytest -n auto --dist loadfile; tests=$$?; \
 	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
 
 published: $(VENV)/.done

@@ -9,16 +9,13 @@ own_module.png.
 
 import argparse
 import copy
-from pathlib import Path
 
 import torch
 from fbwrap.recipes import Critic, Options, afl_step
 from torch import Tensor, nn
 
 import fbwrap
-from fbwrap.app.digits import Discriminator, Generator, data, latents
-
-FOLDER = Path(__file__).parent / "digits"
+from fbwrap.app.digits import data, latents, pretrained
 
 
 class Gate(fbwrap.FeedbackModule):
@@ -40,9 +37,7 @@ def main() -> None:
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    G, D = Generator().eval(), Discriminator().eval()
-    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
-    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    G, D = pretrained()
     images, _ = data()
 
     loop = fbwrap.attach(G, copy.deepcopy(D), [("up1", "conv2")], module=Gate, example=latents(2))

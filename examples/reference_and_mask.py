@@ -2,8 +2,8 @@
 
     python examples/reference_and_mask.py
 
-The pair and the head of examples/digits. Writes reference_and_mask.png; its rows: the base, feedback, feedback with D
-looking at a real digit, feedback in the left half alone.
+The pretrained pair of fbwrap.app.digits, and the head of examples/digits. Writes reference_and_mask.png; its rows: the
+base, feedback, feedback with D looking at a real digit, feedback in the left half alone.
 """
 
 from pathlib import Path
@@ -12,16 +12,14 @@ import torch
 from fbwrap.recipes.training.pictures import save_grid
 
 import fbwrap
-from fbwrap.app.digits import Discriminator, Generator, data, latents
+from fbwrap.app.digits import data, latents, pretrained
 
 FOLDER = Path(__file__).parent / "digits"
 
 
 @torch.no_grad()
 def main() -> None:
-    G, D = Generator().eval(), Discriminator().eval()
-    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
-    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    G, D = pretrained()
     loop = fbwrap.from_pretrained(FOLDER / "head", G, D)
     torch.manual_seed(1)
     z, images = latents(8), data()[0]

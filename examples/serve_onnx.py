@@ -3,8 +3,8 @@
     pip install 'fbwrap[onnx]'
     python examples/serve_onnx.py
 
-Exports the pair and the head of examples/digits with the strength as an input, then draws digits at three strengths
-with ONNX Runtime and NumPy alone (``serve``). Writes serve_onnx.png.
+Exports the pretrained pair of fbwrap.app.digits with the head of examples/digits, the strength as an input, then draws
+digits at three strengths with ONNX Runtime and NumPy alone (``serve``). Writes serve_onnx.png.
 """
 
 from pathlib import Path
@@ -17,12 +17,10 @@ FOLDER = Path(__file__).parent / "digits"
 def exported(path: Path) -> Path:
     """The file; ``fbwrap export … --to loop.onnx --strength-input`` makes the same."""
     import fbwrap
-    from fbwrap.app.digits import Discriminator, Generator
+    from fbwrap.app.digits import pretrained
     from fbwrap.app.exporting import write
 
-    G, D = Generator().eval(), Discriminator().eval()
-    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
-    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    G, D = pretrained()
     loop = fbwrap.from_pretrained(FOLDER / "head", G, D)
     made = write(loop, path, strength_input=True)
     print(f"{path.name}: {made.size / 1024:.0f} KiB, off by {max(check.difference for check in made.checks):.0e}")

@@ -2,19 +2,16 @@
 
     python examples/train_a_head.py [--steps 200]
 
-The pair of examples/digits. 200 steps take some 10 seconds on one core. Writes train_a_head.png: without feedback,
-with, and the difference; and the head to runs/digits.
+The pretrained pair of fbwrap.app.digits. 200 steps take some 10 seconds on one core. Writes train_a_head.png: without
+feedback, with, and the difference; and the head to runs/digits.
 """
 
 import argparse
-from pathlib import Path
 
 import torch
 
 import fbwrap
-from fbwrap.app.digits import Discriminator, Generator, data, latents
-
-FOLDER = Path(__file__).parent / "digits"
+from fbwrap.app.digits import data, latents, pretrained
 
 
 def main() -> None:
@@ -23,9 +20,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # such small networks are slower on several
     torch.manual_seed(0)
-    G, D = Generator().eval(), Discriminator().eval()
-    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
-    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    G, D = pretrained()
     images, _ = data()
     z = latents(8)
     before = G(z).detach()

@@ -2,8 +2,9 @@
 
     python examples/use_a_head.py
 
-The pair and the head of examples/digits (made by ``fbwrap quickstart`` on scikit-learn's digits). Writes
-use_a_head.png: rows are latents, columns the strength α from 0, the untouched generator, to 1.
+The pretrained pair of fbwrap.app.digits, and the head of examples/digits (made by ``fbwrap quickstart`` on
+scikit-learn's digits). Writes use_a_head.png: rows are latents, columns the
+strength α from 0, the untouched generator, to 1.
 """
 
 from pathlib import Path
@@ -11,15 +12,13 @@ from pathlib import Path
 import torch
 
 import fbwrap
-from fbwrap.app.digits import Discriminator, Generator, latents
+from fbwrap.app.digits import latents, pretrained
 
 FOLDER = Path(__file__).parent / "digits"
 
 
 def main() -> None:
-    G, D = Generator().eval(), Discriminator().eval()
-    fbwrap.load_weights(G, FOLDER / "generator.safetensors")
-    fbwrap.load_weights(D, FOLDER / "discriminator.safetensors")
+    G, D = pretrained()
     loop = fbwrap.from_pretrained(FOLDER / "head", G, D)
     print(loop.plan)
     torch.manual_seed(0)

@@ -19,11 +19,13 @@ if DEVICE != "cpu":
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-if "FBWRAP_TEST_HUB" not in os.environ:  # where test_hub.py serves, for its subprocesses too
+# where the tests' hub serves: a port for each of pytest-xdist's workers, and for the subprocesses of its tests
+_HUB = "FBWRAP_TEST_HUB_" + os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if _HUB not in os.environ:
     with socket.socket() as _free:
         _free.bind(("127.0.0.1", 0))
-        os.environ["FBWRAP_TEST_HUB"] = f"http://127.0.0.1:{_free.getsockname()[1]}"
-os.environ["HF_ENDPOINT"] = os.environ["FBWRAP_TEST_HUB"]  # huggingface_hub reads it once, when it is imported
+        os.environ[_HUB] = f"http://127.0.0.1:{_free.getsockname()[1]}"
+os.environ["HF_ENDPOINT"] = os.environ[_HUB]  # huggingface_hub reads it once, when it is imported
 
 
 def _stand_in_for_torchvisions_operators():
@@ -65,10 +67,11 @@ def pytest_addoption(parser):
     parser.addoption("--calls", type=int, default=60, help="calls in each thread (tests/test_threads.py)")
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     from test_random_nets import ROLLOUTS
 
-    if rollouts := config.stash.get(ROLLOUTS, 0):
+    passed = (dict(report.user_properties) for report in terminalreporter.stats.get("passed", ()))
+    if rollouts := sum(properties.get(ROLLOUTS, 0) for properties in passed):
         terminalreporter.write_line(f"{rollouts} rollouts of random networks were equal to whole passes by hand")
 
 

@@ -1,24 +1,16 @@
-"""The pretrained pair and head of examples/digits, for tests."""
+"""The pretrained pair of fbwrap.app.digits and the head of examples/digits, for tests."""
 
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 import fbwrap
-from fbwrap.app.digits import Discriminator, Generator
+from fbwrap.app.digits import FOLDER as PAIR
+from fbwrap.app.digits import pretrained as pair
 
 FOLDER = Path(__file__).parent.parent / "examples" / "digits"
 NETWORKS = [
     "-g", "fbwrap.app.digits:Generator", "-d", "fbwrap.app.digits:Discriminator",
-    "--weights", FOLDER / "generator.safetensors", "--critic-weights", FOLDER / "discriminator.safetensors",
+    "--weights", PAIR / "generator.safetensors", "--critic-weights", PAIR / "discriminator.safetensors",
 ]  # fmt: skip
-
-
-def pair():
-    G, D = Generator().eval(), Discriminator().eval()
-    G.load_state_dict(load_file(FOLDER / "generator.safetensors"))
-    D.load_state_dict(load_file(FOLDER / "discriminator.safetensors"))
-    return G, D
 
 
 def loaded():

@@ -3,8 +3,8 @@
     python tests/published.py CONSTRAINTS [--quick] [--keep FOLDER]
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
-attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` every command says
-what it does. Last the tests of the unpacked sdist, without the slow ones, run against the installed wheel (not with
+attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's
+first lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the slow ones, run against the installed wheel (not with
 ``--quick``). Anything that fails ends the program with its output. ``--keep``: a folder for both files if all is well.
 """
 
@@ -79,6 +79,9 @@ def main() -> None:
             sys.exit(f"No commands were found in:\n{said}")
         for command in commands:
             run(python, "-m", "fbwrap", command, "--help", cwd=folder)
+        readme = (root / "README.md").read_text()
+        run(python, "-c", readme.split("```python\n")[1].split("```")[0], cwd=folder)
+        print("with app: README's first lines run as they stand", flush=True)
         print(f"with app: --help of {', '.join(commands)}", flush=True)
         if quick:
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from digits import FOLDER
+from digits import FOLDER, PAIR
 from fbwrap.recipes.networks import dcgan
 
 import fbwrap
@@ -41,9 +41,11 @@ def networks():
     torch.manual_seed(0)
     G, D = dcgan.Generator(16, 8, 32), dcgan.Discriminator(8, 32, "none")  # as constructed: pages say where eval() goes
     z = torch.randn(2, 16, 1, 1)
-    return {"G": G, "D": D, "z": z, "images": torch.rand(140, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
+    scope = {"G": G, "D": D, "z": z, "images": torch.rand(140, 3, 32, 32) * 2 - 1, "torch": torch, "fbwrap": fbwrap,
             "held_out": torch.rand(60, 3, 32, 32) * 2 - 1,
-            "latents": lambda n: torch.randn(n, 16, 1, 1), "somebody_elses_pipeline": lambda G: G(z)}  # fmt: skip
+            "latents": lambda n: torch.randn(n, 16, 1, 1)}  # fmt: skip
+    scope["somebody_elses_pipeline"] = lambda G: G(scope["z"])
+    return scope
 
 
 def shorten_fit(monkeypatch):
@@ -102,7 +104,7 @@ def test_the_tutorial_from_start_to_end(tmp_path, request):
     pytest.importorskip("sklearn")
     from hubserver import Hub
 
-    for file in FOLDER.glob("*.safetensors"):
+    for file in (*FOLDER.glob("*.safetensors"), *PAIR.glob("*.safetensors")):
         shutil.copy(file, tmp_path)
     hub = Hub()
     env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}

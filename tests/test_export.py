@@ -4,10 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from digits import FOLDER, PAIR
 from helpers import stir
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -19,10 +19,9 @@ from fbwrap.app.cli import app
 from fbwrap.errors import SettingError, UnsupportedError
 from fbwrap.feedback.export import dynamic_axes
 
-DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 HEAD = (
-    *(str(DIGITS / "head"), "-g", "fbwrap.app.digits:Generator", "-d", "fbwrap.app.digits:Discriminator"),
-    *("--weights", str(DIGITS / "generator.safetensors")),
+    *(str(FOLDER / "head"), "-g", "fbwrap.app.digits:Generator", "-d", "fbwrap.app.digits:Discriminator"),
+    *("--weights", str(PAIR / "generator.safetensors")),
 )
 
 

@@ -51,11 +51,11 @@ def version() -> Answer:
 @command(app)
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("quickstart"),
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each training.", min=1)] = 1000,
-    fresh: Annotated[bool, typer.Option(help="Start anew instead of resuming.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each of the two trainings.", min=1)] = 1000,
+    fresh: Annotated[bool, typer.Option(help="Start from the beginning instead of resuming.")] = False,
 ) -> Answer:
-    """Train a small GAN on bundled digits, give it a feedback head, and report what it brings.
+    """Train a small GAN and a feedback head on bundled digits, and write a report.
 
     Example: fbwrap quickstart --out quickstart
     """
@@ -69,33 +69,44 @@ def quickstart(
 
 @command(app)
 def inspect(
-    generator: Annotated[str, typer.Argument(help="package.module:Class(args), file.py:Class(args), spandrel:FILE.")],
+    generator: Annotated[
+        str, typer.Argument(help="The generator: package.module:Class(args), file.py:Class(args) or spandrel:FILE.")
+    ],
     discriminator: Annotated[
-        str | None, typer.Option("--discriminator", "-d", help="Likewise, or timm:NAME; without: the image alone.")
+        str | None,
+        typer.Option("--discriminator", "-d", help="The discriminator, written in the same way, or timm:NAME."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="G's weights: .safetensors, .pth; nested and prefixed.")] = None,
-    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None,
-    example: Annotated[str | None, typer.Option(help="Shapes of G's inputs: 1x100x1x1 or 1x3x64x64,1x10.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="File with G's weights: .safetensors or .pth.")] = None,
+    critic_weights: Annotated[Path | None, typer.Option(help="File with D's weights.")] = None,
+    example: Annotated[
+        str | None, typer.Option(help="Shapes of G's inputs, such as 1x100x1x1, or 1x3x64x64,1x10.")
+    ] = None,
     link: Annotated[
-        list[str] | None, typer.Option("--link", "-l", help="G_LAYER or G_LAYER=D_LAYER; may be repeated.")
+        list[str] | None,
+        typer.Option("--link", "-l", help="A link: G_LAYER, or G_LAYER=D_LAYER. Can be given several times."),
     ] = None,
     module: Annotated[
-        str | None, typer.Option(help="Kind of feedback module, such as dual or fpn; auto: fpn, as wide as the budget.")
+        str | None, typer.Option(help="Kind of feedback module, such as dual or fpn. auto: chosen by --budget.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(help="With --module auto: the cost of a sample, in multiples of G (2.5).")
+        float | None, typer.Option(help="With --module auto: highest cost of a sample, in calls of G. Default: 2.5.")
     ] = None,
-    placement: Annotated[str | None, typer.Option(help="Another placement that the adapter knows, by name.")] = None,
+    placement: Annotated[str | None, typer.Option(help="Name of another set of links that the adapter offers.")] = None,
     value_range: Annotated[
-        tuple[float, float] | None, typer.Option(help="Of G's samples, for timm critics: -1 1.")
+        tuple[float, float] | None,
+        typer.Option(help="The values of black and white in G's samples, for timm backbones: -1 1."),
     ] = None,
-    critic_input: Annotated[str | None, typer.Option(help="Preset: how D is called.")] = None,
-    response: Annotated[str | None, typer.Option(help="Path to D's response, such as [0][-1].")] = None,
-    method: Annotated[str | None, typer.Option(help="G's method, if it is not called: decode.")] = None,
-    layers: Annotated[bool, typer.Option(help="List every layer with its shapes.")] = True,
-    why: Annotated[bool, typer.Option(help="Say of every adapter why it did or did not match.")] = False,
+    critic_input: Annotated[
+        str | None, typer.Option(help="How D is called: output, output_and_label, condition_and_output.")
+    ] = None,
+    response: Annotated[
+        str | None, typer.Option(help="Where D's response is in what D returns, such as [0][-1].")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Method of G to use in place of forward, such as decode.")] = None,
+    layers: Annotated[bool, typer.Option(help="List all layers with their shapes.")] = True,
+    why: Annotated[bool, typer.Option(help="Say for each adapter why it matches or not.")] = False,
 ) -> Answer:
-    """What fbwrap sees in your networks: layers, what is recognised, links, cost.
+    """Show the layers of your networks, the links that fbwrap would make, and their cost.
 
     Example: fbwrap inspect "models/dcgan.py:Generator(ngpu=1)" -d "models/dcgan.py:Discriminator(ngpu=1)"
     """

@@ -33,33 +33,42 @@ def fit(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Folder of real pictures, or folder or file of voxels. For a G that enlarges pictures: of large ones. "
-            "For one that maps pictures: KIND:PATH, right:facades/train, left:, folders:IN,OUT, cityscapes:, nyu:."
+            help="Real data: a folder of pictures, or a folder or file of voxels. For super-resolution: a folder of "
+            "large pictures. For image-to-image: right:DIR or left:DIR (each file shows input and target side by "
+            "side, and G makes that half), folders:INPUTS,TARGETS, cityscapes:DIR or nyu:DIR."
         ),
     ] = None,
-    example: Annotated[str | None, typer.Option(help="Shapes of G's inputs, if nothing tells: 1x100x1x1.")] = None,
+    example: Annotated[
+        str | None, typer.Option(help="Shapes of G's inputs, such as 1x100x1x1. Needed only if fbwrap asks for it.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("runs/fit"),
-    steps: Annotated[int, typer.Option(help="Of the head's training, at most.", min=1)] = 1200,
-    minutes: Annotated[float | None, typer.Option(help="For the head's training, at most.", min=0.0)] = None,
-    seed: Annotated[int, typer.Option(help="Of the split, the networks and the order of the data.")] = 0,
+    steps: Annotated[int, typer.Option(help="Most training steps of a head.", min=1)] = 1200,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Most minutes for training heads (what they are compared with comes on top).", min=0.0),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the split of the data, of new networks and of the order of the data.")
+    ] = 0,
     features: Annotated[
         str | None,
         typer.Option(
-            help="A model whose output is the distance's feature space, or inception; without: one is learned."
+            help="Network whose output is the feature space of the distance; or inception. Default: one is learned."
         ),
     ] = None,
-    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    features_weights: Annotated[Path | None, typer.Option(help="File with the weights of this network.")] = None,
     value_range: Range = None,
     ways: Annotated[
-        list[str] | None, typer.Option("--way", help="Of teaching D; may be repeated. Without: all are tried.")
+        list[str] | None,
+        typer.Option("--way", help="A way to teach D, by name. Can be given several times. Default: all are tried."),
     ] = None,
     loss: Loss = None,
-    controls: Annotated[bool, typer.Option(help="Train what the head has to beat, too.")] = True,
+    controls: Annotated[bool, typer.Option(help="Also train what the head is compared with.")] = True,
 ) -> Answer:
-    """Train a head for a pretrained G, and say whether it is worth having.
+    """Train a feedback head for a pretrained G, and judge whether it is worth using.
 
-    Exit code 0: publish it. 3: it is better than G, but training G on is better still. 4: no gain, keep G as it is.
-    The same command goes on where it was stopped.
+    Exit code 0: publish it. 3: better than G, but training G further is better still. 4: no gain, keep G as it is.
+    Run the same command again to continue a stopped fit.
 
     Example: fbwrap fit -g nets.py:G --weights g.pth --data photos --latents normal --example 1x100x1x1
     """

@@ -121,7 +121,9 @@ def counted(measure: "Measure", name: str) -> "Iterator[Measure]":
 def study(
     name: Annotated[
         str,
-        typer.Argument(help="strength, modules, controls, switching, variance, steps, fooling, response, samplers."),
+        typer.Argument(
+            help="Which study: strength, modules, controls, switching, variance, steps, fooling, response, samplers."
+        ),
     ],
     head: Head,
     networks: NetworkOptions,
@@ -130,7 +132,7 @@ def study(
     options: StudyOptions,
     out: Out = None,
 ) -> Answer:
-    """One of the papers' studies of a head: a table, a CSV and a plot.
+    """Run a study of a head, as in the papers: writes a table and a plot.
 
     Example: fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1
     """
@@ -141,7 +143,7 @@ def study(
 def evaluate(
     head: Head, networks: NetworkOptions, inputs: InputOptions, measures: MeasureOptions, out: Out = None
 ) -> Answer:
-    """Measure the base and each step of a head.
+    """Measure G alone, and G with feedback after each step.
 
     Example: fbwrap eval head -g nets.py:G -d nets.py:D --latent 100x1x1 --real photos --features nets.py:Extractor
     """
@@ -150,14 +152,15 @@ def evaluate(
 
 @command(app)
 def ablate(
-    name: Annotated[str, typer.Argument(help="An experiment of fbwrap train.")],
-    data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of an experiment of fbwrap train.")],
+    data: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
     variants: Annotated[
-        list[str] | None, typer.Option("--variant", help="One of the paper's; may be repeated: film, 'image only' …")
+        list[str] | None,
+        typer.Option("--variant", help="A variant of the paper: film, 'image only' … Can be given several times."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for all runs, the CSV and the plot.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As in fbwrap train.")] = None,
-    smoke: Annotated[bool, typer.Option(help="Runs in seconds, to see that all is in place.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for all runs, the table (CSV) and the plot.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting, as in fbwrap train.")] = None,
+    smoke: Annotated[bool, typer.Option(help="Runs of a few seconds, to check the set-up.")] = False,
     measures: MeasureOptions = MeasureOptions(),  # noqa: B008 -- frozen
     pairs: Pairs = None,
     value_range: Range = None,

@@ -14,24 +14,41 @@ import typer
 from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
 
-Head = Annotated[str, typer.Argument(help="Folder of the head, or user/name on the Hub.")]
-Range = Annotated[tuple[float, float] | None, typer.Option(help="Of G's samples; -1 1, for sr: 0 1.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
+NETWORKS, INPUTS, MEASURES, STUDIES = "Networks", "Inputs and samples", "Measures", "Options of single studies"
+_LOSS = (
+    "The loss that D was trained with: bce, hinge, least_squares or wasserstein_gp. Needed only if fbwrap asks for it."
+)
+
+Head = Annotated[str, typer.Argument(help="The head: a folder, or user/name on the Hugging Face Hub.")]
+Range = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="The values of black and white in G's samples. Default: -1 1, and 0 1 for sr:.", rich_help_panel=INPUTS
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, mps. auto takes a GPU if there is one.", rich_help_panel=NETWORKS)
+]
 Pairs = Annotated[
     str | None,
     typer.Option(
-        help="KIND:PATH, if G maps images: right:facades/val, sr:photos, left:, folders:IN,OUT, cityscapes:, nyu:."
+        help="Pictures for a G that takes pictures, as KIND:PATH. right:DIR and left:DIR: each file shows input and "
+        "target side by side, and G makes that half. sr:DIR: large pictures. folders:INPUTS,TARGETS. cityscapes:DIR. "
+        "nyu:DIR.",
+        rich_help_panel=INPUTS,
     ),
 ]
-Samples = Annotated[int, typer.Option(help="How many.", min=2)]
-Seed = Annotated[int, typer.Option(help="Of the latents.")]
-Label = Annotated[int | None, typer.Option(help="The class that samples should be of.")]
+Samples = Annotated[int, typer.Option(help="Number of samples.", min=2, rich_help_panel=INPUTS)]
+Seed = Annotated[int, typer.Option(help="Seed of the latents.", rich_help_panel=INPUTS)]
+Label = Annotated[int | None, typer.Option(help="The class that the samples should show.", rich_help_panel=MEASURES)]
 Loss = Annotated[
     str | None,
-    typer.Option(help="The loss that D was trained with, if nothing tells: bce, hinge, least_squares, wasserstein_gp."),
+    typer.Option(help=_LOSS[0].upper() + _LOSS[1:]),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for the CSV and the plot.")]
-TheirWeights = Annotated[Path | None, typer.Option(help="Its weights.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the table (CSV) and the plot.")]
+TheirWeights = Annotated[
+    Path | None, typer.Option(help="File with the weights of this network.", rich_help_panel=MEASURES)
+]
 
 
 @dataclass(frozen=True)
@@ -43,18 +60,25 @@ class NetworkOptions:
         typer.Option(
             "--generator",
             "-g",
-            help="package.module:Class(args), file.py:Class(args), spandrel:FILE; not needed if the head names its "
-            "own.",
+            help="The generator: package.module:Class(args), file.py:Class(args) or spandrel:FILE. Not needed if the "
+            "head names the generator that it belongs to.",
+            rich_help_panel=NETWORKS,
         ),
     ] = None
-    discriminator: Annotated[str | None, typer.Option("--discriminator", "-d", help="Likewise.")] = None
-    weights: Annotated[Path | None, typer.Option(help="G's weights.")] = None
-    critic_weights: Annotated[Path | None, typer.Option(help="D's weights.")] = None
+    discriminator: Annotated[
+        str | None,
+        typer.Option(
+            "--discriminator", "-d", help="The discriminator, written in the same way.", rich_help_panel=NETWORKS
+        ),
+    ] = None
+    weights: Annotated[Path | None, typer.Option(help="File with G's weights.", rich_help_panel=NETWORKS)] = None
+    critic_weights: Annotated[Path | None, typer.Option(help="File with D's weights.", rich_help_panel=NETWORKS)] = None
     latents: Annotated[
         str | None,
         typer.Option(
-            help="How G's inputs are distributed: normal, uniform:-1:1, truncated:0.5, labels:0:9; several with "
-            "commas, or by name: z=normal,y=labels:0:9. The head's own, if it has one."
+            help="The distribution of G's inputs: normal, uniform:LOW:HIGH, truncated:0.5 or labels:0:9. Several "
+            "inputs: normal,labels:0:9, or by name z=normal,y=labels:0:9. Default: what the head says.",
+            rich_help_panel=INPUTS,
         ),
     ] = None
     device: Device = "auto"
@@ -94,12 +118,15 @@ class NetworkOptions:
 class InputOptions:
     """What G is given, and the range of what it makes of that."""
 
-    latent: Annotated[str | None, typer.Option(help="Shape of one latent, if G makes samples of noise: 100x1x1.")] = (
-        None
-    )
+    latent: Annotated[
+        str | None, typer.Option(help="Shape of one latent, for a G that takes noise: 100x1x1.", rich_help_panel=INPUTS)
+    ] = None
     pairs: Pairs = None
     size: Annotated[
-        int, typer.Option(help="Side of the images of --pairs: of cityscapes the height, of nyu the width.")
+        int,
+        typer.Option(
+            help="Side of the pictures of --pairs, in pixels (cityscapes: height, nyu: width).", rich_help_panel=INPUTS
+        ),
     ] = 64
     samples: Samples = 1000
     seed: Seed = 0
@@ -118,47 +145,84 @@ class InputOptions:
 class MeasureOptions:
     """What samples are measured by."""
 
-    features: Annotated[str | None, typer.Option(help="A model whose output is the feature space, or inception.")] = (
-        None
-    )
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Network whose output is the feature space of the distance; or inception.", rich_help_panel=MEASURES
+        ),
+    ] = None
     features_weights: TheirWeights = None
-    real: Annotated[Path | None, typer.Option(help="Folder of real images, or a file of voxels.")] = None
-    packed: Annotated[bool, typer.Option(help="Voxels hold eight to a byte.")] = False
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of real pictures, or a file of voxels.", rich_help_panel=MEASURES)
+    ] = None
+    packed: Annotated[
+        bool, typer.Option(help="The file of voxels holds eight voxels in a byte.", rich_help_panel=MEASURES)
+    ] = False
     classifier: Annotated[
-        str | None, typer.Option(help="A model whose classes give an Inception score, and with --label an accuracy.")
+        str | None,
+        typer.Option(
+            help="Classifier, for an Inception score and, with --label, an accuracy.", rich_help_panel=MEASURES
+        ),
     ] = None
     classifier_weights: TheirWeights = None
     label: Label = None
     segmenter: Annotated[
         str | None,
         typer.Option(
-            help="A model of classes (N, C, H, W), against Cityscapes' labels (its 19 classes); of other pairs "
-            "against what it reads in the true photographs."
+            help="Segmentation network. Its classes are compared with the labels of Cityscapes, or else with what it "
+            "finds in the true photographs.",
+            rich_help_panel=MEASURES,
         ),
     ] = None
     segmenter_weights: TheirWeights = None
-    depth: Annotated[str | None, typer.Option(help="A model of depths, against NYU's in metres; else likewise.")] = None
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            help="Depth network, compared with NYU's depths, or with the true photographs.", rich_help_panel=MEASURES
+        ),
+    ] = None
     depth_weights: TheirWeights = None
-    lpips: Annotated[bool, typer.Option("--lpips", help="With pairs: LPIPS too (its weights are downloaded once).")] = (
-        False
-    )
-    niqe: Annotated[bool, typer.Option("--niqe", help="NIQE too, of images with room for two blocks of 96x96.")] = False
-    pi: Annotated[bool, typer.Option("--pi", help="PI too, if pyiqa is installed.")] = False
+    lpips: Annotated[
+        bool,
+        typer.Option(
+            "--lpips", help="With --pairs: also LPIPS (downloads its weights once).", rich_help_panel=MEASURES
+        ),
+    ] = False
+    niqe: Annotated[
+        bool,
+        typer.Option("--niqe", help="Also NIQE, for pictures of at least 96x192 pixels.", rich_help_panel=MEASURES),
+    ] = False
+    pi: Annotated[
+        bool, typer.Option("--pi", help="Also the perceptual index PI (needs pyiqa).", rich_help_panel=MEASURES)
+    ] = False
 
 
 @dataclass(frozen=True)
 class StudyOptions:
     """What one study or another takes."""
 
-    steps: Annotated[int | None, typer.Option(help="For steps, fooling and response: how many.", min=1)] = None
-    reference: Annotated[Path | None, typer.Option(help="For switching: the picture that D looks at.")] = None
-    at: Annotated[str | None, typer.Option(help="For strength, switching, variance: values, 0,0.5,1.")] = None
-    only: Annotated[str | None, typer.Option(help="For samplers: some of them, drs,dgflow; else all.")] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(help="steps, fooling, response: number of feedback steps.", min=1, rich_help_panel=STUDIES),
+    ] = None
+    reference: Annotated[
+        Path | None, typer.Option(help="switching: the picture that D looks at.", rich_help_panel=STUDIES)
+    ] = None
+    at: Annotated[
+        str | None,
+        typer.Option(help="strength, switching, variance: values of α, such as 0,0.5,1.", rich_help_panel=STUDIES),
+    ] = None
+    only: Annotated[
+        str | None,
+        typer.Option(help="samplers: those to compare, such as drs,dgflow. Default: all.", rich_help_panel=STUDIES),
+    ] = None
     calibrate_on: Annotated[
         Path | None,
         typer.Option(
-            help="For samplers: a folder of real images that nobody trained on, other ones than --real: D's answer "
-            "becomes a density ratio."
+            help="samplers: folder of held-out real pictures, others than --real, on which D is calibrated.",
+            rich_help_panel=STUDIES,
         ),
     ] = None
-    loss: Loss = None
+    loss: Annotated[
+        str | None, typer.Option(help=f"samplers: {_LOSS[0].lower()}{_LOSS[1:]}", rich_help_panel=STUDIES)
+    ] = None

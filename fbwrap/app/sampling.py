@@ -28,15 +28,18 @@ class SamplerOptions:
 
     sampler: Annotated[
         str | None,
-        typer.Option("--with", help=f"A sampler that asks D, beside or in place of feedback: {', '.join(SAMPLERS)}."),
+        typer.Option("--with", help=f"Draw with a sampler that uses D: {', '.join(SAMPLERS)}."),
     ] = None
-    keep: Annotated[float | None, typer.Option(help="With drs: the share of samples to keep.")] = None
+    keep: Annotated[float | None, typer.Option(help="With drs: the share of the samples to keep, between 0 and 1.")] = (
+        None
+    )
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the sampler; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="A setting of the sampler, NAME=VALUE. Can be given several times."),
     ] = None
     real: Annotated[
         Path | None,
-        typer.Option(help="Folder of real images that nobody trained on: D's answer becomes a density ratio."),
+        typer.Option(help="Folder of held-out real pictures, on which D is calibrated."),
     ] = None
     loss: Loss = None
 

@@ -21,8 +21,10 @@ from .sampling import SamplerOptions
 logger = logging.getLogger("fbwrap")
 app = typer.Typer()
 
-Strength = Annotated[float | None, typer.Option(help="α of the whole head; its own if not said.")]
-Steps = Annotated[int | None, typer.Option(help="T; its own if not said. 0: G without feedback.", min=0)]
+Strength = Annotated[float | None, typer.Option(help="Strength α of the feedback. Default: the head's own.")]
+Steps = Annotated[
+    int | None, typer.Option(help="Number of feedback steps T; 0: G without feedback. Default: the head's own.", min=0)
+]
 
 
 @command(app)
@@ -30,10 +32,14 @@ def sample(
     head: Head,
     networks: NetworkOptions,
     sampler: SamplerOptions,
-    source: Annotated[Path | None, typer.Option("--input", help="A picture or a folder, if G takes pictures.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="How many, of noise.", min=1, max=100_000)] = 16,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="A picture or a folder of pictures, for a G that takes pictures.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", help="Number of samples, for a G that takes noise.", min=1, max=100_000)
+    ] = 16,
     seed: Seed = 0,
-    label: Annotated[int | None, typer.Option(help="The class, if G takes one; else as --latents says.")] = None,
+    label: Annotated[int | None, typer.Option(help="The class of all samples, for a class-conditional G.")] = None,
     strength: Strength = None,
     steps: Steps = None,
     value_range: Range = None,
@@ -41,11 +47,11 @@ def sample(
         int | None, typer.Option(help="Cut large pictures into tiles of this side, in pixels of G's input.", min=8)
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(help="Of neighbouring tiles, which are blended there; 32, in small tiles less.", min=0)
+        int | None, typer.Option(help="How far neighbouring tiles overlap, in pixels. Default: 32.", min=0)
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
 ) -> Answer:
-    """Make samples with a head: a PNG each (or one file of tensors), and an overview step by step.
+    """Make samples with a head: a PNG for each, or one file of tensors, and an overview of the steps.
 
     Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
 
@@ -82,19 +88,21 @@ def sample(
 def export_(
     head: Head,
     networks: NetworkOptions,
-    to: Annotated[Path, typer.Option(help="The file: .onnx for ONNX Runtime, .pt2 for torch.export.load.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .onnx for ONNX Runtime, .pt2 for torch.export.load.")],
     strength: Strength = None,
     steps: Steps = None,
     strength_input: Annotated[
-        bool, typer.Option("--strength-input", help="α is an input of the file, a number; else it is fixed.")
+        bool, typer.Option("--strength-input", help="Make the strength α an input of the file. Otherwise it is fixed.")
     ] = False,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Fix the batch (two) and the size of pictures.")] = False,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Fix the batch size (2) and the size of pictures.")] = False,
     ahead_of_time: Annotated[
-        bool, typer.Option("--ahead-of-time", help=".pt2: compiled for this machine; needs a C++ compiler.")
+        bool, typer.Option("--ahead-of-time", help="For .pt2: compile for this machine (needs a C++ compiler).")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the inputs with which the file is checked.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs with which the file is checked.")] = 0,
 ) -> Answer:
-    """Write G, D and the head as one file that needs neither fbwrap nor the code of G; run it and compare.
+    """Write G, D and the head to one file that runs without fbwrap and without the code of G.
+
+    The file is run, and compared with the loop, before it is kept.
 
     Example: fbwrap export head -g nets.py:G -d nets.py:D --weights g.pth --to loop.onnx
     """
@@ -126,22 +134,24 @@ def _open(axes: tuple[int, ...]) -> str:
 
 @command(app)
 def push(
-    head: Annotated[Path, typer.Argument(help="Folder of the head.")],
-    repo: Annotated[str, typer.Argument(help="user/name.")],
-    private: Annotated[bool | None, typer.Option(help="If the repository is new: whether it is private.")] = None,
-    revision: Annotated[str | None, typer.Option(help="A branch.")] = None,
-    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="As a pull request.")] = False,
-    dtype: Annotated[str | None, typer.Option(help="fp16 or bf16: at half the size, rounded.")] = None,
-    license: Annotated[str | None, typer.Option(help="For the card: mit, apache-2.0 …")] = None,
-    base_model: Annotated[str | None, typer.Option(help="For the card: user/name of the generator.")] = None,
-    task: Annotated[str, typer.Option(help="For the card: as the Hub names tasks.")] = "image-to-image",
-    dataset: Annotated[str, typer.Option(help="For the card: what it was measured on.")] = "the author's data",
-    picture: Annotated[list[Path] | None, typer.Option(help="For the card; may be repeated.")] = None,
+    head: Annotated[Path, typer.Argument(help="The head's folder.")],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub, user/name.")],
+    private: Annotated[bool | None, typer.Option(help="Whether a new repository is private.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to.")] = None,
+    message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="fp16 or bf16: store rounded weights, at half the size.")] = None,
+    license: Annotated[str | None, typer.Option(help="Model card: the licence, such as mit or apache-2.0.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="Model card: user/name of the generator.")] = None,
+    task: Annotated[str, typer.Option(help="Model card: the task, as the Hub names it.")] = "image-to-image",
+    dataset: Annotated[str, typer.Option(help="Model card: the data that it was measured on.")] = "the author's data",
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="Model card: a picture. Can be given several times.")
+    ] = None,
 ) -> Answer:
     """Push a head to the Hugging Face Hub (log in with hf auth login, or set HF_TOKEN).
 
-    With what fbwrap eval and study left in the head's folder: the numbers and plots go into its card.
+    Numbers and plots that fbwrap eval and fbwrap study wrote to the head's folder go into the model card.
 
     Example: fbwrap push runs/faces/head me/faces-feedback --license mit
     """
@@ -182,11 +192,11 @@ def _measured(path: Path, dataset: str) -> list[dict[str, object]]:
 
 @command(app)
 def pull(
-    repo: Annotated[str, typer.Argument(help="user/name.")],
-    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="From the cache alone.")] = False,
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub, user/name.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the cache.")] = False,
 ) -> Answer:
-    """Bring a head from the Hugging Face Hub into the cache, and say where it is.
+    """Download a head from the Hugging Face Hub, and print its folder.
 
     Example: fbwrap pull me/faces-feedback
     """
@@ -199,13 +209,13 @@ def pull(
 
 @command(app)
 def search(
-    text: Annotated[str | None, typer.Argument(help="A part of their names.")] = None,
-    base: Annotated[str | None, typer.Option(help="Of this generator: user/name.")] = None,
-    task: Annotated[str | None, typer.Option(help="As the Hub names tasks: image-to-image …")] = None,
-    author: Annotated[str | None, typer.Option(help="A user or an organisation.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 20,
+    text: Annotated[str | None, typer.Argument(help="Text that is part of the name.")] = None,
+    base: Annotated[str | None, typer.Option(help="Only heads of this generator, user/name.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only heads for this task, such as image-to-image.")] = None,
+    author: Annotated[str | None, typer.Option(help="Only heads of this user or organisation.")] = None,
+    limit: Annotated[int, typer.Option(help="Largest number of heads to list.", min=1, max=1000)] = 20,
 ) -> Answer:
-    """List heads on the Hugging Face Hub, those that are downloaded most first.
+    """List heads on the Hugging Face Hub, the most downloaded first.
 
     Example: fbwrap search faces --task unconditional-image-generation
     """
@@ -220,9 +230,11 @@ def ui(
     head: Head,
     networks: NetworkOptions,
     value_range: Range = None,
-    port: Annotated[int, typer.Option(help="On this machine alone; 0: any that is free.", min=0, max=65535)] = 7860,
+    port: Annotated[
+        int, typer.Option(help="Port of the page, on this machine only; 0: any free port.", min=0, max=65535)
+    ] = 7860,
 ) -> Answer:
-    """Open an interactive page for a head: sliders, reference, mask, response. Ctrl-C ends it.
+    """Open an interactive page for a head in the browser. Ctrl-C ends it.
 
     Example: fbwrap ui head -g nets.py:G -d nets.py:D --weights g.pth
     """

@@ -27,29 +27,35 @@ def names(start: str) -> list[str]:
 @command(app)
 def train(
     name: Annotated[
-        str, typer.Argument(help="An experiment; without a match, the names are listed.", autocompletion=names)
+        str, typer.Argument(help="Name of an experiment. A wrong name lists all of them.", autocompletion=names)
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder or file of its data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, pictures and the head.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE: steps=100, width=32, head.lr=1e-4; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting, KEY=VALUE: steps=100, width=32, head.lr=1e-4. Can be given several times."
+        ),
     ] = None,
-    smoke: Annotated[bool, typer.Option(help="A run in seconds, to see that all is in place.")] = False,
+    smoke: Annotated[bool, typer.Option(help="A run of a few seconds, to check the set-up.")] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Start anew, or go on from what is in the folder (the default).")
+        bool,
+        typer.Option("--fresh/--resume", help="Start from the beginning, or resume from the folder (the default)."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda …; under torchrun each process takes its own GPU.")
+        str, typer.Option(help="auto, cpu, cuda, mps. Under torchrun each process takes its own GPU.")
     ] = "auto",
-    tracker: Annotated[str | None, typer.Option(help="tensorboard, wandb, …: what accelerate knows.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="tensorboard, wandb, or another tracker that accelerate supports.")
+    ] = None,
     perceptual: Annotated[
         str | None,
-        typer.Option(help="A backbone for the perceptual loss: torchvision.models:vgg19(weights='DEFAULT')."),
+        typer.Option(help="Network of the perceptual loss: torchvision.models:vgg19(weights='DEFAULT')."),
     ] = None,
-    perceptual_weights: Annotated[Path | None, typer.Option(help="Its weights, from a file.")] = None,
+    perceptual_weights: Annotated[Path | None, typer.Option(help="File with its weights.")] = None,
     perceptual_layer: Annotated[
-        list[str] | None, typer.Option(help="Its layer, features.34 for ESRGAN's; may be repeated.")
+        list[str] | None, typer.Option(help="Its layer: features.34 for ESRGAN. Can be given several times.")
     ] = None,
 ) -> Answer:
     """Run one of the papers' experiments.

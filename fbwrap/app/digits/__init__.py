@@ -1,15 +1,23 @@
-"""What the quickstart works on: scikit-learn's bundled digits, a small GAN, a small classifier.
+"""Handwritten digits of 8x8 pixels: scikit-learn's images, a small pretrained GAN, a small classifier.
 
 Examples:
     >>> import torch
     >>> Generator()(torch.zeros(2, 16)).shape, Discriminator()(torch.zeros(2, 1, 8, 8)).shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 1]))
+    >>> G, D = pretrained()
+    >>> D(G(latents(2))).shape
+    torch.Size([2, 1])
+
+``fbwrap quickstart`` trains its own networks on these images.
 """
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 LATENT = 16
+FOLDER = Path(__file__).parent  # of the pretrained weights
 
 
 class Generator(nn.Module):
@@ -61,6 +69,16 @@ class Classifier(nn.Module):
         """Class logits."""
         logits: Tensor = self.last(self.body(image))
         return logits
+
+
+def pretrained() -> tuple[Generator, Discriminator]:
+    """A trained G and D that come with fbwrap, in eval mode."""
+    from fbwrap.weights import load_weights
+
+    G, D = Generator(), Discriminator()
+    load_weights(G, FOLDER / "generator.safetensors")
+    load_weights(D, FOLDER / "discriminator.safetensors")
+    return G.eval(), D.eval()
 
 
 def data() -> tuple[Tensor, Tensor]:
