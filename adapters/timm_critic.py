@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fbwrap.errors import CriticError, SettingError
+from fbwrap.errors import CriticError, SettingError, extra
 from fbwrap.files.download import MOST_BYTES, download, hub_errors
 from fbwrap.files.pictures import is_picture
 from fbwrap.recognition.spec import parse_call
@@ -113,8 +113,8 @@ def _backbone(name: str, pretrained: bool, levels: Sequence[int] | None) -> Any:
         import timm
     except Exception as error:  # also what a torchvision that is not torch's raises
         raise SettingError(
-            f"The critic 'timm:{name}' needs timm, which cannot be imported ({type(error).__name__}: {error}). pip "
-            "install 'fbwrap[timm]', with a torchvision that is made for this torch."
+            f"The critic 'timm:{name}' needs timm, which cannot be imported ({type(error).__name__}: {error}): "
+            f"{extra('timm')}, and a torchvision that is made for this torch."
         ) from error
     options: dict[str, Any] = {} if levels is None else {"out_indices": tuple(levels)}
     if pretrained and timm.is_model(name):

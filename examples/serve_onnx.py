@@ -1,6 +1,6 @@
 """A loop as one file that ONNX Runtime runs: neither fbwrap nor torch is needed where it is served.
 
-    pip install 'fbwrap[onnx]'
+    pip install '.[onnx]'
     python examples/serve_onnx.py
 
 Exports the pretrained pair of fbwrap.app.digits with the head of examples/digits, the strength as an input, then draws

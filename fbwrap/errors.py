@@ -21,6 +21,16 @@ def short(text: object, most: int = 160) -> str:
     return line if len(line) <= most else f"{line[:most].rstrip()}…"
 
 
+def extra(name: str) -> str:
+    """How to install one of fbwrap's extras, for messages.
+
+    Examples:
+        >>> extra("ui")
+        "install fbwrap with its extra 'ui' (in a checkout: pip install '.[ui]')"
+    """
+    return f"install fbwrap with its extra {name!r} (in a checkout: pip install '.[{name}]')"
+
+
 class FbwrapError(Exception):
     """Base of every error that fbwrap raises."""
 

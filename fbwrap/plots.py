@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import CriticError, HeadError, SettingError
+from .errors import CriticError, HeadError, SettingError, extra
 from .feedback.critic import image_of
 from .feedback.loop import Loop
 from .feedback.rollout import Rollout
@@ -302,7 +302,7 @@ def figure_class() -> "type[Figure]":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise SettingError(f"Pictures need matplotlib: pip install 'fbwrap[plots]' ({error}).") from error
+        raise SettingError(f"Pictures need matplotlib: {extra('plots')} ({error}).") from error
     return Figure
 
 

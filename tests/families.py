@@ -31,7 +31,7 @@ class Entry:
     def build(self):
         """G (or what holds it), its network, D and the options of attach."""
         if self.package and importlib.util.find_spec(self.package) is None:
-            pytest.skip(f"{self.package} is not installed: pip install 'fbwrap[integration]'")
+            pytest.skip(f"{self.package} is not installed: pip install '.[integration]'")
         torch.manual_seed(0)
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -4,8 +4,9 @@
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
 attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's
-first lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the slow ones, run against the installed wheel (not with
-``--quick``). Anything that fails ends the program with its output. ``--keep``: a folder for both files if all is well.
+first lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the
+slow ones, run against the installed wheel (not with ``--quick``). Anything that fails ends the program with its output.
+``--keep``: a folder for both files if all is well.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,12 @@ COMMANDS = (
     ),
     *("search", "ui"),
 )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_holds_no_emoji(name):
+    """rich reads ``:-1:`` in a help text as the name of a picture."""
+    assert not re.search("[\U0001f000-\U0001ffff]", command(name, "--help").output)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -276,7 +283,7 @@ def test_without_typer_the_command_says_what_to_install(tmp_path):
     code = "import sys; sys.modules['typer'] = None; from fbwrap.app import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'fbwrap[app]'" in done.stderr
+    assert "pip install '.[app]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

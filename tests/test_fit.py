@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -456,6 +457,7 @@ def test_pairs_from_the_command_line(tmp_path, quick):
         "    def __init__(self, scale):\n"
         "        super().__init__(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=scale), "
         "nn.Conv2d(8, 3, 3, 1, 1))\n"
+        "        for p in self.parameters(): nn.init.constant_(p, 0.1)  # weights of its own\n"
     )
     for i, pixels in enumerate(torch.randint(0, 256, (110, 24, 48, 3), dtype=torch.uint8)):
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -534,7 +536,15 @@ def test_fit_from_the_command_line(nets, tmp_path, quick):
     side = load_model(nets + "G")(torch.randn(1, 8, 1, 1)).shape[-1]
     for i, picture in enumerate(torch.randint(0, 256, (130, side, side, 3), dtype=torch.uint8)):
         Image.fromarray(picture.numpy()).save(tmp_path / "data" / f"{i}.png")
-    words = ["-g", nets + "G", "-d", nets + "D", "--data", tmp_path / "data", "--latents", "normal", "--steps", 2]
+    for name in "GD":
+        torch.save(load_model(nets + name).state_dict(), tmp_path / f"{name}.pth")
+    bare = ["-g", nets + "G", "-d", nets + "D", "--data", tmp_path / "data", "--latents", "normal", "--steps", 2]
+    for more, what in (([], "G has random weights.*--weights"), (["--weights", tmp_path / "G.pth"], "D has random")):
+        done = command("fit", *bare, *more, "--out", tmp_path / "run")
+        assert done.exit_code == 1
+        assert re.search(what, done.output.replace("\n", " "))
+        assert not (tmp_path / "run").exists()
+    words = [*bare, "--weights", tmp_path / "G.pth", "--critic-weights", tmp_path / "D.pth"]
     done = command("fit", *words, "--out", tmp_path / "run", "--no-controls", "--json")
     found = json.loads(done.stdout.strip().splitlines()[-1])
     codes = {verdict.value: verdict.exit_code for verdict in Verdict}

@@ -52,7 +52,7 @@ def version() -> Answer:
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each of the two trainings.", min=1)] = 1000,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each of the three trainings.", min=1)] = 1000,
     fresh: Annotated[bool, typer.Option(help="Start from the beginning instead of resuming.")] = False,
 ) -> Answer:
     """Train a small GAN and a feedback head on bundled digits, and write a report.

@@ -25,7 +25,7 @@ from torch.export import ExportedProgram
 
 from fbwrap.engine.pytree import map_tensors, tensors
 from fbwrap.engine.trace import device_of
-from fbwrap.errors import SettingError, UnsupportedError, short
+from fbwrap.errors import SettingError, UnsupportedError, extra, short
 from fbwrap.feedback.critic import image_of
 from fbwrap.feedback.export import STRENGTH, dynamic_axes
 from fbwrap.files.atomic import atomic_write
@@ -180,7 +180,7 @@ def _compile(program: ExportedProgram, path: Path) -> Run:
 def _check_onnx() -> None:
     lacks = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if lacks:
-        raise SettingError(f"ONNX needs more packages, {', '.join(lacks)}: pip install 'fbwrap[onnx]'")
+        raise SettingError(f"ONNX needs more packages, {', '.join(lacks)}: {extra('onnx')}")
 
 
 def _save_onnx(program: ExportedProgram, path: Path) -> Run:

@@ -35,17 +35,24 @@ def fit(
         typer.Option(
             help="Real data: a folder of pictures, or a folder or file of voxels. For super-resolution: a folder of "
             "large pictures. For image-to-image: right:DIR or left:DIR (each file shows input and target side by "
-            "side, and G makes that half), folders:INPUTS,TARGETS, cityscapes:DIR or nyu:DIR."
+            "side, and G takes that half as its input), folders:INPUTS,TARGETS, cityscapes:DIR or nyu:DIR."
         ),
     ] = None,
     example: Annotated[
         str | None, typer.Option(help="Shapes of G's inputs, such as 1x100x1x1. Needed only if fbwrap asks for it.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the head and the report.")] = Path("runs/fit"),
-    steps: Annotated[int, typer.Option(help="Most training steps of a head.", min=1)] = 1200,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Largest number of training steps of a head (three times as many for the published D).", min=1
+        ),
+    ] = 1200,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Most minutes for training heads (what they are compared with comes on top).", min=0.0),
+        typer.Option(
+            help="Time limit for training heads, in minutes. Training the alternatives takes additional time.", min=0.0
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the split of the data, of new networks and of the order of the data.")
@@ -60,14 +67,21 @@ def fit(
     value_range: Range = None,
     ways: Annotated[
         list[str] | None,
-        typer.Option("--way", help="A way to teach D, by name. Can be given several times. Default: all are tried."),
+        typer.Option(
+            "--way",
+            help="A way of training, such as clusters or 'published D' (docs/fit.md). Can be given several times. "
+            "Default: all.",
+        ),
     ] = None,
     loss: Loss = None,
-    controls: Annotated[bool, typer.Option(help="Also train what the head is compared with.")] = True,
+    controls: Annotated[
+        bool, typer.Option(help="Also train the alternatives: the same modules without D, and G further.")
+    ] = True,
 ) -> Answer:
     """Train a feedback head for a pretrained G, and judge whether it is worth using.
 
-    Exit code 0: publish it. 3: better than G, but training G further is better still. 4: no gain, keep G as it is.
+    Exit codes: 0 publish the head; 3 better than G, but training G further is better still; 4 no gain, keep G as it is;
+    1 failed; 2 wrong usage.
     Run the same command again to continue a stopped fit.
 
     Example: fbwrap fit -g nets.py:G --weights g.pth --data photos --latents normal --example 1x100x1x1
@@ -75,15 +89,16 @@ def fit(
     import fbwrap
 
     from .devices import device_of
-    from .models import as_trained, load_model
+    from .models import as_trained, load_model, load_trained
 
     if networks.generator is None or data is None:
         raise SettingError("fit needs -g, the generator (with --weights), and --data, real samples.")
     device = device_of(networks.device)
-    generator = load_model(networks.generator, networks.weights).to(device)
+    generator = load_trained(networks.generator, networks.weights, "--weights g.pth").to(device)
     critic: nn.Module | None = None
     if networks.discriminator is not None:
-        critic = load_model(networks.discriminator, networks.critic_weights).to(device)
+        hint = "--critic-weights d.pth, or leave out --discriminator: fbwrap then trains a new D"
+        critic = load_trained(networks.discriminator, networks.critic_weights, hint).to(device)
     given = example_of(example)
     with fbwrap.attach(generator, critic, "auto", example=given) as loop:
         mapped = takes_pictures(loop.facts.example[0])

@@ -132,9 +132,9 @@ def study(
     options: StudyOptions,
     out: Out = None,
 ) -> Answer:
-    """Run a study of a head, as in the papers: writes a table and a plot.
+    """Run one of nine studies of a head, and write a table and a plot.
 
-    Example: fbwrap study controls head -g nets.py:G -d nets.py:D --latent 100x1x1
+    Example: fbwrap study controls head -g nets.py:G -d nets.py:D --real photos --features nets.py:Extractor
     """
     return _measured(name, head, networks, inputs, measures, options, out)
 
@@ -168,7 +168,7 @@ def ablate(
     samples: Samples = 1000,
     seed: Seed = 0,
 ) -> Answer:
-    """The papers' ablation of an experiment: each variant trained and measured alike.
+    """Train and measure the variants of an experiment that its paper compares.
 
     Example: fbwrap ablate celeba_fal --data photos --real photos --features nets.py:Extractor
     """

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fbwrap.engine.fingerprint import fingerprint
 from fbwrap.errors import SettingError, short
 from fbwrap.plots import unit
 from fbwrap.recognition.named import load_generator
@@ -65,6 +66,21 @@ def load_model(spec: str, weights: str | os.PathLike[str] | None = None) -> nn.M
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
+
+
+def load_trained(spec: str, weights: Path | None, hint: str) -> nn.Module:
+    """:func:`load_model` for a command that needs trained weights: the file's, or such as the network loads itself.
+
+    Args:
+        hint: what to pass, for the error.
+
+    Raises:
+        SettingError: without a file, the network has other weights each time that it is made.
+    """
+    model = load_model(spec, weights)
+    if weights is None and fingerprint(model)["weights"] != fingerprint(load_model(spec))["weights"]:
+        raise SettingError(f"{spec} has random weights, for none were loaded. Pass {hint}.")
+    return model
 
 
 def _check_makes_networks(spec: str, found: object) -> None:

@@ -33,8 +33,8 @@ Pairs = Annotated[
     str | None,
     typer.Option(
         help="Pictures for a G that takes pictures, as KIND:PATH. right:DIR and left:DIR: each file shows input and "
-        "target side by side, and G makes that half. sr:DIR: large pictures. folders:INPUTS,TARGETS. cityscapes:DIR. "
-        "nyu:DIR.",
+        "target side by side, and G takes that half as its input. sr:DIR: large pictures. "
+        "folders:INPUTS,TARGETS. cityscapes:DIR. nyu:DIR.",
         rich_help_panel=INPUTS,
     ),
 ]
@@ -178,7 +178,8 @@ class MeasureOptions:
     depth: Annotated[
         str | None,
         typer.Option(
-            help="Depth network, compared with NYU's depths, or with the true photographs.", rich_help_panel=MEASURES
+            help="Depth network, compared with NYU's depths, or with its output on the true photographs.",
+            rich_help_panel=MEASURES,
         ),
     ] = None
     depth_weights: TheirWeights = None
@@ -210,7 +211,10 @@ class StudyOptions:
     ] = None
     at: Annotated[
         str | None,
-        typer.Option(help="strength, switching, variance: values of α, such as 0,0.5,1.", rich_help_panel=STUDIES),
+        typer.Option(
+            help="strength, switching: values of α, such as 0,0.5,1. variance: variances of the latents.",
+            rich_help_panel=STUDIES,
+        ),
     ] = None
     only: Annotated[
         str | None,
@@ -219,7 +223,7 @@ class StudyOptions:
     calibrate_on: Annotated[
         Path | None,
         typer.Option(
-            help="samplers: folder of held-out real pictures, others than --real, on which D is calibrated.",
+            help="samplers: folder of held-out real pictures on which D is calibrated, others than in --real.",
             rich_help_panel=STUDIES,
         ),
     ] = None

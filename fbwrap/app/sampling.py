@@ -39,7 +39,7 @@ class SamplerOptions:
     ] = None
     real: Annotated[
         Path | None,
-        typer.Option(help="Folder of held-out real pictures, on which D is calibrated."),
+        typer.Option(help="With --with: folder of held-out real pictures, on which D is calibrated first."),
     ] = None
     loss: Loss = None
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, extra
 
 from .command import Answer, command
 from .options import Head, NetworkOptions, Range, Seed
@@ -47,7 +47,12 @@ def sample(
         int | None, typer.Option(help="Cut large pictures into tiles of this side, in pixels of G's input.", min=8)
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(help="How far neighbouring tiles overlap, in pixels. Default: 32.", min=0)
+        int | None,
+        typer.Option(
+            help="How far neighbouring tiles overlap, in pixels of G's input. Default: 32, at most a quarter of a "
+            "tile.",
+            min=0,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("samples"),
 ) -> Answer:
@@ -55,10 +60,11 @@ def sample(
 
     Example: fbwrap sample head -g nets.py:G -d nets.py:D --weights g.pth -n 16 --seed 0
 
-    Of a folder of pictures, large ones in tiles: fbwrap sample head … --input photos --tile 256. The same command goes
-    on where it was stopped.
+    For a folder of pictures, with large ones cut into tiles: fbwrap sample head … --input photos --tile 256. Run the
+    same command again to continue after a stop.
 
-    With a sampler, the best quarter: fbwrap sample head … --with drs --keep 0.25 --real photos
+    With rejection sampling, which keeps about a quarter of the samples: fbwrap sample head … --with drs --keep 0.25
+    --real photos
     """
     from fbwrap.heads.inputs import value_range_of
 
@@ -102,7 +108,7 @@ def export_(
 ) -> Answer:
     """Write G, D and the head to one file that runs without fbwrap and without the code of G.
 
-    The file is run, and compared with the loop, before it is kept.
+    The file is then run and compared with the original networks. If the outputs differ, it is not kept.
 
     Example: fbwrap export head -g nets.py:G -d nets.py:D --weights g.pth --to loop.onnx
     """
@@ -244,5 +250,5 @@ def ui(
     try:
         serve(loop, head, value_range, port, lambda address: typer.echo(f"The page: {address}   (Ctrl-C ends it)"))
     except ImportError as error:
-        raise SettingError(f"The page needs gradio: pip install 'fbwrap[ui]' ({error}).") from error
+        raise SettingError(f"The page needs gradio: {extra('ui')} ({error}).") from error
     return Answer("The page is closed.", {"closed": True})

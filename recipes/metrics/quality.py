@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, extra
 from fbwrap.plots import unit
 
 _BATCH = 16  # images at once
@@ -35,7 +35,7 @@ def image_quality(output: Tensor, target: Tensor, value_range: tuple[float, floa
         from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
     except ImportError as error:
-        raise SettingError(f"PSNR and SSIM need torchmetrics: pip install 'fbwrap[metrics]' ({error}).") from error
+        raise SettingError(f"PSNR and SSIM need torchmetrics: {extra('metrics')} ({error}).") from error
     found = []
     for a, b in zip(output.split(_BATCH), target.split(_BATCH), strict=True):
         made, wanted = unit(a, value_range), unit(b, value_range)

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fbwrap.errors import SettingError
+from fbwrap.errors import SettingError, extra
 
 from ..data.batches import part_of
 from .steps import Passes, finite
@@ -45,7 +45,7 @@ class Processes(Passes):
             from accelerate import Accelerator
             from accelerate.state import AcceleratorState, GradientState, PartialState
         except ImportError as error:
-            raise SettingError(f"The recipes need accelerate: pip install 'fbwrap[recipes]' ({error}).") from error
+            raise SettingError(f"The recipes need accelerate: {extra('recipes')} ({error}).") from error
         if mixed_precision == "fp16" and device.type == "cpu":
             raise SettingError("mixed_precision='fp16' wants a GPU: on a CPU pass 'bf16', or 'no'.")
         # accelerate's state is the process's: the user's comes back in the end. Several processes keep their group
