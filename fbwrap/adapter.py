@@ -111,7 +111,8 @@ class Network:
     def stages(self, *sides: int) -> list[str]:
         """The last layer at each resolution below the output's; with ``sides``, at these resolutions only."""
         sizes = self.sizes()
-        return [name for name in stage_names(self.ran()) if not sides or (sizes[name] and sizes[name][0] in sides)]
+        names = [name for name in stage_names(self.ran()) if name in sizes]
+        return [name for name in names if not sides or (sizes[name] and sizes[name][0] in sides)]
 
     def indices(self, parent: str, *, having: str) -> list[int]:
         """Numbers of the children of a list or Sequential that have a layer of that name."""

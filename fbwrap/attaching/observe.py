@@ -17,6 +17,7 @@ from ..errors import CriticError, ExampleError, FbwrapError, short
 from ..feedback.critic import CriticInput, call, critic_input_of, image_of, response_of, sized
 from ..feedback.facts import Inputs, inputs_of
 from ..feedback.packs import filled
+from ..feedback.pairing import first_learned
 from ..recognition.detect import Recognised, build_critic
 from .networks import Networks, method_of
 from .packed import check_pack, pack_of, size_by_trial
@@ -166,7 +167,10 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
     with locked(unwrap(critic)), sized(unwrap(critic), size, given):
         trace: Trace = call(lambda *a, **k: trace_forward(critic, a, k, may_fail=True, activations=True), given)
     shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
-    if trace.error and not any(c.done and any(i.is_feature for i in c.outputs.values()) for c in trace.calls):
+    learned = first_learned(trace)  # what runs before it is the sample, moved or scaled
+    if trace.error and not any(
+        c.done and c.end >= learned > 0 and any(i.is_feature for i in c.outputs.values()) for c in trace.calls
+    ):
         raise CriticError(
             f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {short(trace.error)}. "
             f"{_advice(size_by_trial(critic, ask, (output, *inputs)))}"

@@ -17,13 +17,14 @@ from torch import nn
 
 from ..engine.context import bare, eager, is_compiled
 from ..engine.locks import locked
-from ..engine.names import INPUT, entry, modules_of, unwrap
+from ..engine.names import INPUT, Path, entry, modules_of, unwrap
 from ..engine.replay import Schedule, Site
 from ..engine.state import Snapshot
 from ..engine.trace import Trace
 from ..engine.training_mode import training_mode
 from ..engine.verify import verified
 from ..errors import SettingError
+from ..feedback.critic import image_of
 from ..feedback.facts import Inputs
 from ..feedback.links import Connection
 from ..feedback.modules import build
@@ -126,6 +127,14 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
             f"D judges {observed.pack} samples as one: neighbours in the batch get one signal, and a sample depends on "
             "the others of its pack."
         )
+    yield from _pictures(generator_trace)
+    if critic_trace is None:
+        yield "There is no discriminator: every link sees the sample alone."
+    elif critic_trace.random:
+        yield (
+            "D draws random numbers in eval mode (augmentation?): what it sees may not lie where G's features do. If D "
+            "has a switch for that, turn it off."
+        )
     if generator_trace.attributes:
         yield (
             f"G keeps state in plain attributes ({', '.join(generator_trace.attributes[:3])}): nothing is replayed in "
@@ -137,6 +146,24 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
     for what, trace in (("G", generator_trace), ("D", critic_trace)):
         if trace and any(map(is_compiled, modules_of(trace.model))):
             yield f"{what} is compiled: within the loop its eager original runs."
+
+
+def _pictures(trace: Trace) -> Iterator[str]:
+    """A note where G returns several pictures: which of them is the sample."""
+    shown = {path: info.shape for path, info in trace.outputs.items() if info.is_feature and len(info.shape) > 3}
+    sample = tuple(image_of(trace.output).shape)
+    if len(shown) < 2 or len(sample) < 4:
+        return
+    place = next(path for path, shape in shown.items() if shape == sample)
+    named = ", ".join(f"{_path(path)} {shape}" for path, shape in list(shown.items())[:4])
+    yield (
+        f"G returns {len(shown)} pictures: {named}. The sample is {_path(place)}. If D judges others, say with "
+        "critic_input= which, a function of all that G returns and is given."
+    )
+
+
+def _path(path: Path) -> str:
+    return "".join(f"[{key!r}]" for key in path)
 
 
 def _last_tap(critic_trace: Trace, connections: Sequence[Connection]) -> tuple[int, str, int] | None:

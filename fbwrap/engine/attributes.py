@@ -12,7 +12,7 @@ Examples:
 
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,20 +36,21 @@ def may_hold_state(module: nn.Module) -> bool:
     return not is_torchs(module) and not is_scripted(module)
 
 
-def names_of(attributes: Mapping[str, object]) -> set[str]:
-    """Of a module's attributes those that may hold state."""
+def names_of(module: nn.Module) -> set[str]:
+    """Of a module's attributes those that may hold state: not the weights that torch's older norms compute before each
+    pass."""
+    computed = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
     return {
         name
-        for name, value in attributes.items()
-        if name not in OWN and not callable(value) and not isinstance(value, types.ModuleType)
+        for name, value in vars(module).items()
+        if name not in OWN | computed and not callable(value) and not isinstance(value, types.ModuleType)
     }
 
 
 def plain_state(module: nn.Module) -> "dict[str, Note]":
-    """What a module keeps in attributes, but for the weights that torch's older norms compute before each pass."""
-    computed = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
+    """What a module keeps in attributes."""
     attributes = vars(module)
-    return {name: Note(attributes[name]) for name in names_of(attributes) if name not in computed}
+    return {name: Note(attributes[name]) for name in names_of(module)}
 
 
 class Note:

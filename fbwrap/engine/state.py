@@ -48,7 +48,7 @@ class Snapshot:
         held = [place for place in {**known, **others} if _holder(place).get(place[1]) is not None]
         self._values = [_Value(place, place in known) for place in held]
         self._keepers = [module for module in modules if may_hold_state(module)]
-        self._attributes = [(vars(module), plain_state(module)) for module in self._keepers]
+        self._attributes = [(module, plain_state(module)) for module in self._keepers]
 
     def moved(self) -> list[Place]:
         """What did move."""
@@ -64,8 +64,8 @@ class Snapshot:
 
     def changed_attributes(self) -> Iterator[str]:
         """Names of plain attributes that were set, or whose content changed."""
-        for attributes, before in self._attributes:
-            names = names_of(attributes)
+        for module, before in self._attributes:
+            attributes, names = vars(module), names_of(module)
             yield from sorted(names ^ before.keys())
             yield from (name for name in before if name in names and before[name].changed(attributes[name]))
 
@@ -73,8 +73,9 @@ class Snapshot:
         """Put back what moved: the same tensors, changed in place."""
         for value in self._values:
             value.restore()
-        for attributes, before in self._attributes:
-            for name in names_of(attributes) - before.keys():
+        for module, before in self._attributes:
+            attributes = vars(module)
+            for name in names_of(module) - before.keys():
                 del attributes[name]
             for name, note in before.items():
                 attributes[name] = note.restored()
@@ -82,7 +83,7 @@ class Snapshot:
     def attributes_now(self) -> "Snapshot":
         """The plain attributes as they are now, of the same modules."""
         now = Snapshot(())
-        now._attributes = [(vars(module), plain_state(module)) for module in self._keepers]
+        now._attributes = [(module, plain_state(module)) for module in self._keepers]
         return now
 
     def after_one_pass(self) -> "OnePass":
@@ -104,8 +105,8 @@ class Snapshot:
         """Whether part of an output stands where something may be put back: in a buffer, or in a tensor that a module
         keeps."""
         held = self.moved_storages()
-        for attributes, _ in self._attributes:
-            held |= {storage_of(each) for name in names_of(attributes) for each in tensors_in(attributes[name])}
+        for module, _ in self._attributes:
+            held |= {storage_of(each) for name in names_of(module) for each in tensors_in(vars(module)[name])}
         return bool(held) and any(storage_of(tensor) in held for _, tensor in tensors(output))
 
 

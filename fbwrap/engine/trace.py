@@ -76,7 +76,8 @@ class Call:
     can be seen. ``layout``: where its channels are; ``layout_known``: a layer says so. ``batches``: where the
     batch is in what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its
     layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
-    ``activates``: the number of the call whose output it is given after a nonlinearity that no layer is.
+    ``activates``: the number of the call whose output it is given after a nonlinearity that no layer is. ``made``: of
+    several tensors that it returns, where the first feature is, if no layer inside it returned that already.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Call:
     alone: bool = True
     trunk: bool = True
     activates: int | None = None
+    made: Path | None = None
 
     @property
     def done(self) -> bool:
@@ -132,7 +134,7 @@ class Trace:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of the sample with its channels, (N, C, …): of what the last layer returned, where the network itself
         flattens it or squeezes the channel axis away; () where nothing returned is a sample."""
-        shape = next((info.shape for info in self.outputs.values() if info.is_feature), ())
+        shape = _sample_shape([info.shape for info in self.outputs.values() if info.is_feature])
         if self.batch.axis == 1 and len(shape) == 3:
             return (shape[1], shape[2], shape[0])
         if self.layout == "channels_last" and len(shape) > 2:
@@ -199,6 +201,13 @@ def trace_forward(
     return trace
 
 
+def _sample_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The first one; of pictures of several sizes (N, C, …) the largest, as :func:`fbwrap.feedback.critic.image_of`."""
+    first = shapes[0] if shapes else ()
+    sizes = [shape for shape in shapes if shape[:2] == first[:2] and len(shape) == len(first) > 3]
+    return max(sizes or [first], key=math.prod)
+
+
 def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]]) -> None:
     """Note what only the whole pass tells: later writes, how often layers are called, where channels are."""
     trace.outputs = {path: info_of(tensor) for path, tensor in tensors(trace.output)}
@@ -206,12 +215,25 @@ def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]])
         late = {path: version_of(tensor) - version for path, tensor, version in returned}
         call = trace.calls[place]
         call.effects = replace(call.effects, later_writes={path: many for path, many in late.items() if many})
+    _note_what_is_made(trace, alive)
     often = collections.Counter(call.module for call in trace.calls if call.done)
     for call in trace.calls:
         around = None if call.parent is None else trace.calls[call.parent]
         call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
         call.alone = often[call.module] < 2
         call.layout, call.layout_known = _layout(call, trace.calls)
+
+
+def _note_what_is_made(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]]) -> None:
+    """Find ``Call.made``. All tensors are alive here, so that each has an identity of its own."""
+    seen: set[int] = set()
+    for place in sorted(alive, key=lambda each: trace.calls[each].end):
+        features = [
+            (path, tensor) for path, tensor, _ in alive[place] if path and trace.calls[place].outputs[path].is_feature
+        ]
+        if features and len(features[0][0]) == 1 and id(features[0][1]) not in seen:
+            trace.calls[place].made = features[0][0]
+        seen |= {id(tensor) for _, tensor, _ in alive[place]}
 
 
 def _is_whole(call: Call, trace: Trace) -> bool:

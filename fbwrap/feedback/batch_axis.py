@@ -26,7 +26,7 @@ from ..engine.locks import locked
 from ..engine.names import Path, entry, modules_of, unwrap
 from ..engine.pytree import map_tensors, tensors
 from ..engine.rng import RngState
-from ..engine.state import Snapshot
+from ..engine.state import Place, Snapshot
 from ..engine.trace import Batch, Call, Trace, device_of
 from ..engine.training_mode import training_mode
 from .critic import CriticInput, image_of
@@ -145,8 +145,9 @@ class BatchAxes:
         try:
             run = entry(self._generator, self._generator_trace.method)
             taps = _taps(self._generator_trace, self._samples)
-            a, y = _read(self._generator, run, first, taps)
-            b, z = _read(self._generator, run, second, taps)
+            moving = self._generator_trace.moving
+            a, y = _read(self._generator, run, first, taps, moving)
+            b, z = _read(self._generator, run, second, taps, moving)
             sample = batch_of(image_of(y), image_of(z), rows)
         except Exception:
             logger.debug("G refuses a trial batch.", exc_info=True)
@@ -160,7 +161,7 @@ class BatchAxes:
         taps = _taps(asked, self._rows(self._generator_trace))
         given = [self._ask(output, *args, **kwargs) for output, (args, kwargs) in ((y, first), (z, second))]
         (c, answer), (d, other) = (
-            _read(critic, lambda each: ask_critic(critic, each), ((each,), {}), taps) for each in given
+            _read(critic, lambda each: ask_critic(critic, each), ((each,), {}), taps, asked.moving) for each in given
         )
         one, two = dict(tensors(answer)), dict(tensors(other))
         seen = {path: batch_of(one[path], two[path], rows) for path in one.keys() & two.keys()}
@@ -208,12 +209,16 @@ def _places(trace: Trace, a: dict[Tap, Tensor], b: dict[Tap, Tensor], rows: int)
 
 
 def _read(
-    net: nn.Module, run: Callable[..., Any], inputs: Inputs, taps: Sequence[Tap]
+    net: nn.Module, run: Callable[..., Any], inputs: Inputs, taps: Sequence[Tap], moving: Sequence[Place]
 ) -> tuple[dict[Tap, Tensor], object]:
-    """One pass in eval mode that leaves no trace, on the random numbers that are next."""
+    """One pass in eval mode that leaves no trace, on the random numbers that are next.
+
+    Args:
+        moving: parameters and buffers that a pass is known to move.
+    """
     modules = modules_of(net)
     rng = RngState(device_of(net), inputs)
-    before, state = rng.get(), Snapshot(modules)
+    before, state = rng.get(), Snapshot(modules, moving)
     args, kwargs = map_tensors(Tensor.clone, inputs)
     answer: list[object] = [None]
 

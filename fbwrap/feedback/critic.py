@@ -25,14 +25,27 @@ CriticInput = Callable[..., Any]
 
 
 def image_of(output: object) -> Tensor:
-    """The sample in what G returned: the first floating-point tensor with a batch and channels."""
-    for _, tensor in tensors(output):
-        if tensor.is_floating_point() and tensor.dim() >= 2:
-            return tensor
-    raise CriticError(
-        f"The generator returned {type(output).__name__} without a floating-point tensor of at least "
-        "two dimensions, so there is no sample to look at. Pass critic_input=, a function of G's output."
-    )
+    """The sample in what G returned: the first floating-point tensor with a batch and channels; of one picture at
+    several sizes the largest.
+
+    Examples:
+        >>> image_of([torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 16, 16), torch.zeros(2, 5)]).shape
+        torch.Size([2, 3, 16, 16])
+    """
+    found = samples_in(output)
+    if not found:
+        raise CriticError(
+            f"The generator returned {type(output).__name__} without a floating-point tensor of at least "
+            "two dimensions, so there is no sample to look at. Pass critic_input=, a function of G's output."
+        )
+    first = found[0]
+    sizes = [tensor for tensor in found if tensor.shape[:2] == first.shape[:2] and tensor.dim() == first.dim() > 3]
+    return max(sizes or [first], key=Tensor.numel)
+
+
+def samples_in(output: object) -> list[Tensor]:
+    """All tensors in what G returned that may be the sample."""
+    return [tensor for _, tensor in tensors(output) if tensor.is_floating_point() and tensor.dim() >= 2]
 
 
 def _output(output: object, *args: object, **kwargs: object) -> object:

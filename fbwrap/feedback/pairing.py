@@ -11,16 +11,17 @@ Examples:
 
 Sizes decide: each generator stage (the last layer at each resolution) is paired with the D layer whose
 number of positions is nearest, and of several equally near ones with the last, after its nonlinearity (where that is
-no layer: what the next layer is given, ``"conv4:input"``). Whole blocks are preferred to layers inside them.
+no layer: what the next layer is given, ``"conv4:input"``). Whole blocks are preferred to layers inside them. A layer
+that returns several tensors (an LSTM its features and its state) stands for the first of them, ``"lstm[0]"``.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from ..engine.names import INPUT, Path, Ref, glob_match, parse
-from ..engine.trace import Batch, Call, Trace
+from ..engine.names import Path, Ref, glob_match, parse
+from ..engine.trace import Batch, Call, TensorInfo, Trace, is_sequential
 from ..errors import PairingError
 from .features import FeatureSpec, feature_spec_of
 
@@ -30,28 +31,55 @@ MOST_LINKS = 4
 _FARTHEST = math.log(4)  # auto pairs nothing whose side differs by more than a factor of four
 
 
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A feature that a layer returned: all of its output, or the first tensor of several."""
+
+    call: Call
+    path: Path = ()
+
+    @property
+    def name(self) -> str:
+        """As a user writes it."""
+        return str(Ref(self.call.name, None if self.call.alone else self.call.index, self.path))
+
+    @property
+    def info(self) -> TensorInfo:
+        """The tensor's shape and type."""
+        return self.call.outputs[self.path]
+
+    def form(self, image_dims: int) -> FeatureSpec:
+        """How it is laid out."""
+        batch = self.call.batches.get(self.path, None) or Batch()
+        return feature_spec_of(self.info.shape, self.call.layout, image_dims, batch.axis)
+
+
 def stage_names(trace: Trace) -> list[str]:
     """The last layer of a generator at each resolution but that of its output; of layers on its trunk (not
     inside a block of its own kind), where these are at half of the resolutions or more."""
-    every = _candidates(trace)
-    trunk = _stages([call for call in every if call.trunk], trace)
-    inner = _stages(every, trace)
+    return [place.name for place in _stages(trace)]
+
+
+def _stages(trace: Trace) -> list[Place]:
+    every = [place for place in _places(trace) if place.call not in _shuffled(trace)]
+    trunk = _last_at_each_size([place for place in every if place.call.trunk], trace)
+    inner = _last_at_each_size(every, trace)
     return trunk if 2 * len(trunk) >= len(inner) else inner
 
 
-def _stages(calls: list[Call], trace: Trace) -> list[str]:
+def _last_at_each_size(places: list[Place], trace: Trace) -> list[Place]:
     output = trace.sample_shape
-    forms = [feature_spec_of_call(call, len(output) - 2) for call in calls]
+    dims, sides = len(output) - 2, tuple(output[2:])
+    forms = [(place, place.form(dims)) for place in places]
     # what has no more channels than the sample (a skip in RGB) is no feature, nor what has other dimensions
-    same = [len(form.spatial) == len(output) - 2 and form.channels > output[1] for form in forms]
-    calls = list(itertools.compress(calls, same)) or calls
-    sizes = [feature_spec_of_call(call, len(output) - 2).spatial for call in calls]
-    last = dict(zip(sizes, calls, strict=True))
-    inner = {size: call for size, call in last.items() if size != tuple(output[2:]) and math.prod(size) > 1}
+    same = [(place, form) for place, form in forms if len(form.spatial) == dims and form.channels > output[1]]
+    last = {form.spatial: place for place, form in same or forms}
+    if sides:  # what is larger than the sample is the way down to a smaller one, or padded
+        last = {size: place for size, place in last.items() if math.prod(size) <= math.prod(sides)}
+    inner = {size: place for size, place in last.items() if size != sides and math.prod(size) > 1}
     # a size that is no part of the sample's is mostly that of a padded map
-    whole = [size for size in inner if not any(a % b for a, b in zip(output[2:], size, strict=False))]
-    chosen = [inner[size] for size in whole or inner]
-    return [call.name for call in sorted(chosen, key=lambda call: call.end)]
+    whole = [size for size in inner if not any(a % b for a, b in zip(sides, size, strict=False))]
+    return sorted((inner[size] for size in whole or inner), key=lambda place: place.call.end)
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
@@ -64,7 +92,11 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 def targets_of(trace: Trace) -> list[str]:
     """Layers of G that deserve a link: the last one at each resolution but that of the output, at
     most four; in a network of one resolution, blocks spread along it."""
-    chosen = stage_names(trace)[-MOST_LINKS:] or _blocks(trace)
+    return [place.name for place in _targets(trace)]
+
+
+def _targets(trace: Trace) -> list[Place]:
+    chosen = _stages(trace)[-MOST_LINKS:] or _blocks(trace)
     if not chosen:
         raise PairingError(
             f"No layer of {type(trace.model).__name__} is fit for layers='auto'. Name the layers: "
@@ -84,40 +116,39 @@ def best_source(
     Raises:
         PairingError: D has no layer with a feature.
     """
-    every = _candidates(trace, shared=True) if trace else []
-    every = [call for call in every if feature_spec_of_call(call, image_dims).channels > 1]
-    calls = [call for call in every if call.alone] or every
+    every = _places(trace, shared=True) if trace else []
+    learned = first_learned(trace) if trace else 0  # before it there is the sample itself
+    places = [each for each in every if each.form(image_dims).channels > 1 and each.call.end >= learned]
     if among is not None:
-        named = {_label(call): call for call in (_candidates(trace, shared=True) if trace else [])}
+        named = {place.name: place for place in every}
         chosen = {label for glob in among for label in glob_match(glob, named)}
-        calls = [call for label, call in named.items() if label in chosen] or calls
-    if not calls:
+        places = [place for label, place in named.items() if label in chosen] or places
+    if not places or trace is None:
         why = f" (it stopped with: {trace.error})" if trace and trace.error else ""
         raise PairingError(
             f"D shows no layer with features to pair with{why}. Name the source of each link: "
             "(G_LAYER, D_LAYER), 'response' or 'image'."
         )
 
-    def distance(call: Call) -> float:
-        form = feature_spec_of_call(call, image_dims)
+    def distance(place: Place) -> float:
+        form = place.form(image_dims)
         if bool(form.spatial) != bool(target.spatial):
             return 10.0 + math.prod(form.spatial)
         ratio = math.prod(form.spatial) / max(math.prod(target.spatial), 1)
         return abs(math.log(ratio)) / max(len(target.spatial), 1)
 
-    best = min(calls, key=lambda call: (round(distance(call), 6), not call.trunk, -call.end))
-    return parse(_activated(best, trace) or _label(best)), distance(best)
+    def order(place: Place) -> tuple[float, bool, int, int]:
+        again = bool(place.form(image_dims).spatial) and _is_repeated(place.call, trace)
+        return (round(distance(place), 6), again, _depth(place.call, trace), -place.call.end)
+
+    best = min(places, key=order)
+    return parse(_activated(best.call, trace) or best.name), distance(best)
 
 
 def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """Pairs for ``layers="auto"`` where no adapter knows the generator's targets."""
-    pairs = []
-    for target in targets_of(generator):
-        call = next(c for c in generator.calls if c.name == target)
-        form = feature_spec_of_call(call, image_dims)
-        source, distance = best_source(form, critic, image_dims, among)
-        if distance <= _FARTHEST:
-            pairs.append((target, str(source)))
+    pairs = _paired(_targets(generator), critic, image_dims, among)
+    pairs = pairs or _paired(_blocks(generator), critic, image_dims, among)
     if not pairs:
         raise PairingError(
             "layers='auto' found no layer of G and layer of D of similar size. Name them: "
@@ -126,12 +157,22 @@ def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] 
     return pairs
 
 
+def _paired(targets: list[Place], critic: Trace, image_dims: int, among: Sequence[str] | None) -> list[tuple[str, str]]:
+    found = [(place.name, *best_source(place.form(image_dims), critic, image_dims, among)) for place in targets]
+    return [(name, str(source)) for name, source, distance in found if distance <= _FARTHEST]
+
+
 def _activated(call: Call, trace: Trace | None) -> str | None:
     """The next layer's input, where that is what the call returned, after a nonlinearity that no layer is."""
     calls = trace.calls if trace else []
     following = (other for other in calls if other.activates is not None and calls[other.activates] is call)
     return next(
-        (f"{_label(other)}{INPUT}" for other in following if other.done and len(_features_in(other)) == 1), None
+        (
+            str(Ref(other.name, None if other.alone else other.index, at="input"))
+            for other in following
+            if other.done and len(_features_in(other)) == 1
+        ),
+        None,
     )
 
 
@@ -139,44 +180,80 @@ def _features_in(call: Call) -> list[Path]:
     return [path for path, info in call.inputs.items() if info.is_feature]
 
 
-def _label(call: Call) -> str:
-    return call.name if call.alone else f"{call.name}#{call.index}"
+def has_weights(call: Call) -> bool:
+    """Whether a layer has parameters."""
+    return any(True for _ in call.module.parameters())
 
 
-def _candidates(trace: Trace, *, shared: bool = False) -> list[Call]:
-    """Layers called once (or ``shared``, too) whose output is one feature, in the order in which they end."""
+def first_learned(trace: Trace) -> int:
+    """When the first layer with parameters ended; 0 where none did."""
+    return min((call.end for call in trace.calls if call.done and has_weights(call)), default=0)
+
+
+def _is_repeated(call: Call, trace: Trace) -> bool:
+    """Whether what a call returned was made by a layer with weights that had run before: D runs its layers twice."""
+    ended = (other for other in trace.calls if other.done and other.end <= call.end)
+    made = [other for other in ended if any(True for _ in other.module.parameters(recurse=False))]
+    return max(made, key=lambda other: other.end).index > 0 if made else False
+
+
+def _depth(call: Call, trace: Trace) -> int:
+    """In how many blocks a layer stands, ``nn.Sequential`` not counted."""
+    depth, parent = 0, call.parent
+    while parent is not None:
+        depth += not is_sequential(trace.calls[parent].module)
+        parent = trace.calls[parent].parent
+    return depth
+
+
+def _shuffled(trace: Trace) -> list[Call]:
+    """Layers that only widen a feature for the PixelShuffle behind them: the convolution, and what follows it."""
+    found: list[Call] = []
+    done = sorted((call for call in trace.calls if call.done and () in call.outputs), key=lambda call: -call.end)
+    for shuffle in (call for call in done if "PixelShuffle" in type(call.module).__name__):
+        given = next((info.shape for info in shuffle.inputs.values()), ())
+        run: list[Call] = []
+        for call in done:
+            if call.end > shuffle.start:
+                continue
+            if call.outputs[()].shape != given:
+                break
+            run.append(call)
+            before = next((info.shape for info in call.inputs.values() if info.is_feature), given)
+            if before[1] < given[1]:
+                found += run
+                break
+    return found
+
+
+def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
+    """Features that layers called once (or ``shared``, too) returned, in the order in which they end."""
     found = []
     for call in trace.calls:
-        info = call.outputs.get(())
-        batch = call.batches.get((), Batch())
-        if not call.done or info is None or not info.is_feature or len(info.shape) > 5:
+        if not call.done or not (call.alone or shared):
             continue
+        path = () if () in call.outputs else call.made  # of several tensors the first, where no layer inside made it
+        info = call.outputs.get(path) if path is not None else None
+        if path is None or info is None or not info.is_feature or len(info.shape) > 5:
+            continue
+        batch = call.batches.get(path, Batch())
         if batch is None or batch.rows > 1 or (batch.axis and len(info.shape) != 3):  # no sample a row
             continue
-        if call.alone or shared:
-            found.append(call)
-    return sorted(found, key=lambda call: call.end)
+        found.append(Place(call, path))
+    return sorted(found, key=lambda place: place.call.end)
 
 
-def feature_spec_of_call(call: Call, image_dims: int) -> FeatureSpec:
-    """How the feature that a call returned is laid out."""
-    batch = call.batches.get((), None) or Batch()
-    return feature_spec_of(_shape(call), call.layout, image_dims, batch.axis)
-
-
-def _shape(call: Call) -> tuple[int, ...]:
-    return call.outputs[()].shape
-
-
-def _blocks(trace: Trace) -> list[str]:
+def _blocks(trace: Trace) -> list[Place]:
     """In a network of one resolution: up to four of its repeated blocks, or its last hidden layer."""
-    calls = _candidates(trace)
-    groups: dict[tuple[int | None, type], list[Call]] = {}
-    for call in calls:
-        if list(call.module.children()):
-            groups.setdefault((call.parent, type(call.module)), []).append(call)
+    places, dims = _places(trace), len(trace.sample_shape) - 2
+    groups: dict[tuple[int | None, type], list[Place]] = {}
+    for place in places:
+        if list(place.call.module.children()):
+            groups.setdefault((place.call.parent, type(place.call.module)), []).append(place)
     blocks = max(groups.values(), key=len, default=[])
     if len(blocks) >= 3:
-        return [call.name for call in spread(blocks, MOST_LINKS)]
-    many = math.prod(trace.sample_shape)  # the sample itself, flat or not, is no hidden layer
-    return [call.name for call in calls if math.prod(_shape(call)) != many][-1:]
+        full = [place for place in blocks if place.form(dims).spatial == tuple(trace.sample_shape[2:])]
+        return spread(full or blocks, MOST_LINKS)
+    # what G returns, flat or not, is no hidden layer
+    returned = {math.prod(shape) for shape in (trace.sample_shape, *(info.shape for info in trace.outputs.values()))}
+    return [place for place in places if math.prod(place.info.shape) not in returned][-1:]

@@ -21,7 +21,7 @@ from fbwrap.engine.names import Path
 from fbwrap.engine.pytree import map_tensors, put, tensors
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError, TrainingError
-from fbwrap.feedback.critic import CriticInput, call, image_of, response_of
+from fbwrap.feedback.critic import CriticInput, call, image_of, response_of, samples_in
 from fbwrap.feedback.facts import inputs_of
 from fbwrap.loop import FeedbackLoop
 
@@ -116,7 +116,12 @@ class Critic:
         """What D is called with for a generated output."""
         given = self.critic_input(output, *args, **kwargs)
         made = {id(tensor) for _, tensor in tensors(output)}
-        return CriticArguments(given, tuple(path for path, tensor in tensors(given) if id(tensor) in made))
+        there = {path: id(tensor) for path, tensor in tensors(given) if id(tensor) in made}
+        # of several parts of the output that D is given, the sample is one, in all of its places
+        sample = id(image_of(output)) if samples_in(output) else 0
+        if sample not in there.values():
+            sample = next(iter(there.values()), 0)
+        return CriticArguments(given, tuple(path for path, each in there.items() if each == sample))
 
     def sample_in(self, given: Any) -> Tensor:
         """The sample in what D is called with (:meth:`CriticArguments.sample`)."""
