@@ -197,14 +197,13 @@ def test_no_sample_sees_its_neighbours(name):
         assert not torch.allclose(masked[1], plain[1])
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: (Recurrent(6, 3), Judge(3, False), 6), lambda: (Trajectories(), PathJudge(), 2)]
-)
-def test_auto_names_no_layer_rather_than_the_wrong_one(make):
-    """A recurrent layer returns tuples, and a cell is called for each step: which is meant must be said."""
-    G, D, inside = make()
+def test_auto_names_no_layer_rather_than_the_wrong_one():
+    """What the encoder returns beside its state goes nowhere, and a cell is called for each step: which is meant must
+    be said. A recurrent layer whose features the next layer takes is linked."""
     with pytest.raises(errors.PairingError, match=r"fit for layers='auto'. Name the layers"):
-        fbwrap.attach(G, D, example=samples(1, inside=inside))
+        fbwrap.attach(Trajectories(), PathJudge(), example=samples(1, inside=2))
+    loop = fbwrap.attach(Recurrent(6, 3), Judge(3, False), example=samples(1, inside=6))
+    assert [str(each.target) for each in loop.connections] == ["rnn[0]"]
 
 
 @pytest.mark.parametrize("axis", [0, 1])

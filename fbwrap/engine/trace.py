@@ -77,7 +77,8 @@ class Call:
     batch is in what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its
     layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
     ``activates``: the number of the call whose output it is given after a nonlinearity that no layer is. ``made``: of
-    several tensors that it returns, where the first feature is, if no layer inside it returned that already.
+    several tensors that it returns, where the first feature is, if no layer inside it returned that already;
+    ``handed_on``: a later layer takes it.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Call:
     trunk: bool = True
     activates: int | None = None
     made: Path | None = None
+    handed_on: bool = True
 
     @property
     def done(self) -> bool:
@@ -197,7 +199,7 @@ def trace_forward(
             rng.set(start)
             trace.flops = flops.total
         trace.output = map_tensors(Tensor.clone, trace.output)  # it may be a buffer that is put back
-    _complete(trace, alive)
+    _complete(trace, alive, clock)
     return trace
 
 
@@ -208,14 +210,14 @@ def _sample_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     return max(sizes or [first], key=math.prod)
 
 
-def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]]) -> None:
+def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]], clock: "_Clock") -> None:
     """Note what only the whole pass tells: later writes, how often layers are called, where channels are."""
     trace.outputs = {path: info_of(tensor) for path, tensor in tensors(trace.output)}
     for place, returned in alive.items():
         late = {path: version_of(tensor) - version for path, tensor, version in returned}
         call = trace.calls[place]
         call.effects = replace(call.effects, later_writes={path: many for path, many in late.items() if many})
-    _note_what_is_made(trace, alive)
+    _note_what_is_made(trace, alive, clock)
     often = collections.Counter(call.module for call in trace.calls if call.done)
     for call in trace.calls:
         around = None if call.parent is None else trace.calls[call.parent]
@@ -224,15 +226,15 @@ def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]])
         call.layout, call.layout_known = _layout(call, trace.calls)
 
 
-def _note_what_is_made(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]]) -> None:
+def _note_what_is_made(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]], clock: "_Clock") -> None:
     """Find ``Call.made``. All tensors are alive here, so that each has an identity of its own."""
     seen: set[int] = set()
     for place in sorted(alive, key=lambda each: trace.calls[each].end):
-        features = [
-            (path, tensor) for path, tensor, _ in alive[place] if path and trace.calls[place].outputs[path].is_feature
-        ]
-        if features and len(features[0][0]) == 1 and id(features[0][1]) not in seen:
-            trace.calls[place].made = features[0][0]
+        first = clock.several.get(place)
+        if first is not None and id(first) not in seen:
+            path = next(path for path, tensor, _ in alive[place] if tensor is first)
+            trace.calls[place].made = path if len(path) == 1 else None
+            trace.calls[place].handed_on = place in clock.followed
         seen |= {id(tensor) for _, tensor, _ in alive[place]}
 
 
@@ -272,10 +274,21 @@ class _Clock:
     now: int = 0
     open: list[int] = field(default_factory=list)
     count: dict[nn.Module, int] = field(default_factory=dict)
+    several: dict[int, Tensor] = field(default_factory=dict)  # of calls that return several tensors the first feature
+    followed: set[int] = field(default_factory=set)  # those of them whose feature a later call was given
 
     def tick(self) -> int:
         self.now += 1
         return self.now
+
+    def given(self, arguments: object) -> None:
+        """A call is about to be given these: which of several tensors are among them, in whatever shape."""
+        waiting = {place: first for place, first in self.several.items() if place not in self.followed}
+        for _, tensor in tensors(arguments) if waiting else ():
+            for place, first in waiting.items():
+                alike = tensor.dtype == first.dtype and tensor.numel() == first.numel()
+                if alike and torch.equal(tensor.reshape(-1), first.reshape(-1)):
+                    self.followed.add(place)
 
 
 @contextmanager
@@ -322,6 +335,7 @@ def _watch(
         if clock.activations is not None:
             call.activates = clock.activations.behind(parent, args[0] if args else None)
         watch, seen, held = Watch(args, kwargs), _is_seen((args, kwargs)), _memory((args, kwargs))
+        clock.given((args, kwargs))
         with _entered(clock, place, held):
             output = forward(*args, **kwargs)
         call.effects = watch.effects(output)
@@ -336,6 +350,8 @@ def _watch(
         call.lengths = dict(lengths(output)) | {("", *path): many for path, many in lengths((args, kwargs))}
         for path, tensor in tensors(output):
             call.outputs[path] = info_of(tensor)
+            if path and place not in clock.several and call.outputs[path].is_feature:
+                clock.several[place] = tensor
             alive.setdefault(place, []).append((path, tensor, version_of(tensor)))
         return output
 

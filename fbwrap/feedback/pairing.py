@@ -232,7 +232,8 @@ def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
     for call in trace.calls:
         if not call.done or not (call.alone or shared):
             continue
-        path = () if () in call.outputs else call.made  # of several tensors the first, where no layer inside made it
+        # of several tensors the first, where no layer inside made it; in G another layer has to take it
+        path = () if () in call.outputs else call.made if shared or call.handed_on else None
         info = call.outputs.get(path) if path is not None else None
         if path is None or info is None or not info.is_feature or len(info.shape) > 5:
             continue
