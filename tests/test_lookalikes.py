@@ -10,7 +10,7 @@ from fbwrap.recipes import AFL
 from torch import nn
 
 import fbwrap
-from fbwrap.errors import CriticError
+from fbwrap.errors import CriticError, ExampleError, SettingError
 
 
 def up(i, o):
@@ -341,3 +341,139 @@ def test_penalties_move_the_sample_and_not_what_stands_beside_it(stride, side):
     recipe.fit(real, lambda n: torch.randn(n, 1, 16, 16), 2, progress=False)
     assert D.seen
     assert not any(D.seen)
+
+
+# -- what the messages propose ------------------------------------------------------------------------
+class Basis(nn.Module):
+    """A learned map times a linear layer of the latent (R3GAN)."""
+
+    def __init__(self):
+        super().__init__()
+        self.basis, self.fc = nn.Parameter(torch.randn(1, 8, 4, 4)), nn.Linear(64, 8)
+        self.last = nn.Sequential(nn.Upsample(scale_factor=8), nn.Conv2d(8, 3, 3, 1, 1), nn.ReLU())
+
+    def forward(self, z, y=None):
+        return self.last(self.basis * self.fc(z)[..., None, None])
+
+
+@pytest.mark.parametrize(
+    ("make", "proposed"),
+    [
+        (Basis, "torch.randn(1, 64)"),
+        (
+            lambda: nn.Sequential(nn.ReflectionPad1d(3), nn.Conv1d(80, 8, 7), nn.Conv1d(8, 1, 1)),
+            "torch.randn(1, 80, 32)",
+        ),
+        (
+            lambda: nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(7, 8, 7), nn.Conv2d(8, 3, 1)),
+            "torch.randn(1, 7, 64, 64)",
+        ),
+        (lambda: nn.Sequential(nn.ConvTranspose2d(9, 8, 4), nn.ReLU(), nn.Conv2d(8, 3, 1)), "torch.randn(1, 9, 1, 1)"),
+    ],
+)
+def test_the_example_that_is_proposed_runs(make, proposed):
+    G = make().eval()
+    with pytest.raises(ExampleError) as told:
+        fbwrap.attach(G, critic32(), adapter=None)
+    assert f"example={proposed}" in str(told.value)
+    assert torch.isfinite(G(eval(proposed))).all()
+
+
+def test_of_several_inputs_the_names_are_said_with_their_defaults():
+    class Text(nn.Module):
+        def forward(self, z, words, mask=None):
+            return z
+
+    with pytest.raises(ExampleError, match=r"takes z, words, mask=None: pass them as a tuple, example=\(z, words\)"):
+        fbwrap.attach(Text(), critic32())
+
+
+class Labelled(nn.Module):
+    def __init__(self, optional=False):
+        super().__init__()
+        self.c, self.emb, self.fc = critic32()[:4], nn.Embedding(5, 16 * 64), nn.Linear(16 * 64, 1)
+        self.optional = optional
+
+    def forward(self, x, y):
+        h = self.c(x).flatten(1)
+        return self.fc(h) + (h * self.emb(y)).sum(1, True)
+
+
+class MaybeLabelled(Labelled):
+    def forward(self, x, y=None):
+        h = self.c(x).flatten(1)
+        return self.fc(h) if y is None else self.fc(h) + (h * self.emb(y)).sum(1, True)
+
+
+class Kinds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.emb = deconv(), nn.Embedding(5, 16)
+
+    def forward(self, z, y):
+        return self.net(z + self.emb(y)[..., None, None])
+
+
+def test_a_way_to_call_d_is_proposed_that_runs(caplog):
+    example = (torch.randn(2, 16, 1, 1), torch.tensor([0, 3]))
+    with pytest.raises(CriticError, match="D runs with critic_input='output_and_label'"):
+        fbwrap.attach(Kinds().eval(), Labelled().eval(), example=example)
+    caplog.clear()
+    fbwrap.attach(Kinds().eval(), MaybeLabelled().eval(), example=example)
+    assert "D's forward also takes y=None" in caplog.text
+    assert "its layer emb did not run" in caplog.text
+    caplog.clear()
+    fbwrap.attach(Kinds().eval(), MaybeLabelled().eval(), example=example, critic_input="output_and_label")
+    assert not caplog.text
+    G, D = nn.Conv2d(7, 3, 3, 1, 1).eval(), nn.Sequential(nn.Conv2d(10, 4, 4, 2, 1), nn.Conv2d(4, 1, 8)).eval()
+    with pytest.raises(CriticError, match="critic_input='condition_and_output' or critic_input='output_and_condition'"):
+        fbwrap.attach(G, D, ["0"], example=torch.zeros(1, 7, 16, 16))
+
+
+def test_of_several_answers_shapes_are_shown_and_a_response_proposed():
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.real, self.kind = critic32()[:4], nn.Conv2d(16, 1, 8), nn.Conv2d(16, 5, 8)
+
+        def forward(self, x):
+            h = self.c(x)
+            return self.kind(h).flatten(1), self.real(h).flatten(1)
+
+    loop = fbwrap.attach(deconv(), Several().eval(), example=torch.randn(2, 16, 1, 1))
+    with pytest.raises(CriticError, match=r"\[0\] \(2, 5\), \[1\] \(2, 1\).*Perhaps response='\[1\]'"):
+        loop.rollout(torch.randn(2, 16, 1, 1)).responses  # noqa: B018
+
+
+def test_layers_outside_of_the_module_tree_are_warned_of(caplog):
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.more = nn.Conv2d(3, 8, 4, 2, 1), [nn.Conv2d(8, 8, 3, 1, 1)]
+            self.last = nn.Conv2d(8, 1, 16)
+
+        def forward(self, x):
+            return self.last(self.more[0](self.first(x)).relu())
+
+    loop = fbwrap.attach(deconv(), Hidden().eval(), example=torch.randn(2, 16, 1, 1))
+    assert "D calls layers that are not among its modules (Conv2d" in caplog.text
+    assert any("not among its modules" in note for note in loop.plan.notes)
+
+
+def test_networks_whose_eval_returns_none_and_critics_that_draw():
+    with pytest.raises(SettingError, match=r"eval\(\) of some networks returns None"):
+        fbwrap.attach(None, critic32())
+    z = torch.randn(2, 16, 1, 1)
+    alone = fbwrap.attach(deconv(), None, example=z)
+    assert any("no discriminator" in note for note in alone.plan.notes)
+
+    class Augments(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = critic32()
+
+        def forward(self, x):
+            return self.net(x + 0.1 * torch.randn_like(x))
+
+    loop = fbwrap.attach(deconv(), Augments().eval(), example=z)
+    assert any("D draws random numbers" in note for note in loop.plan.notes)

@@ -33,7 +33,8 @@ def unwrap_networks(request: Request) -> Networks:
     """The networks of a request; options that make no sense are refused here."""
     generator, base = resolve_generator(request.generator)
     if not isinstance(generator, nn.Module):
-        raise SettingError(f"generator={generator!r} is not a torch.nn.Module.")
+        hint = " (The eval() of some networks returns None: call it on a line of its own.)" if generator is None else ""
+        raise SettingError(f"generator={generator!r} is not a torch.nn.Module.{hint}")
     critic = request.discriminator
     if not isinstance(critic, nn.Module | str | None):
         raise SettingError(f"discriminator={critic!r} is not a torch.nn.Module.")

@@ -1,6 +1,7 @@
 """Second stage: each network runs once on the example, and what it did is recorded."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,10 @@ from ..feedback.pairing import first_learned
 from ..recognition.detect import Recognised, build_critic
 from .networks import Networks, method_of
 from .packed import check_pack, pack_of, size_by_trial
+from .proposals import how_to_ask, how_to_call, outside_of, parameters_of, unused_condition, written
 from .request import Request
 
-_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+logger = logging.getLogger("fbwrap")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,9 @@ def observe(request: Request, networks: Networks) -> Observed:
         critic_trace = _observe_critic(critic, ask, shown[0], shown[1:], size)
         if pack > 1:
             check_pack(critic, ask, shown, pack)
+    for what, trace in (("G", generator_trace), ("D", critic_trace)):
+        if trace is not None and trace.outside:
+            logger.warning("%s", outside_of(what, trace))
     return Observed(
         *(generator, critic, spec, known, (args, kwargs), generator_trace, critic_trace, ask, preset, size, response),
         pack=pack,
@@ -125,13 +130,21 @@ def _fitting(known: Recognised, net: nn.Module, method: str) -> object:
             return made
         except TypeError:
             pass
-    asked = [name for name, each in takes.parameters.items() if each.default is each.empty and each.kind in _NAMED]
-    if len(asked) < 2:
+    if lacks := without_forward(net, method):
+        raise ExampleError(f"{lacks} fbwrap.attach(..., method=NAME).")
+    asked = [each.name for each in parameters_of(net, method) if each.default is each.empty]
+    if len(asked) < 2 and made is not None:
         return made
+    why = "attach needs example=: inputs of G. It runs G on them once, to learn shapes and the order of its layers. "
+    if len(asked) < 2:
+        raise ExampleError(
+            f"{why}{how_to_call(net, method)} Pass a tensor, a tuple of positional inputs, or a dict of keyword "
+            "inputs. (fbwrap.explain(G, D) says why G is not recognised.)"
+        )
     listed = ", ".join(asked)
     raise ExampleError(
-        "attach needs example=: inputs of G, run once to learn shapes and call order, and no adapter knows them. This "
-        f"G's {method} takes {listed}: pass them as a tuple, example=({listed}), or by name in a dict."
+        f"{why}This G's {method} takes {written(parameters_of(net, method))}: pass them as a tuple, "
+        f"example=({listed}), or by name in a dict."
     )
 
 
@@ -148,7 +161,7 @@ def _observe_generator(net: nn.Module, inputs: Inputs, method: str, *, adapted: 
             raise ExampleError(f"{lacks} fbwrap.attach(..., method=NAME).") from error
         raise ExampleError(
             f"The generator refuses {whose}{how} (tensors of shape {shapes}): {type(error).__name__}: "
-            f"{error}. Pass in example= what G is called with, on G's device."
+            f"{error}. Pass in example= what G is called with, on G's device. {how_to_call(net, method)}"
         ) from error
     if not torch.isfinite(image_of(trace.output)).all():
         raise ExampleError("The generator returns NaN or infinity for the example. Check its weights.")
@@ -173,8 +186,10 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
     ):
         raise CriticError(
             f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {short(trace.error)}. "
-            f"{_advice(size_by_trial(critic, ask, (output, *inputs)))}"
+            f"{_advice(critic, ask, output, inputs)}"
         ) from trace.error
+    if trace.error is None and (idle := unused_condition(critic, given, {each.module for each in trace.calls})):
+        logger.warning("%s", idle)
     for _, tensor in tensors(trace.output):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CriticError(
@@ -184,7 +199,7 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
     return trace
 
 
-def _advice(pack: int | None) -> str:
-    if pack:
+def _advice(critic: nn.Module, ask: CriticInput, output: object, inputs: Inputs) -> str:
+    if pack := size_by_trial(critic, ask, (output, *inputs)):
         return f"It takes {pack} samples as one: pass pack={pack} (PacGAN, CTGAN)."
-    return "Say with critic_input= what D is called with."
+    return how_to_ask(critic, output, inputs)

@@ -32,6 +32,7 @@ from ..feedback.plan import ExecutionPlan, Plan, PlannedLink, schedule, suffix_f
 from ..feedback.transforms import Transform
 from .budget import advice, module_flops, within_budget
 from .observe import Observed
+from .proposals import outside_of
 from .request import Request
 from .resolve import Resolved, module_of
 
@@ -144,6 +145,8 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
     if critic_trace and critic_trace.error is not None:
         yield f"D refuses the sample behind its last tap, so it has no response: {critic_trace.error}"
     for what, trace in (("G", generator_trace), ("D", critic_trace)):
+        if trace and trace.outside:
+            yield outside_of(what, trace)
         if trace and any(map(is_compiled, modules_of(trace.model))):
             yield f"{what} is compiled: within the loop its eager original runs."
 

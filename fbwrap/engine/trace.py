@@ -14,6 +14,7 @@ and the state of the random numbers are as before.
 import collections
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -116,6 +117,7 @@ class Trace:
 
     ``moving``: parameters and buffers that it moved, in eval mode. ``attributes``: plain attributes that it set.
     ``layout``, ``batch``: of the sample in its output. ``answers``: the batch in its outputs, where it was tried out.
+    ``outside``: kinds of layers that it called and that are none of its modules (in a plain list, say).
     """
 
     model: nn.Module
@@ -131,6 +133,7 @@ class Trace:
     layout: str = "channels_first"
     batch: Batch = field(default_factory=Batch)
     answers: dict[Path, Batch | None] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -183,6 +186,7 @@ def trace_forward(
         torch.no_grad(),
         training_mode(modules, False),
         _state_restored(modules, trace),
+        _outsiders(set(modules), trace),
         FlopCounter() as flops,
     ):
         args, kwargs = map_tensors(Tensor.clone, (args, kwargs))  # the network may write into them
@@ -265,6 +269,24 @@ def _state_restored(modules: list[nn.Module], trace: Trace) -> Iterator[None]:
         trace.moving = tuple(state.moved())
         trace.attributes = tuple(dict.fromkeys(state.changed_attributes()))
         state.restore()
+
+
+@contextmanager
+def _outsiders(modules: set[nn.Module], trace: Trace) -> Iterator[None]:
+    """Note the kinds of modules that this thread calls in the block and that are not among these."""
+    found: dict[str, None] = {}
+    here = threading.get_ident()
+
+    def note(module: nn.Module, args: object) -> None:
+        if module not in modules and threading.get_ident() == here and any(True for _ in module.parameters()):
+            found[type(module).__name__] = None
+
+    hook = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield
+    finally:
+        hook.remove()
+        trace.outside = tuple(found)
 
 
 @dataclass

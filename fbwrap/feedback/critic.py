@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.names import follow, parse
+from ..engine.names import Path, follow, parse
 from ..engine.pytree import tensors
 from ..errors import CriticError, SettingError
 
 CriticInput = Callable[..., Any]
+_LISTED = 6  # tensors that a message lists
 
 
 def image_of(output: object) -> Tensor:
@@ -126,6 +127,19 @@ def sized(critic: object, attribute: str | None, given: object) -> Iterator[None
             delattr(critic, attribute)
 
 
+def _which_response(found: list[tuple[Path, Tensor]]) -> str:
+    """A message that lists the tensors of an answer, and proposes the first with one number a sample or place."""
+    named = [("".join(f"[{key!r}]" for key in path), tensor) for path, tensor in found]
+    listed = ", ".join(f"{path} {tuple(tensor.shape)}" for path, tensor in named[:_LISTED])
+    more = f", and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    single = [path for path, tensor in named if tensor.dim() == 1 or (tensor.dim() > 1 and tensor.shape[1] == 1)]
+    hint = f"Perhaps response={single[0]!r}; else another" if single else "Pass response=, a"
+    return (
+        f"D returns {len(found)} tensors ({(listed or 'none') + more}), so it is not clear which is its response. "
+        f"{hint} path, or a function of D's answer."
+    )
+
+
 def response_of(answer: Any, choice: str | Callable[[Any], Tensor] | None) -> Tensor:
     """D's response r in what it returned.
 
@@ -143,11 +157,7 @@ def response_of(answer: Any, choice: str | Callable[[Any], Tensor] | None) -> Te
     else:
         found = [(p, t) for p, t in tensors(answer) if t.is_floating_point()]
         if len(found) != 1:
-            paths = ", ".join("".join(f"[{key}]" for key in path) for path, _ in found)
-            raise CriticError(
-                f"D returns {len(found)} tensors ({paths or 'none'}), so it is not clear which is its "
-                "response. Pass response=, a path such as '[-1]' or a function of D's answer."
-            )
+            raise CriticError(_which_response(found))
         response = found[0][1]
     if not isinstance(response, Tensor):
         raise CriticError(f"response={choice!r} gives {type(response).__name__}, not a tensor.")

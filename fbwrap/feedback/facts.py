@@ -75,9 +75,8 @@ def inputs_of(example: object) -> Inputs:
     """An example as positional and keyword inputs."""
     if example is None:
         raise ExampleError(
-            "attach needs example=: inputs of G, run once to learn shapes and call order, and no adapter knows "
-            "them (fbwrap.explain(G, D) says why). Pass a tensor (example=torch.randn(1, 100, 1, 1)), a tuple of "
-            "positional inputs, or a dict of keyword inputs."
+            "attach needs example=: inputs of G. It runs G on them once, to learn shapes and the order of its layers. "
+            "Pass a tensor, a tuple of positional inputs, or a dict of keyword inputs."
         )
     if isinstance(example, dict):
         return (), dict(example)
