@@ -1,4 +1,4 @@
-"""HiFi-GAN and WaveGAN: audio.
+"""HiFi-GAN, BigVGAN and WaveGAN: audio.
 
 Examples:
     >>> loop = fbwrap.attach(generator, mpd)                            # HiFi-GAN    # doctest: +SKIP
@@ -24,13 +24,21 @@ def _uniform(net: Network) -> Tensor:
 
 ADAPTER = Adapter(
     name="audio",
-    citation="Kong, Kim, Bae, HiFi-GAN, NeurIPS 2020; Donahue, McAuley, Puckette, WaveGAN, ICLR 2019",
+    citation="Kong, Kim, Bae, HiFi-GAN, NeurIPS 2020; Donahue, McAuley, Puckette, WaveGAN, ICLR 2019; "
+    "Lee et al., BigVGAN, ICLR 2023",
     generators=(
         GeneratorFamily(
             "HiFi-GAN",
             layers={"conv_pre": "Conv1d", "ups.0": "ConvTranspose1d", "resblocks.0": "", "conv_post": "Conv1d"},
             example=_mel,
             targets=("ups.?",),
+            value_range=(-1.0, 1.0),
+        ),
+        GeneratorFamily(
+            "BigVGAN",
+            layers={"conv_pre": "Conv1d", "ups.0.0": "ConvTranspose1d", "resblocks.0": "", "conv_post": "Conv1d"},
+            example=_mel,
+            targets=("ups.?.0",),
             value_range=(-1.0, 1.0),
         ),
         GeneratorFamily(

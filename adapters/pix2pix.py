@@ -69,6 +69,13 @@ ADAPTER = Adapter(
             loss=_loss,
         ),
         CriticFamily(
+            "NLayerDiscriminator, antialiased (CUT)",
+            layers={"model.0": "Conv2d", "model.2": "Downsample", "model.3": "Conv2d"},
+            shapes={"model.0": (None, None, 4, 4)},
+            critic_input=joined(condition_first=True),
+            loss="least_squares",
+        ),
+        CriticFamily(
             "PixelDiscriminator",
             layers={"net.2": "Conv2d"},
             shapes={"net.0": (None, None, 1, 1), "net.5": (1, None, 1, 1)},

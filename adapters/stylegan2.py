@@ -1,4 +1,5 @@
-"""StyleGAN2: rosinality's generator (a list of latents in, a tuple out) and NVIDIA's ADA (mapping and synthesis).
+"""StyleGAN2: rosinality's generator (a list of latents in, a tuple out) and NVIDIA's ADA (mapping and synthesis); and
+StyleGAN3, StyleGAN-XL.
 
 Examples:
     >>> loop = fbwrap.attach(generator, discriminator)          # doctest: +SKIP
@@ -25,7 +26,8 @@ def _latent_and_label(net: Network) -> object:
 
 ADAPTER = Adapter(
     name="stylegan2",
-    citation="Karras et al., StyleGAN2, CVPR 2020; Karras et al., StyleGAN2-ADA, NeurIPS 2020",
+    citation="Karras et al., StyleGAN2, CVPR 2020; Karras et al., StyleGAN2-ADA, NeurIPS 2020; Karras et al., "
+    "StyleGAN3, NeurIPS 2021",
     generators=(
         GeneratorFamily(
             "StyleGAN2 (rosinality)",
@@ -36,6 +38,12 @@ ADAPTER = Adapter(
         GeneratorFamily(
             "StyleGAN2-ADA",
             layers={"mapping.fc0": "", "synthesis.b4.conv1": "", "synthesis.b8.conv0": ""},
+            example=_latent_and_label,
+            value_range=(-1.0, 1.0),
+        ),
+        GeneratorFamily(
+            "StyleGAN3, StyleGAN-XL",
+            layers={"mapping.fc0": "", "synthesis.input.affine": "", "synthesis.L0_*.affine": ""},
             example=_latent_and_label,
             value_range=(-1.0, 1.0),
         ),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lookalikes import audio, latent, superres, translate, voxel
+from lookalikes import audio, latent, style3, superres, translate, voxel
 from torch import nn
 
 
@@ -226,6 +226,10 @@ FAMILIES: dict[str, Entry] = {
         lambda: (translate.ResnetGenerator(blocks=6), patch()), "cyclegan: ResnetGenerator", N_LAYER,
         options={"layers": "auto:after block 4"}, links=["model.13 <- ast <- image + response"],
     ),
+    "CUT": Entry(
+        lambda: (translate.CutG(), translate.CutD()), "cyclegan: ResnetGenerator, antialiased (CUT)",
+        "pix2pix: NLayerDiscriminator, antialiased (CUT)", links=["model.11 <- ast <- image + response"],
+    ),
     "pix2pixHD global": Entry(
         lambda: (translate.GlobalGenerator(), translate.MultiscaleDiscriminator()), "pix2pixhd: GlobalGenerator",
         "pix2pixhd: MultiscaleDiscriminator with features", links=["model.14 <- ast <- image + response"],
@@ -297,6 +301,10 @@ FAMILIES: dict[str, Entry] = {
         lambda: (latent.StyleGan2G(), latent.StyleGan2D()), "stylegan2: StyleGAN2 (rosinality)",
         "stylegan2: StyleGAN2 (rosinality)", std=0.1, links=["conv1 <- dual <- convs.2", "convs.1 <- dual <- convs.1"],
     ),
+    "StyleGAN3": Entry(
+        lambda: (style3.StyleGan3G(), style3.AdaD()), "stylegan2: StyleGAN3, StyleGAN-XL", "stylegan2: StyleGAN2-ADA",
+        std=0.1,
+    ),
     "BigGAN (ajbrock)": Entry(
         lambda: (latent.BigGanG(), latent.BigGanD()), "biggan: BigGAN (ajbrock)", "biggan: BigGAN (ajbrock)",
         links=["blocks.0.0 <- dual <- blocks.0.0"],
@@ -320,6 +328,9 @@ FAMILIES: dict[str, Entry] = {
     ),
     "HiFi-GAN, one period": Entry(
         lambda: (audio.HifiG(), audio.PeriodD(3)), "audio: HiFi-GAN", "audio: HiFi-GAN, one discriminator", std=0.1
+    ),
+    "BigVGAN, one period": Entry(
+        lambda: (audio.BigVganG(), audio.PeriodD(3)), "audio: BigVGAN", "audio: HiFi-GAN, one discriminator", std=0.1
     ),
     "WaveGAN": Entry(
         lambda: (audio.WaveG(), audio.WaveD()), "audio: WaveGAN", "audio: WaveGAN",

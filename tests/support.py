@@ -13,20 +13,38 @@ TRAITS = (
 
 HEAD = """# Supported networks
 
-Written by `pytest tests/test_adapters.py --support`, and compared with what the tests find whenever they run: a row
-is here because `fbwrap.attach(G, D)`, with nothing more than what stands under *said*, passed every check on it.
+fbwrap knows the networks in this table. For these, `fbwrap.attach(G, D)` needs nothing more than what stands under
+*pass*. Other networks work too, if you name the layers ([FAQ](faq.md)).
 
-The checks: it is *recognised*, with the links below; a fresh loop is the *identity* (`torch.equal` to G); two steps
-of a head with random weights are *exactly* (`torch.equal`) those of a loop written by hand with torch's own hooks
-that runs all of G and D anew; *detach* restores everything; it *trains*; its head *round-trips*; its *cost* is told.
-"Tiny" networks: real classes of the named packages with few channels, or look-alikes of repositories that are not
-packages (same layer names, types and traits). Cost: FLOPs of one step, as a multiple of G, planned (and naive);
-parameters of the head as a multiple of G's, which for tiny networks says little.
+This page is written by `pytest tests/test_adapters.py --support`. Every row passed seven checks:
 
-The traits, of G, of D or of both: it overwrites features *in place*; layers are *shared* by several calls; it draws
-*random* numbers in eval mode; it is *restless* (moves weights or buffers in eval mode); its output is *nested* in
-lists, tuples or objects, or *flat* (no channel axis); G is a *method*; D *stops early*, after its last tap, and (*ends
-there*) could not go on, for want of a label or of the one image size it was built for.
+| check | what is tested |
+| --- | --- |
+| recognised | the networks are recognised, and the links are those of the table |
+| identity | a new loop gives exactly what G gives |
+| exact | two steps with random modules equal a loop that runs all of G and D with torch's own hooks, bit for bit |
+| detach | after `detach()` everything is as before |
+| trains | the modules get gradients and learn |
+| round-trip | a saved head gives the same after loading |
+| cost | the plan says what it costs |
+
+The networks are small: real classes of the named packages with few channels, or *look-alikes*: networks with the layer
+names, types and peculiarities of a repository that is not a package. *Cost* is that of a sample with T feedback steps,
+in calls of G (in brackets: if nothing were reused). For such small networks it says little about large ones.
+
+*Peculiarities* are what makes a network hard to hook, of G, of D, or of both:
+
+| word | meaning |
+| --- | --- |
+| in place | overwrites its features |
+| shared | calls a layer several times |
+| random | draws random numbers in eval mode |
+| restless | changes weights or buffers in eval mode |
+| nested | returns lists, tuples or objects |
+| flat | its samples have no channel axis |
+| method | is called by a method other than `forward` |
+| stops early | the loop stops D after the last layer that it needs |
+| ends there | D could not run further: it lacks a label, or was built for another image size |
 
 """
 
@@ -53,28 +71,28 @@ def row_of(entry, loop):
         )
         for title, holds in zip(TRAITS, found, strict=True):
             traits[title] += [who] * holds
-    dims = len(loop.connections[0].form.spatial)
+    found = [f"{title} ({' '.join(who)})" for title, who in traits.items() if who]
+    generator = entry.generator or 'unknown, `layers="auto"`'
+    discriminator = entry.critic or ("none" if loop.discriminator is None else "unknown")
     return {
-        "networks": entry.source or "look-alike",
-        "said": ", ".join(f"`{key}`" for key in entry.options),
-        "generator": entry.generator or '(unknown: `layers="auto"`)',
-        "discriminator": entry.critic or ("none" if loop.discriminator is None else "(unknown)"),
+        "pass": ", ".join(f"`{key}=`" for key in entry.options),
+        "recognised as": f"G: {generator}<br>D: {discriminator}",
         "links": "<br>".join(f"`{c}`" for c in loop.connections),
-        "dims": f"{dims}-D" if dims else "vectors",
-        **{title: " ".join(who) for title, who in traits.items()},
         "cost": f"{planned:.2f} ({naive:.2f}), T = {loop.steps}",
-        "head": f"{plan.parameters / max(plan.generator_parameters, 1):.2f}",
+        "peculiarities": ", ".join(found),
+        "networks": entry.source or "look-alike",
     }
 
 
 def render(results):
     """The page."""
-    columns = ("networks", "said", "generator", "discriminator", "links", "dims", *TRAITS, "cost", "head")
-    lines = ["| pair | " + " | ".join(columns) + " | checks |", "|" + " --- |" * (len(columns) + 2)]
-    for name, found in results.items():
-        cells = [found[column] for column in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(CHECKS)} of {len(CHECKS)} |")
-    return HEAD + "\n".join(lines) + f"\n\n{len(results)} pairs, torch {torch.__version__.split('+')[0]}.\n"
+    columns = ("pass", "recognised as", "links", "cost", "peculiarities", "networks")
+    lines = ["| pair | " + " | ".join(columns) + " |", "|" + " --- |" * (len(columns) + 1)]
+    lines += [
+        f"| {name} | " + " | ".join(found[column] for column in columns) + " |" for name, found in results.items()
+    ]
+    version = torch.__version__.split("+")[0]
+    return HEAD + "\n".join(lines) + f"\n\n{len(results)} pairs, torch {version}, {len(CHECKS)} checks each.\n"
 
 
 def support_page():

@@ -229,9 +229,9 @@ def test_a_response_that_is_not_clear_is_said_at_attach(caplog):
     G = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1))
     x = torch.randn(2, 3, 16, 16)
     loop = fbwrap.attach(G, Two(), [("0", "net.0")], example=x)
-    assert "D returns 2 tensors ([0], [1])" in caplog.text
+    assert "D returns 2 tensors ([0] (2, 1, 4, 4), [1] (2,))" in caplog.text
     assert torch.equal(loop(x), G(x))
-    with pytest.raises(errors.SettingError, match=r"Pass response="):
+    with pytest.raises(errors.SettingError, match=r"Perhaps response="):
         fbwrap.recipes.AFL(loop, loss="bce")
     caplog.clear()
     loop.detach()

@@ -39,9 +39,12 @@ def image_of(output: object) -> Tensor:
             f"The generator returned {type(output).__name__} without a floating-point tensor of at least "
             "two dimensions, so there is no sample to look at. Pass critic_input=, a function of G's output."
         )
-    first = found[0]
-    sizes = [tensor for tensor in found if tensor.shape[:2] == first.shape[:2] and tensor.dim() == first.dim() > 3]
-    return max(sizes or [first], key=Tensor.numel)
+    sample = found[0]
+    for tensor in found[1:]:
+        same_kind = tensor.shape[:2] == sample.shape[:2] and tensor.dim() == sample.dim() > 3
+        if same_kind and tensor.numel() > sample.numel():
+            sample = tensor
+    return sample
 
 
 def samples_in(output: object) -> list[Tensor]:

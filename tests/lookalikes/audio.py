@@ -51,6 +51,28 @@ class HifiG(nn.Module):
                 remove_weight_norm(module)
 
 
+class BigVganG(nn.Module):
+    """mel (N, 10, T) to (N, 1, 16 T): each stage's upsampling in a list of its own."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.conv_pre = weight_norm(nn.Conv1d(10, width, 7, 1, padding=3))
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for _ in range(2):
+            self.ups.append(nn.ModuleList([weight_norm(nn.ConvTranspose1d(width, width // 2, 8, 4, padding=2))]))
+            width //= 2
+            self.resblocks.extend(ResBlock(width, kernel) for kernel in (3, 7))
+        self.conv_post = weight_norm(nn.Conv1d(width, 1, 7, 1, padding=3))
+
+    def forward(self, x):
+        x = self.conv_pre(x)
+        for stage, ups in enumerate(self.ups):
+            for up in ups:
+                x = up(x)
+            x = (self.resblocks[2 * stage](x) + self.resblocks[2 * stage + 1](x)) / 2
+        return self.conv_post(x + torch.sin(x).square()).clamp(-1, 1)
+
+
 class PeriodD(nn.Module):
     """Audio folded to (N, C, T / p, p); returns its answer and all features."""
 

@@ -97,6 +97,55 @@ class NLayerDiscriminator(nn.Module):
         return getattr(self, self.name)(x)
 
 
+class Downsample(nn.Module):
+    """CUT's blur with stride 2."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.register_buffer("filt", torch.ones(width, 1, 3, 3) / 9)
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), self.filt, stride=2, groups=len(self.filt))
+
+
+class Upsample(nn.Module):
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class CutG(nn.Module):
+    """CUT: CycleGAN's generator with blurs in place of strides."""
+
+    def __init__(self, width=4, blocks=4):
+        super().__init__()
+
+        def conv(i, o, kernel=3, padding=1):
+            return [nn.Conv2d(i, o, kernel, 1, padding), nn.InstanceNorm2d(o), nn.ReLU(True)]
+
+        layers = [nn.ReflectionPad2d(3), *conv(3, width, 7, 0)]
+        layers += [*conv(width, 2 * width), Downsample(2 * width), *conv(2 * width, 4 * width), Downsample(4 * width)]
+        layers += [ResnetBlock(4 * width, lambda: nn.ReLU(True)) for _ in range(blocks)]
+        layers += [Upsample(), *conv(4 * width, 2 * width), Upsample(), *conv(2 * width, width)]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class CutD(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        layers = [nn.Conv2d(3, width, 4, 1, 1), nn.LeakyReLU(0.2, True), Downsample(width)]
+        for _ in range(2):
+            layers += [nn.Conv2d(width, 2 * width, 4, 1, 1), nn.InstanceNorm2d(2 * width), nn.LeakyReLU(0.2, True)]
+            layers.append(Downsample(2 * width))
+            width *= 2
+        self.model = nn.Sequential(*layers, nn.Conv2d(width, 1, 4, 1, 1))
+
+    def forward(self, x):
+        return self.model(x)
+
+
 class PixelDiscriminator(nn.Module):
     """1x1 PatchGAN."""
 
