@@ -44,70 +44,70 @@ def attach(
     adapter: str | Adapter | None = "auto",
     replay: bool = True,
 ) -> FeedbackLoop:
-    """Attach feedback from ``discriminator`` to ``generator``; neither is changed.
+    """Attach feedback from ``discriminator`` to ``generator``. Neither network is changed.
 
     Examples:
         >>> loop = fbwrap.attach(G, D, [("main.5", "main.8")], example=z)    # doctest: +SKIP
         >>> y = loop(z)                                                      # doctest: +SKIP
 
     Args:
-        generator: any module; wrappers (DDP, torch.compile) are looked through, and so are loaders'
-            objects that hold one (a spandrel descriptor, a ``RealESRGANer``). ``"spandrel:FILE"``: the
-            super-resolution network in a checkpoint, here or on the Hub (``"spandrel:user/name/x4.safetensors"``);
-            ``"diffusers:user/name"``: an autoencoder. It is ``loop.generator``.
-        discriminator: any module that takes what G returns (see ``critic_input``); it may stop early,
-            so its head need not fit the image size. ``"timm:NAME"``: a timm backbone as the critic, see
-            :mod:`fbwrap.adapters.timm_critic`. None: every link's source is ``"image"``.
-        layers: ``"auto"`` (the papers' layers where an adapter knows the networks, else pairs by spatial
-            size), ``"auto:NAME"`` (another placement that the adapter knows by name), or a list of generator
-            layer names, globs (``"body.*"``), modules, ``(generator_layer, discriminator_layer)`` pairs, or
-            :class:`~fbwrap.Link`. None: no feedback; the loop is G, with a D that :mod:`fbwrap.samplers` ask.
-        module: the kind of feedback module for links that name none: ``"basic"``, ``"dual"``,
-            ``"light"``, ``"pyramid"``, ``"fpn"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options,
-            or a class. ``"auto"``: ``"fpn"``, as wide as the budget allows; with ``layers="auto"`` too it is one link,
-            at the last layer of G that would have one, from all layers of D that would. None: the adapter's with
+        generator: G, a module. Wrappers (DDP, torch.compile) and objects that hold a network (a spandrel descriptor, a
+            ``RealESRGANer``) are looked through; ``loop.generator`` is the network. Or a name:
+            ``"spandrel:FILE"``, the super-resolution network in a checkpoint on disk or on the Hub
+            (``"spandrel:user/name/x4.safetensors"``), or ``"diffusers:user/name"``, an autoencoder.
+        discriminator: D, a module that takes what G returns (see ``critic_input``). D stops after the last layer that a
+            link reads, so its last layers need not fit the image size. ``"timm:NAME"``: a timm backbone
+            (:mod:`fbwrap.adapters.timm_critic`). None: there is no D, and the source of every link is ``"image"``.
+        layers: which layers to link. ``"auto"``: the papers' layers for networks that an adapter knows, else layers of
+            G and D of similar size. ``"auto:NAME"``: another set of links that the adapter offers. Or a list; each item
+            is the name of a layer of G, a pattern (``"body.*"``), a module, a pair ``(G_LAYER, D_LAYER)``, or a
+            :class:`~fbwrap.Link`. None: no links (for :mod:`fbwrap.samplers`).
+        module: the kind of feedback module, for links that name none: ``"basic"``, ``"dual"``, ``"light"``,
+            ``"pyramid"``, ``"fpn"``, ``"ast"``, ``"film"``, ``"concat"``, ``"add"``, a dict with options, or a class.
+            ``"auto"``: ``"fpn"``, as wide as ``budget`` allows; with ``layers="auto"`` it is one link, at the last
+            layer of G that would have one, and it reads all layers of D that would be read. None: the adapter's with
             ``layers="auto"``, else ``"dual"``.
-        budget: with ``module="auto"``, what a sample with one step of feedback may cost, in multiples of G's own
-            FLOPs. None: 2.5. If even the narrowest modules cost more, they are taken, and the plan says so.
-        example: inputs of G, used once to learn shapes and call order: a tensor, a tuple of positional
-            inputs, or a dict of keyword inputs. None: the adapter's.
-        critic_input: what D is called with, given what G returned and was given:
-            ``f(output, *args, **kwargs)``, or a preset: ``"output"`` (default), ``"condition_and_output"``,
-            ``"output_and_condition"`` (concatenated on channels), ``"output_and_label"``,
-            ``"output_twice"`` (HiFi-GAN's D(y, ŷ)). None: the adapter's, else ``"output"``.
-        response: where D's response is in what it returns, if not the only tensor: a path such as
-            ``"[0][-1]"``, or a function.
-        steps: T. 0 runs G alone. None: the adapter's with ``layers="auto"`` (FAL: 3), else 1.
-        strength: α for all links; multiplied by each link's own.
-        first: what the first step sees: ``"base"``, y_0 = G(x) (AFL), or ``"zeros"`` (FAL). None:
+        budget: with ``module="auto"``, the highest cost of a sample with one feedback step, as a multiple of G's own
+            floating-point operations. None: 2.5. If even the narrowest modules cost more, they are taken, and the plan
+            says so.
+        example: inputs of G: a tensor, a tuple of positional inputs, or a dict of keyword inputs. G runs on them once,
+            to learn shapes and the order of its layers. None: the adapter's.
+        critic_input: what D is called with: a function ``f(output, *args, **kwargs)`` of G's output and inputs, or
+            ``"output"``, ``"condition_and_output"``, ``"output_and_condition"`` (both joined on the channels),
+            ``"output_and_label"`` or ``"output_twice"`` (HiFi-GAN's D(y, ŷ)). None: the adapter's, else ``"output"``.
+        response: where D's response is in what D returns, if it returns several tensors: a path such as ``"[0][-1]"``,
+            or a function.
+        steps: T, the number of feedback steps. 0: G alone. None: the adapter's with ``layers="auto"`` (FAL: 3), else 1.
+        strength: α of all links. It is multiplied by each link's own strength.
+        first: what the first step sees: ``"base"``, G's sample y_0 = G(x), as in AFL; or ``"zeros"``, as in FAL. None:
             ``"zeros"`` if all modules are FAL's.
-        critic_mode: ``"eval"``: D runs in eval mode in the loop. ``"inherit"``: in the mode it is in, and what it
-            moves there (statistics, the vectors of spectral norm) goes on from step to step within a call, as in the
-            AFL authors' code; after the call it is as it was.
-        detach_signals: whether D's features carry no gradient (as in the AFL authors' code).
-        method: the method of G that generates, if it is not calling it: ``"decode"`` of a VAE.
-        value_range: of G's samples, for critics made by name.
-        critic_size: an attribute of D that holds the only height that D takes, though the layers that are
-            linked take any (BasicSR's VGG style: ``"input_size"``): while D is looked at, it holds the sample's.
-        pack: how many samples D judges as one: PacGAN, CTGAN. A pack is so many neighbours in the batch, and its
-            signal goes to all of them; a batch that is no multiple of it is filled up for D, with its own first
-            samples. So a sample depends on its neighbours. None: as an adapter knows, else 1.
-        adapter: ``"auto"``, an adapter's name or an :class:`~fbwrap.adapter.Adapter`: who may fill in what is
-            left open here (:func:`fbwrap.explain` says who does). None: nobody.
-        replay: whether G's layers before the first correction are computed once in a call. Writes in place are told by
-            torch's version counters; pass False for a G that writes behind torch's back (through ``.data``, NumPy
-            views, or kernels of its own). It may be changed later: ``loop.replay``.
+        critic_mode: ``"eval"``: D runs in eval mode. ``"inherit"``: D runs in the mode that it is in, and what it
+            changes (statistics, the vectors of spectral norm) is kept from step to step within a call, as in the AFL
+            authors' code. After the call D is as before.
+        detach_signals: whether gradients stop at D's features (as in the AFL authors' code).
+        method: the method of G that generates, if it is not ``forward``: ``"decode"`` of a VAE.
+        value_range: the lowest and highest value of G's samples, for discriminators made by name.
+        critic_size: name of an attribute of D that holds the only height that D accepts, although the layers that are
+            read would accept any (BasicSR's VGG style: ``"input_size"``). While the loop runs D, it holds the sample's.
+        pack: how many samples D judges together (PacGAN, CTGAN). Neighbours in the batch form a pack, and all of them
+            get the same features of D. If the batch does not divide into packs, its first samples are used a second
+            time for D. A sample then depends on its neighbours. None: the adapter's, else 1.
+        adapter: what may fill in options that are left open: ``"auto"``, the name of an adapter, or an
+            :class:`~fbwrap.adapter.Adapter`. None: nothing. :func:`fbwrap.explain` shows which adapters match.
+        replay: whether layers of G before the first corrected layer are computed only once in a call. Pass False for a
+            G that writes to tensors without torch noticing: through ``.data``, NumPy arrays or its own kernels. Can be
+            changed later: ``loop.replay``.
 
     Returns:
-        The loop, in eval mode, its modules on the device of the features they correct. A fresh one
-        changes nothing.
+        The loop, in eval mode. Its modules are on the device of the features that they correct. Before training it
+        returns exactly what G returns.
 
     Raises:
-        LayerNotFoundError, LayerNotCalledError: a layer that does not exist or never runs.
-        ExampleError: no example, or one that G refuses.
-        CriticError: D refuses what G returned, or answers NaN.
-        PairingError: shapes that cannot be connected.
-        SettingError: an option that makes no sense.
+        LayerNotFoundError, LayerNotCalledError: a layer does not exist, or never runs.
+        ExampleError: there is no example, or G refuses it.
+        CriticError: D refuses what G returned, or returns NaN.
+        PairingError: a link's layers cannot be connected.
+        SettingError: an option has a value that makes no sense.
     """
     return build_loop(
         Request(

@@ -32,58 +32,59 @@ _OPTIONAL = {
 class Options:
     """How to train. Every recipe takes these by name: ``AFL(loop, loss="hinge", lr=1e-4)``.
 
-    A step is one step of what learns against D (the head in AFL, the head and G in FAL, G in GAN), after
-    ``critic_steps`` of D. Rates are Adam's. The defaults are those that left no published pair that we tried worse than
-    it was (docs/results/defaults.md).
+    A *step* trains what plays against D once (the modules in AFL, the modules and G in FAL, G in GAN), after
+    ``critic_steps`` steps of D. The optimizer is Adam. With the defaults none of the published pairs that we tried got
+    worse (docs/results/defaults.md).
 
     Args:
         loss: the adversarial loss: ``"bce"``, ``"hinge"``, ``"least_squares"``, ``"wasserstein_gp"`` (with its gradient
             penalty) or ``"relativistic"``. Take the one that D was trained with. None: the one that D's adapter names,
-            ``"bce"`` for a D that ends in a sigmoid; else the recipe asks for it. (A sigmoid's answer is read as the
-            logit before it.)
-        adversarial: weight of the adversarial loss of what learns against D, 0 or more. Lower it where
-            ``reconstruction`` or a perceptual loss shall lead.
-        reconstruction: weight of the distance to the target, 0 or more, with paired data only.
-        reconstruction_norm: of that distance: ``"l1"`` or ``"l2"`` (mean of squares).
-        perceptual: weight of the perceptual loss, 0 or more; it counts where the recipe has ``perceptual=``.
-        loss_steps: of which outputs the losses are: ``"all"``, the mean over y_1 … y_T (FAL §4.3), or ``"last"``,
-            y_T's. (``judged`` is its old name.)
-        lr: learning rate of what learns against D. Lower it when samples get worse; raise it when nothing happens.
-        critic_lr: learning rate of D. D has to keep up: raise it, or ``critic_steps``, when the other's loss falls
-            fast.
-        decay: of both rates over the run: ``"cosine"``, ``"linear"``, ``"exponential"`` or ``"none"``. A run that
-            shall be prolonged later wants ``"none"``.
-        decay_to: the share of the rates that is left in the end, 0 to 1.
-        decay_steps: steps over which the rates fall, 1 or more. None: those of the run. Say it where a run will be
-            resumed with more steps.
-        betas: Adam's two decays, for both.
-        batch: samples a step, real and generated each, of all processes together.
-        accumulate: parts that a batch is cut into, one after the other: memory for one, gradients of all. Batch norm
-            and the relativistic loss's means are those of a part.
-        critic_steps: D's steps for each of the other's, 1 or more. None: 5 with ``"wasserstein_gp"``; else 2 in AFL,
-            1 elsewhere.
-        warmup: steps in which D learns alone, before the first, 0 or more. None: in AFL a fifth of the steps, 200 at
-            most; elsewhere 0. A published D often has never seen this G's samples in eval mode.
-        train_critic: False: D stays as it is.
-        critic_mode: D's mode where it learns: ``"eval"`` (the statistics of its batch norms stay) or ``"train"``, for a
-            D that is new.
-        r1: weight of the R1 penalty, ½‖∇D‖² on real samples, 0 or more; 0: none. Raise it when training diverges.
-        r1_every: steps between R1's; its weight is then as many times as large (lazy R1).
-        gradient_penalty: weight of WGAN-GP's penalty, with ``"wasserstein_gp"`` only.
-        ema: decay a step of the average of what learns, which is kept in the end; 0 (none) to below 1.
-        critic_ema: decay a step of the average of D that gives the feedback, 0 to 1. 0: D itself; 1: D as it came,
-            while a copy of it learns to judge.
-        recalibrate: batches from which the head's batch norms read their statistics anew in the end, 0 or more.
-        held_out: samples, real and generated each, on which the head is compared with the base while it trains, and on
-            which its strength is chosen. 0: no comparison, the strength
-            stays. (AFL; see :mod:`fbwrap.recipes.training.watch`.)
-        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``, as accelerate has it.
-        seed: of the order of the data and of torch's random numbers: latents, the modules' dropout.
-        workers: processes that read a dataset's items ahead; they change no number.
-        save_every: steps between checkpoints, and (AFL, FAL) sample grids; with ``out=``.
-        keep: newest checkpoints that are kept.
-        value_range: the lowest and the highest value of a sample. Real data far outside it is refused, and grids are
-            drawn in it. None: as the adapter knows, else unknown (grids: -1 to 1).
+            or ``"bce"`` for a D that ends in a sigmoid; otherwise the recipe raises an error that asks for it. (The
+            output of a sigmoid is converted to a logit.)
+        adversarial: weight of the adversarial loss for what plays against D, 0 or more. Lower it if
+            ``reconstruction`` or a perceptual loss should dominate.
+        reconstruction: weight of the distance to the target, 0 or more, for paired data.
+        reconstruction_norm: this distance: ``"l1"``, or ``"l2"`` (mean of squares).
+        perceptual: weight of the perceptual loss, 0 or more, if the recipe has ``perceptual=``.
+        loss_steps: which outputs the losses use: ``"all"``, the mean over y_1 … y_T (FAL §4.3), or ``"last"``, only
+            y_T. (``judged`` is its old name.)
+        lr: learning rate of what plays against D. Lower it if samples get worse; raise it if nothing changes.
+        critic_lr: learning rate of D. Raise it, or ``critic_steps``, if the other loss falls fast: D has to keep up.
+        decay: how both rates fall over the run: ``"cosine"``, ``"linear"``, ``"exponential"`` or ``"none"``. Take
+            ``"none"`` if you want to prolong the run later.
+        decay_to: the share of the rates that is left at the end, 0 to 1.
+        decay_steps: the number of steps over which the rates fall, 1 or more. None: the steps of the run. Set it if the
+            run will be resumed with more steps.
+        betas: Adam's two decay rates, for both optimizers.
+        batch: samples in a step, so many real and so many generated, over all processes together.
+        accumulate: number of parts that a batch is split into, to save memory. Gradients are summed over the parts.
+            Batch norm, and the means of the relativistic loss, use one part at a time.
+        critic_steps: steps of D for each step of the other, 1 or more. None: 5 with ``"wasserstein_gp"``; otherwise 2
+            in AFL, and 1 elsewhere.
+        warmup: steps at the beginning in which only D is trained, 0 or more. None: in AFL a fifth of the steps, 200 at
+            most; elsewhere 0. A published D has often never seen samples of this G in eval mode.
+        train_critic: False: D is not trained.
+        critic_mode: D's mode while it is trained: ``"eval"`` (the statistics of batch norm do not change), or
+            ``"train"``, for a new D.
+        r1: weight of the R1 penalty, ½‖∇D‖² on real samples, 0 or more. Raise it if training diverges.
+        r1_every: number of steps between two R1 penalties; the weight is multiplied by it (lazy R1).
+        gradient_penalty: weight of WGAN-GP's penalty, with ``"wasserstein_gp"``.
+        ema: decay per step of the moving average of what plays against D, 0 (no average) to below 1. The average is
+            kept at the end.
+        critic_ema: decay per step of the moving average of D that gives the feedback, 0 to 1. 0: D itself. 1: D as it
+            was at the beginning, while a copy of it is trained to judge.
+        recalibrate: number of batches from which the batch norms of the modules compute their statistics anew at the
+            end, 0 or more.
+        held_out: number of samples (real, and as many generated) on which the head is compared with the base during
+            training, and by which its strength is chosen. 0: no comparison, and the strength stays. (AFL; see
+            :mod:`fbwrap.recipes.training.watch`.)
+        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``, as in accelerate.
+        seed: seed of the order of the data and of torch's random numbers.
+        workers: number of processes that read a dataset ahead. It does not change any result.
+        save_every: steps between two checkpoints, and in AFL and FAL between two pictures of samples; with ``out=``.
+        keep: number of checkpoints that are kept.
+        value_range: the lowest and highest value of a sample. Real data far outside of it is refused, and pictures are
+            drawn with it. None: the adapter's; otherwise unknown (pictures: -1 to 1).
     """
 
     loss: str | None = None
