@@ -111,8 +111,14 @@ class Page:
     def upload(self, name, path):
         self.one(f"#{name} input[type=file]").send_keys(str(path))
 
-    def open(self, name):
-        self.one(f"#{name} button").click()
+    def tab(self, name):
+        """Show one of the tabs."""
+        for button in self.driver.find_elements("css selector", "#tabs button[role=tab]"):
+            if button.text == name:
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+                button.click()
+                return
+        raise AssertionError(f"there is no tab {name}")
 
     def elsewhere(self):
         """Requests to any other host."""
@@ -159,13 +165,57 @@ def test_sliders_move_pictures(page):
         page.driver.save_screenshot(os.environ["FBWRAP_SCREENSHOT"])
 
 
+def test_off_and_as_saved(page):
+    base, corrected = page.pixels("base"), page.pixels("feedback")
+    page.one("#off").click()
+    page.wait(lambda: (page.pixels("feedback") == base).all(), "off: the base")
+    page.set("link0", 0)
+    page.set("steps", 3)
+    page.one("#reset").click()
+    page.wait(lambda: (page.pixels("feedback") == corrected).all(), "strengths and steps as the head has them")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])
+def test_pictures_come_first_and_nothing_overlaps_or_is_empty(page, width, height):
+    """At the width of a desktop and of a phone."""
+    page.driver.set_window_size(width, height)
+    # a window cannot be made narrower than some hundred pixels: the page's own width is set
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        time.sleep(1.5)
+        box = lambda name: page.driver.execute_script(
+            "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [b.left, b.top + window.scrollY, b.right, b.bottom + window.scrollY]", name
+        )  # fmt: skip
+        compare, pictures, controls, tabs = map(box, ("#compare", "#pictures", "#controls", "#tabs"))
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width + 1
+        assert compare[1] < height / 3, "the picture is on the first screen"
+        if width > 1000:
+            assert pictures[2] <= controls[0] + 1, "side by side"
+            assert controls[1] < height / 3
+        else:
+            assert pictures[3] <= controls[1] + 1, "controls below the pictures"
+        assert max(pictures[3], controls[3]) <= tabs[1] + 1
+        page.wait(lambda: page.driver.find_elements("css selector", "#responses img"), "D's response is there")
+        for name in ("base", "feedback", "difference"):
+            assert page.driver.find_elements("css selector", f"#{name} img"), f"{name} is empty"
+        if "FBWRAP_SCREENSHOT" in os.environ:
+            page.driver.save_screenshot(os.environ["FBWRAP_SCREENSHOT"].replace(".png", f"-{width}.png"))
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.driver.set_window_size(1400, 1700)
+
+
 def test_a_reference_and_a_mask(page, tmp_path):
     from selenium.webdriver import ActionChains
 
     corrected, base = page.pixels("feedback"), page.pixels("base")
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype("uint8")
     Image.fromarray(noise).save(tmp_path / "reference.png")
-    page.open("refbox")
+    page.tab("Reference")
     page.upload("reference", tmp_path / "reference.png")
     page.wait(lambda: (page.pixels("feedback") != corrected).any(), "D looks at the reference")
     page.one("#reference button[aria-label='Remove Image']").click()
@@ -173,12 +223,12 @@ def test_a_reference_and_a_mask(page, tmp_path):
     page.set("samples", 1)
     page.wait(lambda: page.pixels("base").shape != base.shape, "one sample")
     base, corrected = page.pixels("base"), page.pixels("feedback")
-    page.open("maskbox")
+    page.tab("Mask")
     page.one("#fetch").click()
     canvas = page.one("#mask canvas")
     time.sleep(2)
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    left = -canvas.size["width"] // 5
+    left = -70  # the picture stands in the middle, some 290 pixels wide
     paint = ActionChains(page.driver).move_to_element_with_offset(canvas, left, -40).click_and_hold()
     for _ in range(8):
         paint = paint.move_by_offset(0, 10)
@@ -195,9 +245,11 @@ def test_a_reference_and_a_mask(page, tmp_path):
 
 def test_gallery_code_and_head(page, tmp_path):
     page.set("strength", 0.5)
+    page.tab("Strengths")
     page.one("#show").click()
     page.wait(lambda: page.pixels("gallery").shape[0] == 5 * page.pixels("base").shape[0], "five strengths")
     assert "α = 0.25" in page.text("#strengths")
+    page.tab("Export")
     page.one("#ascode").click()
     page.wait(lambda: "loop.strength, loop.steps = 0.5, 1" in page.text("#code"), "the setting as code")
     page.one("#ashead").click()
@@ -208,7 +260,7 @@ def test_gallery_code_and_head(page, tmp_path):
 
 
 def test_a_sampler_is_chosen(page):
-    page.open("samplerbox")
+    page.tab("Samplers")
     field = page.one("#sampler input")
     field.click()
     page.wait(lambda: page.one("#sampler [role=option][aria-label=topk]").click() is None, "the list of samplers")

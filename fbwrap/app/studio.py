@@ -100,6 +100,15 @@ class Studio:
             return "Latents: normal numbers, **an assumption**: the head does not say (fbwrap ui --latents …)."
         return f"Latents: {in_words(self.loop.latents or '')}."
 
+    def link_names(self) -> list[str]:
+        """Each link in words: where from, where to, and how large."""
+        named = []
+        for connection in self.loop.connections:
+            sources = ", ".join(source.name for source in connection.sources)
+            sides = "x".join(map(str, connection.form.spatial))
+            named.append(f"{connection.target} ← {sources}" + (f", {sides}" if sides else ""))
+        return named
+
     def start(self) -> Setting:
         """The head's own setting."""
         alphas = [self.loop[i].strength for i in range(len(self.loop))]
@@ -123,7 +132,9 @@ class Studio:
         after = image_of(rollout.output)
         change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
         most = float(change.abs().max())
-        status = f"largest difference {most:.3g} · {time.monotonic() - started:.2f} s"
+        status = (
+            f"Largest difference: {most:.3g} (full colour above) · {time.monotonic() - started:.2f} s"
+        )
         return View(
             self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
             self._row(plots.coloured(0.5 + 0.5 * change / (most or 1.0), plots.CHANGE)), responses, status,
