@@ -189,6 +189,41 @@ def test_blocks_that_return_tuples_are_targets():
     assert "blocks.0[0]" in [target for target, _ in links(loop)]
 
 
+class Transfer(nn.Module):
+    """A part that returns several maps, the first of one channel (TTSR's relevance)."""
+
+    class Search(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, 1, 1)
+
+        def forward(self, x):
+            h = self.conv(x)
+            return h.mean(1, keepdim=True).sigmoid(), h
+
+    class Main(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Conv2d(9, 8, 3, 1, 1), up(8, 8), nn.Conv2d(8, 3, 1)
+            self.merge = nn.Conv2d(1, 1, 1)
+
+        def forward(self, weight, h):
+            h = self.first(torch.cat([h, self.merge(weight)], 1))
+            return self.last(F.interpolate(self.second(h.relu()), scale_factor=2))
+
+    def __init__(self):
+        super().__init__()
+        self.search, self.main = self.Search(), self.Main()
+
+    def forward(self, x):
+        return self.main(*self.search(x))
+
+
+def test_a_map_of_one_channel_among_several_is_no_target():
+    found = links(fbwrap.attach(Transfer().eval(), critic32(), example=torch.randn(1, 3, 8, 8)))
+    assert [target for target, _ in found] == ["main.first", "main.second"]
+
+
 class Sequence(nn.Module):
     """An LSTM and a linear layer (RCGAN)."""
 

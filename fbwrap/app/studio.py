@@ -132,9 +132,7 @@ class Studio:
         after = image_of(rollout.output)
         change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
         most = float(change.abs().max())
-        status = (
-            f"Largest difference: {most:.3g} (full colour above) · {time.monotonic() - started:.2f} s"
-        )
+        status = f"Largest difference: {most:.3g} (full colour above) · {time.monotonic() - started:.2f} s"
         return View(
             self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
             self._row(plots.coloured(0.5 + 0.5 * change / (most or 1.0), plots.CHANGE)), responses, status,

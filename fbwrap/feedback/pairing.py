@@ -73,7 +73,8 @@ def _last_at_each_size(places: list[Place], trace: Trace) -> list[Place]:
     forms = [(place, place.form(dims)) for place in places]
     # what has no more channels than the sample (a skip in RGB) is no feature, nor what has other dimensions
     same = [(place, form) for place, form in forms if len(form.spatial) == dims and form.channels > output[1]]
-    last = {form.spatial: place for place, form in same or forms}
+    whole_outputs = [(place, form) for place, form in forms if not place.path]
+    last = {form.spatial: place for place, form in same or whole_outputs}
     if sides:  # what is larger than the sample is the way down to a smaller one, or padded
         last = {size: place for size, place in last.items() if math.prod(size) <= math.prod(sides)}
     inner = {size: place for size, place in last.items() if size != sides and math.prod(size) > 1}
