@@ -1,6 +1,7 @@
 """What the interactive page shows, without a browser."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +213,16 @@ def test_samplers_on_the_page(studio):
     with pytest.raises(SettingError, match="Choose a sampler"):
         studio.sampled(None, setting)
     assert Studio(sr_loop()).samplers() in ([], ["collaborative"])
+
+
+def test_the_space_builds_its_page(monkeypatch):
+    """examples/space: what a Space would start, without starting it."""
+    import importlib.util
+
+    gr = pytest.importorskip("gradio")
+    monkeypatch.setenv("FBWRAP_HEAD", "examples/digits/head")
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    spec = importlib.util.spec_from_file_location("space", "examples/space/app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.page(), gr.Blocks)
