@@ -329,7 +329,7 @@ def test_a_d_whose_features_know_nothing_is_no_gain(tmp_path, quick, monkeypatch
         assert not torch.equal(y, G(z))
         assert not asked, "D is not run"
         assert alone.facts.trained_on["verdict"] == "better than G, without feedback"
-    assert "D's information is not what helps" in result.why
+    assert "so what D sees is not what helps" in result.why
 
 
 KILLED = """

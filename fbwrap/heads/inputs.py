@@ -69,7 +69,7 @@ def draw_inputs(loop: Loop, count: int, seed: int, label: int | None = None) -> 
         raise SettingError("This head's G takes a picture by keyword: use it in Python, loop(name=picture).")
     if latents_are_assumed(loop):
         logger.warning(
-            "Nothing says how this G's latents are distributed: %s numbers are assumed. Say it: --latents, or "
+            "It is not known how this G's latents are distributed: %s numbers are assumed. Pass --latents, or set "
             "loop.latents = 'uniform:-1:1' before the head is saved.",
             USUAL,
         )

@@ -104,7 +104,7 @@ class Source:
             _told.add(self.loop)
             labels = " and labels are 0" if LABEL in self._drawn().values() else ""
             logger.warning(
-                "Nothing says how this G's latents are distributed: %s numbers are assumed%s. Say it: loop.latents = "
+                "It is not known how this G's latents are distributed: %s numbers are assumed%s. Set loop.latents = "
                 "'uniform:-1:1' or ['normal', 'labels:0:9'].", USUAL, labels,
             )  # fmt: skip
         made = draw(self.loop.latents, self.loop.facts.example, count, generator, label, self.rows.axis)

@@ -160,7 +160,9 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
         with fbwrap.attach(generator, discriminator, "auto", **attach) as loop:
             if given is None and loop.latents is None:
-                logger.warning("Nothing says how G's latents are distributed: normal numbers are assumed (latents=).")
+                logger.warning(
+                    "It is not known how G's latents are distributed: normal numbers are assumed (latents=)."
+                )
             loop.latents = given if given is not None else (loop.latents or "normal")
             return source_of(loop)
     return given

@@ -41,22 +41,22 @@ def judge(
     """
     if over_base.high >= 1:
         how = "no better than the base" if over_base.low < 1 else "worse than the base"
-        return Verdict.NO_GAIN, f"On the test part the head is {how}: {over_base} of its distance."
+        return Verdict.NO_GAIN, f"On the test part the head is {how}: its distance is {over_base} times the base's."
     if over_mixed_up.high >= 1:
         return Verdict.NO_GAIN, (
-            f"The head is better than the base ({over_base} of its distance), and no worse with D's features of other "
-            f"samples: it is at {over_mixed_up} of its distance then. D's information is not what helps."
+            f"The head is better than the base: its distance is {over_base} times the base's. But with D's features of "
+            f"other samples it is just as good ({over_mixed_up}), so what D sees is not what helps."
         )
     if over_zeros is not None and over_zeros.high >= 1:
         return Verdict.NO_GAIN, (
-            f"The head is better than the base ({over_base} of its distance), and not clearly better than the same "
-            f"modules trained on zeros in place of what D sees: it is at {over_zeros} of their distance. That D's "
-            "information helps is not shown."
+            f"The head is better than the base: its distance is {over_base} times the base's. But it is not clearly "
+            f"better than the same modules trained with zeros in place of D's features: its distance is {over_zeros} "
+            "times theirs. So it is not shown that D helps."
         )
     if over_rival is not None and over_rival.low > 1:
         return Verdict.TRAIN_ON, (
-            f"The head is better than the base ({over_base} of its distance), and G trained on for as long is better "
-            f"still: the head is at {over_rival} of its distance."
+            f"The head is better than the base: its distance is {over_base} times the base's. But training G for the "
+            f"same time is better still: the head's distance is {over_rival} times that of G trained on."
         )
-    alone = "" if over_rival is not None else " It was not compared with training G on, nor with modules on zeros."
-    return Verdict.PUBLISH, f"On the test part the head is at {over_base} of the base's distance.{alone}"
+    alone = "" if over_rival is not None else " It was not compared with G trained on, nor with the modules on zeros."
+    return Verdict.PUBLISH, f"On the test part the head's distance is {over_base} times the base's.{alone}"

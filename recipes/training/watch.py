@@ -122,10 +122,10 @@ class Watch:
         self.loop.strength = self.trained_at * share
         if share < 1:
             listed = ", ".join(f"{at:g}: {ratio:.3f}" for at, ratio in ratios.items())
-            why = "best so" if share else "no gain: it is worse than the base"
+            why = "the best one" if share else "no gain: the head is worse than the base"
             logger.warning(
-                "The head's strength is now %g times what it was trained at (%s). Distance to held-out data over the "
-                "base's, by strength: %s.", share, why, listed,
+                "The head's strength was set to %g times that of the training (%s). Distance to held-out data, divided "
+                "by the base's, for each strength: %s.", share, why, listed,
             )  # fmt: skip
         return ratios
 
