@@ -10,7 +10,7 @@ quickstart: $(VENV)/.done
 
 # what is published is built, installed and tested beside the tests of the checkout, which run in a process for each core
 test: lint types browser $(VENV)/.integration
-	$(BIN)/python tests/published.py constraints.txt > $(VENV)/published.log 2>&1 & job=$$!; \
+	$(BIN)/python tests/published.py constraints.txt --few > $(VENV)/published.log 2>&1 & job=$$!; \
 	$(BIN)/python -m pytest -n auto --dist loadfile; tests=$$?; \
 	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
 
