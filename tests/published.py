@@ -3,10 +3,10 @@
     python tests/published.py CONSTRAINTS [--quick | --few] [--keep FOLDER]
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
-attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's
-first lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the
-slow ones, run against the installed wheel (not with ``--quick``; with ``--few`` those of a few files: all of
-them run in the checkout, too). Anything that fails ends the program with its output. ``--keep``: a folder for both files if all is well.
+attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's first
+lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the slow
+ones, run against the installed wheel: not with ``--quick``, and with ``--few`` those of a few files (all of them run
+in the checkout, too). Anything that fails ends the program with its output. ``--keep``: a folder for both files.
 """
 
 import os

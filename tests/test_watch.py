@@ -176,7 +176,7 @@ def test_a_head_that_is_worse_at_every_strength_is_kept_at_none(caplog):
             real, latents, 6, progress=False
         )
     assert loop.strength == 0
-    assert "no gain: it is worse than the base" in caplog.text
+    assert "no gain: the head is worse than the base" in caplog.text
     z = latents(3)
     assert torch.equal(loop(z), G(z))
 

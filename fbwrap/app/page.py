@@ -94,13 +94,9 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     def on_sampler(work: Callable[[str, Setting], object]) -> Callable[..., object]:
         return lambda name, *values: on_setting(lambda now: work(name, now))(*values)
 
-    def filled(value: object) -> object:
-        """A view that is hidden as long as it is empty."""
-        return gr.update(value=value, visible=value is not None)
-
     def shown(now: Setting) -> tuple[object, ...]:
         if studio.takes_pictures and now.picture is None:
-            return None, None, None, None, "Upload a picture.", filled(None), ""
+            return None, None, None, None, "Upload a picture.", _filled(None), ""
         view = studio.view(now)
         responses, said = _stacked(view.responses)
         why = said or "This head has only the part of D that feedback needs, so D's response is not known."
@@ -110,20 +106,9 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
             view.feedback,
             view.difference,
             view.status,
-            filled(responses),
+            _filled(responses),
             why,
         )
-
-    def fresh(kept: bool, number: int) -> int:
-        return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
-
-    def gallery(now: Setting) -> tuple[object, str]:
-        picture, names = _stacked(studio.gallery(now))
-        return filled(picture), names
-
-    def sampled(name: str, now: Setting) -> tuple[object, str]:
-        picture, notes = studio.sampled(name, now)
-        return filled(picture), notes
 
     start, setting = studio.start(), controls.setting()
     seen = [views.compare, views.base, views.feedback, views.difference, views.status, views.answers, views.answered]
@@ -137,14 +122,36 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     saved = [start.strength, start.steps, *start.links]
     controls.reset.click(lambda: saved, None, [controls.strength, controls.steps, *controls.links])
     for control in (controls.strength, controls.steps, *controls.links):
-        control.release(fresh, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
-    views.show.click(on_setting(gallery), setting, [views.gallery, views.strengths])
-    controls.draw.click(
-        on_sampler(sampled), [controls.sampler, *setting], [views.sampled, views.noted], concurrency_limit=1
+        control.release(_seed, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
+    views.show.click(
+        on_setting(lambda now: _filled_first(_stacked(studio.gallery(now)))), setting, [views.gallery, views.strengths]
     )
-    views.as_code.click(on_setting(lambda now: filled(studio.code(now))), setting, views.code)
-    views.as_head.click(on_setting(lambda now: filled(str(studio.export(now)))), setting, views.file)
+    controls.draw.click(
+        on_sampler(lambda name, now: _filled_first(studio.sampled(name, now))),
+        [controls.sampler, *setting],
+        [views.sampled, views.noted],
+        concurrency_limit=1,
+    )
+    views.as_code.click(on_setting(lambda now: _filled(studio.code(now))), setting, views.code)
+    views.as_head.click(on_setting(lambda now: _filled(str(studio.export(now)))), setting, views.file)
     controls.fetch.click(on_setting(studio.canvas), setting, controls.mask)
+
+
+def _filled(value: object) -> object:
+    """A view that is hidden as long as it is empty."""
+    import gradio as gr
+
+    return gr.update(value=value, visible=value is not None)
+
+
+def _filled_first(pair: tuple[object, str]) -> tuple[object, str]:
+    """A picture that is hidden as long as it is empty, and its text."""
+    return _filled(pair[0]), pair[1]
+
+
+def _seed(kept: bool, number: int) -> int:
+    """The seed that is set, or a new one."""
+    return number if kept else random.randrange(1 << 20)  # noqa: S311 -- a seed to look at
 
 
 def _setting(*values: Any) -> Setting:

@@ -9,7 +9,7 @@ nothing to show yet is hidden.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .studio import Studio
 
@@ -75,7 +75,7 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
 
     with gr.Row():
         with gr.Column(scale=3, min_width=_WIDE, elem_id="pictures"):
-            seen = _pictures(studio)
+            seen = _pictures()
         with gr.Column(scale=1, min_width=_NARROW, elem_id="controls"):
             fields = _fields(studio)
     with gr.Tabs(elem_id="tabs"):
@@ -109,9 +109,9 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
                 as_head = gr.Button("A head with these strengths and steps", elem_id="ashead")
             code = gr.Code(language="python", label="code", elem_id="code", visible=False)
             file = gr.File(label="head", elem_id="file", visible=False)
-    controls = Controls(*fields, reference, mask, fetch, sampler, draw)
-    tabs = (answers, answered, show, gallery, strengths, sampled, noted, as_code, as_head, code, file)
-    return controls, Views(*seen, *tabs)
+    everything: tuple[Any, ...] = (*fields, reference, mask, fetch, sampler, draw)
+    tabs: tuple[Any, ...] = (answers, answered, show, gallery, strengths, sampled, noted, as_code, as_head, code, file)
+    return Controls(*everything), Views(*seen, *tabs)
 
 
 def _image(label: str, name: str, visible: bool = True) -> "gr.Image":
@@ -123,7 +123,7 @@ def _image(label: str, name: str, visible: bool = True) -> "gr.Image":
     )  # fmt: skip
 
 
-def _pictures(studio: Studio) -> "tuple[gr.ImageSlider, gr.Image, gr.Image, gr.Image, gr.Markdown]":
+def _pictures() -> tuple[Any, ...]:
     import gradio as gr
 
     gr.Markdown("Left of the line: without feedback. Right of it: with feedback. Drag the line.")
@@ -142,7 +142,7 @@ def _pictures(studio: Studio) -> "tuple[gr.ImageSlider, gr.Image, gr.Image, gr.I
     return compare, base, feedback, difference, gr.Markdown(elem_id="status")
 
 
-def _fields(studio: Studio) -> tuple[object, ...]:
+def _fields(studio: Studio) -> tuple[Any, ...]:
     import gradio as gr
 
     start, latent = studio.start(), not studio.takes_pictures
