@@ -17,7 +17,7 @@ from torch import nn
 
 from ..engine.context import bare, eager, is_compiled
 from ..engine.locks import locked
-from ..engine.names import INPUT, Path, entry, modules_of, unwrap
+from ..engine.names import INPUT, entry, indexed, modules_of, unwrap
 from ..engine.replay import Schedule, Site
 from ..engine.state import Snapshot
 from ..engine.trace import Trace
@@ -158,15 +158,11 @@ def _pictures(trace: Trace) -> Iterator[str]:
     if len(shown) < 2 or len(sample) < 4:
         return
     place = next(path for path, shape in shown.items() if shape == sample)
-    named = ", ".join(f"{_path(path)} {shape}" for path, shape in list(shown.items())[:4])
+    named = ", ".join(f"{indexed(path)} {shape}" for path, shape in list(shown.items())[:4])
     yield (
-        f"G returns {len(shown)} pictures: {named}. The sample is {_path(place)}. If D judges others, say with "
+        f"G returns {len(shown)} pictures: {named}. The sample is {indexed(place)}. If D judges others, say with "
         "critic_input= which, a function of all that G returns and is given."
     )
-
-
-def _path(path: Path) -> str:
-    return "".join(f"[{key!r}]" for key in path)
 
 
 def _last_tap(critic_trace: Trace, connections: Sequence[Connection]) -> tuple[int, str, int] | None:

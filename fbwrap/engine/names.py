@@ -45,6 +45,11 @@ class Ref:
         return self.name + call + "".join(f"[{key}]" for key in self.path) + at
 
 
+def indexed(path: Path) -> str:
+    """A path as it is written in Python: ``[0]['sample']``."""
+    return "".join(f"[{key!r}]" for key in path)
+
+
 def parse(text: str) -> Ref:
     """Read a layer reference such as ``"up.3"``, ``"act#2"``, ``"mid[0][sample]"`` or ``"conv:input"``."""
     found = _REFERENCE.match(text.removesuffix(INPUT))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.names import Path, follow, parse
+from ..engine.names import Path, follow, indexed, parse
 from ..engine.pytree import tensors
 from ..errors import CriticError, SettingError
 
@@ -132,7 +132,7 @@ def sized(critic: object, attribute: str | None, given: object) -> Iterator[None
 
 def _which_response(found: list[tuple[Path, Tensor]]) -> str:
     """A message that lists the tensors of an answer, and proposes the first with one number a sample or place."""
-    named = [("".join(f"[{key!r}]" for key in path), tensor) for path, tensor in found]
+    named = [(indexed(path), tensor) for path, tensor in found]
     listed = ", ".join(f"{path} {tuple(tensor.shape)}" for path, tensor in named[:_LISTED])
     more = f", and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
     single = [path for path, tensor in named if tensor.dim() == 1 or (tensor.dim() > 1 and tensor.shape[1] == 1)]
