@@ -33,9 +33,13 @@ def mnist(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Case:
-    """A pair, its data, and the Fréchet distance to its test images."""
+    """A pair, its data, and the Fréchet distance to its test images.
 
-    def __init__(self, name: str, data: Path, weights: Path, out: Path):
+    Args:
+        base_seed: of the bases that are trained here, those of clothes.
+    """
+
+    def __init__(self, name: str, data: Path, weights: Path, out: Path, base_seed: int = 0):
         known = example("networks")
         self.loss, self.how, self.space = "bce", {}, None
         if name == "wgangp_mnist":
@@ -55,7 +59,8 @@ class Case:
             kind = name.removeprefix("fashion_")
             real, labels = fashion.images(data / "fashion_mnist.npz", "train")
             test, _ = fashion.images(data / "fashion_mnist.npz", "test")
-            self.G, self.D = fashion.trained_base(real, 0, 6000, out / name, kind)
+            folder = out / (f"{name}-base{base_seed}" if base_seed else name)
+            self.G, self.D = fashion.trained_base(real, base_seed, 6000, folder, kind)
             self.real, self.latents, self.loss = real, fashion.latents, {"sngan": "hinge", "dcgan": "bce"}[kind]
             self.space = fashion.classifier(real, labels, out / "fashion.safetensors").features.eval()
         if not name.startswith("fashion"):

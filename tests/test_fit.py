@@ -637,6 +637,63 @@ def test_the_loss_of_a_published_d(tmp_path, quick):
         fbwrap.fit(G, patch(), pictures(), latents=latents, out=tmp_path / "run", loss="wgan")
 
 
+def test_a_published_d_of_packs_gets_whole_packs(tmp_path, quick):
+    class Pairs(nn.Module):
+        """As PacGAN's: three neighbours are one picture of nine channels."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(9, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 8))
+
+        def forward(self, x):
+            return self.net(x.unflatten(0, (-1, 3)).flatten(1, 2)).flatten(1)
+
+    torch.manual_seed(0)
+    result = fbwrap.fit(
+        Deconv().eval(), Pairs(), pictures(), latents=latents, out=tmp_path, steps=2, ways=["published D"],
+        pack=3, loss="bce",
+    )  # fmt: skip
+    assert result.history["published D"], "a batch of 8, as others have, is refused"
+
+
+def test_minutes_stop_the_heads_and_so_what_they_are_compared_with(tmp_path, quick):
+    torch.manual_seed(0)
+    G, how = Deconv().eval(), {"latents": latents, "steps": 8, "ways": ["fresh D"]}
+    result = fbwrap.fit(G, None, pictures(), out=tmp_path / "short", minutes=0.0, **how)
+    assert [score.step for score in result.history["fresh D"]] == [2], "the first round is always trained"
+    result = fbwrap.fit(G, None, pictures(), out=tmp_path / "long", minutes=60.0, **how)
+    assert result.history["fresh D"][-1].step > 2
+
+
+def test_what_an_earlier_fit_left_is_not_taken_for_this_ones(tmp_path, quick):
+    torch.manual_seed(0)
+    old = tmp_path / "without_D"
+    old.mkdir()
+    (old / "config.json").write_text("{}")
+    result = fbwrap.fit(
+        Deconv().eval(), None, pictures(), latents=latents, out=tmp_path, steps=2, ways=["fresh D"], controls=False
+    )
+    assert result.without_critic is None
+    assert not old.exists()
+
+
+def test_strengths_are_compared_with_few_samples_and_heads_with_more(tmp_path, quick, monkeypatch):
+    from fbwrap.recipes.fitting import measure
+
+    asked = []
+    monkeypatch.setattr(measure, "_GLANCE", 5)
+    monkeypatch.setattr(measure, "_BRIEF", 20)
+    problem = Problem.of(
+        Deconv().eval(), None, pictures(), latents, seed=0, folder=tmp_path, features=summary, attach={}
+    )
+    run = HeadRun(problem, Way("fresh", "nothing", 1e-4), tmp_path / "run", 0, 2)
+    monkeypatch.setattr(
+        problem.validation, "distance", lambda generate, most=None: asked.append(most) or abs(len(asked) - 2.0)
+    )
+    assert run.compare() == (0.5, 2.0), "the second of three strengths had the least; it is measured again"
+    assert asked == [5, 5, 5, 20]
+
+
 def test_the_published_ds_head_has_a_link_at_each_resolution(tmp_path, quick):
     from fbwrap.recipes.fitting.ways import PUBLISHED
 

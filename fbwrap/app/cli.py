@@ -63,8 +63,17 @@ def quickstart(
 
     report = run(out, seed=seed, steps=steps, fresh=fresh)
     pictures = f"Pictures in {report.folder}: report.png, samples.png, difference.png"
-    text = f"{report.table}\n\n{pictures}   head: {report.folder / 'head'}"
-    return Answer(text, {"rows": report.rows, "folder": str(report.folder)})
+    where = f"{pictures}   head: {report.folder / 'head'}"
+
+    def pretty() -> Any:
+        from .tables import of_rows, under
+
+        *_, first, second = report.table.splitlines()
+        columns = ("model", "steps", "strength", "distance")
+        return under(of_rows([{key: row.get(key, "") for key in columns} for row in report.rows], base=0),
+                     f"{first} {second}", where)  # fmt: skip
+
+    return Answer(f"{report.table}\n\n{where}", {"rows": report.rows, "folder": str(report.folder)}, pretty=pretty)
 
 
 @command(app)

@@ -26,11 +26,16 @@ from fbwrap.errors import FbwrapError, SettingError
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: for people, and as plain data; and the exit code that says it."""
+    """What a command found: for people, and as plain data; and the exit code that says it.
+
+    Attributes:
+        pretty: makes what a terminal shows in place of the text, for rich.
+    """
 
     text: str
     data: dict[str, Any]
     exit_code: int = 0
+    pretty: Callable[[], Any] | None = None
 
 
 class WrongUsageError(SettingError):
@@ -59,7 +64,14 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                         for key, group in groups.items()
                     }
                     answer = function(**given, **filled)
-                typer.echo(json.dumps(_finite(answer.data), default=str) if as_json else answer.text)
+                if as_json:
+                    typer.echo(json.dumps(_finite(answer.data), default=str))
+                elif answer.pretty is not None and _is_terminal():
+                    from rich.console import Console
+
+                    Console(highlight=False).print(answer.pretty())
+                else:
+                    typer.echo(answer.text)
                 if answer.exit_code:
                     raise typer.Exit(answer.exit_code)
 
@@ -81,6 +93,10 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         return run
 
     return add
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _options_of(group: type) -> list[inspection.Parameter]:

@@ -50,9 +50,7 @@ def fit(
     ] = 1200,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            help="Time limit for training heads, in minutes. Training the alternatives takes additional time.", min=0.0
-        ),
+        typer.Option(help="About how many minutes the whole fit may take.", min=0.0),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the split of the data, of new networks and of the order of the data.")
@@ -113,8 +111,14 @@ def fit(
     )  # fmt: skip
     from fbwrap.recipes.fitting.report import data as as_data
 
-    text = f"{result}\n\nThe report: {out / 'report.html'}   head: {out / 'head'}"
-    return Answer(text, as_data(result), result.verdict.exit_code)
+    where = f"The report: {out / 'report.html'}   head: {out / 'head'}"
+
+    def pretty() -> Any:
+        from .tables import of_fit, under
+
+        return under(of_fit(result), where)
+
+    return Answer(f"{result}\n\n{where}", as_data(result), result.verdict.exit_code, pretty)
 
 
 def _scale(loop: FeedbackLoop) -> int:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ from .options import (
 from .training import experiment
 
 if TYPE_CHECKING:
-    from fbwrap.recipes.studies import Measure
+    from fbwrap.recipes.studies import Measure, Study
 
 logger = logging.getLogger("fbwrap")
 app = typer.Typer()
@@ -99,7 +99,16 @@ def _measured(
     path = found.save(out or folder / "studies")
     if (weights := path_of(folder, FEEDBACK)).is_file():  # so that push knows which head was measured
         path.with_suffix(".of").write_text(sha256(weights) + "\n")
-    return Answer(f"{found}\n\n{path}", {"study": study, "rows": list(found.rows), "csv": str(path)})
+    return _answer(found, path, {"study": study, "rows": list(found.rows), "csv": str(path)})
+
+
+def _answer(found: "Study", path: Path, data: dict[str, Any]) -> Answer:
+    def pretty() -> Any:
+        from .tables import of_study, under
+
+        return under(of_study(found), str(path))
+
+    return Answer(f"{found}\n\n{path}", data, pretty=pretty)
 
 
 @contextmanager
@@ -191,4 +200,4 @@ def ablate(
     measure = measure_of(inputs, measures, readers, targets, truths_of(inputs, measures))
     found = ablation(config, data, folder, given, measure, variants or (), seed=seed, device=where)
     path = found.save(folder)
-    return Answer(f"{found}\n\n{path}", {"rows": list(found.rows), "csv": str(path)})
+    return _answer(found, path, {"rows": list(found.rows), "csv": str(path)})

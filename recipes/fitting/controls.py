@@ -122,7 +122,7 @@ class TrainedOn(Rounds):
         how = problem.call_for(way)
         fit = GAN(
             net, critic, generator_mode="eval", auxiliary=way.auxiliary(), trackers="none",
-            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=problem.batch,
+            loss=problem.loss_for(way), lr=self.lr, critic_lr=way.critic_lr, batch=problem.batch_for(way),
             decay_steps=self._planned, seed=self.seed, keep=1, betas=problem.betas_for(way), **way.losses,
             **{key: value for key, value in how.items() if key in ("critic_input", "response")},
         ).fit(*problem.data_for(way), steps, progress=False, **where)  # fmt: skip

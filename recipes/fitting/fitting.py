@@ -14,6 +14,7 @@ the test part, once.
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -49,6 +50,7 @@ ROUND = 200  # steps between two comparisons
 PATIENCE, _FINALISTS = 3, 2  # rounds without a better head, of a way of length 1; ways that go on after the first
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
 RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
+_SHARE = 0.3  # of the minutes, for the heads; what they are compared with takes about twice as long
 _TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
 _ALONE = "without_D"
 _MIXED_UP = "head, with D's features of other samples"
@@ -84,8 +86,9 @@ def fit(
         latents: G's inputs: ``f(n)``, a tensor, or how they are distributed (``"normal"``, ``"uniform:-1:1"``,
             ``["normal", "labels:0:9"]``), with ``example=``. With pairs: None.
         out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
-        steps: of the head, at most; of the published D's, which is slow, three times as many. ``minutes``: for the
-            training of heads, at most.
+        steps: of the head, at most; of the published D's, which is slow, three times as many.
+        minutes: for the whole fit, about. The heads get a share of it (all of it without ``controls``); what they are
+            compared with is then trained for as many steps as the best of them was.
         seed: of the split, of networks and of the order of the data.
         features: samples to features (N, D) for the distance; ``"inception"``: those of FID, where its weights are
             (``value_range=`` says what is black and white, else -1 and 1); None: one is learned on the training part.
@@ -126,7 +129,7 @@ def fit(
         )  # fmt: skip
         problem = replace(problem, loss=loss)
         problem.check_folder(folder, seed, steps)
-        budget = None if minutes is None else 60 * minutes
+        until = math.inf if minutes is None else started + 60 * minutes * (_SHARE if controls else 1.0)
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
         heads = {
             way.name: HeadRun(problem, way, folder / way.name.replace(" ", "-"), seed, round(steps * way.length))
@@ -134,7 +137,7 @@ def fit(
         }
         progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
         try:
-            winner, sweep, rivals, alone = _trained(heads, budget, folder, progress, controls)
+            winner, sweep, rivals, alone = _trained(heads, until, folder, progress, controls)
         except KeyboardInterrupt:
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
@@ -169,7 +172,7 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 
 def _trained(
-    heads: dict[str, HeadRun], budget: float | None, folder: Path, progress: Progress, controls: bool
+    heads: dict[str, HeadRun], until: float, folder: Path, progress: Progress, controls: bool
 ) -> tuple[HeadRun, dict[float, float], dict[str, Generator], HeadRun | None]:
     """The best head, its distance by strength, what it has to beat, and among that its modules without D."""
     if controls:
@@ -177,7 +180,7 @@ def _trained(
         progress.expect(_ZEROS, steps)
         for name in _TRAINED_ON:
             progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-    winner, sweep, zeros = _best_of(_race(heads, budget, progress), folder, progress, controls)
+    winner, sweep, zeros = _best_of(_race(heads, until, progress), folder, progress, controls)
     rivals = {}
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
         rivals = _controls(winner, folder, progress)
@@ -186,9 +189,10 @@ def _trained(
     return winner, sweep, rivals, zeros
 
 
-def _race(heads: dict[str, HeadRun], budget: float | None, progress: Progress) -> list[HeadRun]:
+def _race(heads: dict[str, HeadRun], until: float, progress: Progress) -> list[HeadRun]:
     """All ways for one round, two of them to the end: the best, and the published D or else the second best. One that
-    is twice as far off is given up. Returns these two, the better one first."""
+    is twice as far off is given up, and no round begins after ``until`` (of time.monotonic()) but the first. Returns
+    these two, the better one first."""
     going, done = list(heads.values()), 0
     finalists = going
     while going:
@@ -204,7 +208,7 @@ def _race(heads: dict[str, HeadRun], budget: float | None, progress: Progress) -
         least = min(run.best.distance for run in finalists)
         hopeless = 2 * least if done > ROUND else math.inf
         going = [run for run in finalists if run.best.distance < hopeless and not _is_over(run)]
-        if budget is not None and sum(run.seconds for run in heads.values()) >= budget:
+        if time.monotonic() >= until:
             break
     for run in finalists:
         progress.expect(run.way.name, run.steps)
@@ -357,4 +361,6 @@ def _save(result: Result, problem: Problem, folder: Path) -> None:
             "why": result.why,
         }
         result.without_critic.save_pretrained(folder / _ALONE, discriminator="all", trained_on=about)
+    else:  # of an earlier fit in this folder
+        shutil.rmtree(folder / _ALONE, ignore_errors=True)
     write(result, problem, folder)

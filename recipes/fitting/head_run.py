@@ -100,17 +100,17 @@ class HeadRun(Rounds):
             return self.scores[-1]
         if self._went_wrong:
             self._back_off(self.scores[-1])
-        attempt, seconds, found = self._attempt, self.seconds, {0.0: math.inf}
+        attempt, seconds, strength, distance = self._attempt, self.seconds, 0.0, math.inf
         try:
             fit = AFL(self.loop, lr=attempt.lr, **self._options()).fit(
                 *self.problem.data_for(self.way), steps - attempt.begun, out=attempt.folder_in(self.folder),
                 resume=True, progress=False,
             )  # fmt: skip
-            seconds, found = attempt.seconds + fit.seconds + self.warmup_seconds, self.compare()
+            seconds = attempt.seconds + fit.seconds + self.warmup_seconds
+            strength, distance = self.compare()
         except NotFiniteError as error:
             logger.warning("%s", error)
-        strength = min(found, key=lambda at: found[at])
-        score = Score(steps, seconds, found[strength], strength)
+        score = Score(steps, seconds, distance, strength)
         # the head first: a score that stands in the file has its head beside it
         if math.isfinite(score.distance) and (not self.scores or score.distance < self.best.distance):
             self.loop.save_pretrained(self.folder / "best", discriminator="all")
@@ -149,9 +149,13 @@ class HeadRun(Rounds):
             loop.detach()
         return float(fit.seconds)
 
-    def compare(self) -> dict[float, float]:
-        """The distance to the validation part at a few strengths, of fewer samples than the final sweep's."""
-        return {at: self.problem.validation.brief(self.at(at)) for at in STRENGTHS}
+    def compare(self) -> tuple[float, float]:
+        """The best of a few strengths on the validation part, and the distance there, of fewer samples than the final
+        sweep's."""
+        part = self.problem.validation
+        glances = {at: part.glance(self.at(at)) for at in STRENGTHS}
+        best = min(glances, key=lambda at: glances[at])
+        return best, part.brief(self.at(best))
 
     def at(self, strength: float, steps: int | None = None) -> Generator:
         """The loop as a generator, at one strength."""
@@ -213,7 +217,7 @@ class HeadRun(Rounds):
         return loop
 
     def _common(self) -> dict[str, Any]:
-        loss, batch = self.problem.loss_for(self.way), self.problem.batch
+        loss, batch = self.problem.loss_for(self.way), self.problem.batch_for(self.way)
         return {
             "loss": loss, "batch": batch, "critic_lr": self.way.critic_lr, "critic_steps": 1, "seed": self.seed,
             "betas": self.problem.betas_for(self.way),

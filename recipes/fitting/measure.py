@@ -24,7 +24,7 @@ from .space import distance, paired_errors
 Generator = Callable[..., Any]
 RESAMPLES = 100
 _COMPARED = 2000  # samples of precision and recall
-_BRIEF = 2000  # samples of a comparison while training goes on
+_GLANCE, _BRIEF = 1000, 5000  # samples: to choose a strength, to compare networks, while training goes on
 _TINY = 1e-12
 
 
@@ -78,6 +78,10 @@ class Part:
     def brief(self, generate: Generator) -> float:
         """The distance of fewer samples, for what is compared often; only to be compared with its like."""
         return self.distance(generate, _BRIEF)
+
+    def glance(self, generate: Generator) -> float:
+        """The same of fewer still, to choose among strengths of one head."""
+        return self.distance(generate, _GLANCE)
 
     def value(self, seen: Tensor) -> float:
         """The distance of what :meth:`look` gave."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fbwrap.attaching.packed import pack_of
 from fbwrap.engine.fingerprint import fingerprint
 from fbwrap.engine.names import unwrap
 from fbwrap.engine.pytree import batch_size, map_tensors, tensors
@@ -22,6 +23,7 @@ from fbwrap.engine.trace import device_of
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
+from fbwrap.recognition.detect import Recognised
 from fbwrap.recognition.trained_with import loss_of
 
 from ..data.batches import Batches, Pairs
@@ -80,6 +82,14 @@ class Problem:
     def batch(self) -> int:
         """Samples a step: fewer of large ones."""
         return max(_BATCH[0], min(_BATCH[1], _VALUES // self.real[0].numel()))
+
+    def batch_for(self, way: Way) -> int:
+        """The same in whole packs, where a way's D judges several samples as one."""
+        G, D, pack = self.generator, self.discriminator, 1
+        if D is not None and way.teaches == "published":
+            said = Recognised(unwrap(G), unwrap(D), self.attach.get("adapter", "auto"))
+            pack = pack_of(self.attach.get("pack"), said)
+        return -(-self.batch // pack) * pack
 
     def inputs(self, many: int) -> Any:
         """Inputs of G for so many samples at most, always the same."""
