@@ -36,10 +36,10 @@ class Case:
     """A pair, its data, and the Fréchet distance to its test images.
 
     Args:
-        base_seed: of the bases that are trained here, those of clothes.
+        base_seed, precision: of the bases that are trained here, those of clothes.
     """
 
-    def __init__(self, name: str, data: Path, weights: Path, out: Path, base_seed: int = 0):
+    def __init__(self, name: str, data: Path, weights: Path, out: Path, base_seed: int = 0, precision: str = "bf16"):
         known = example("networks")
         self.loss, self.how, self.space = "bce", {}, None
         if name == "wgangp_mnist":
@@ -60,7 +60,7 @@ class Case:
             real, labels = fashion.images(data / "fashion_mnist.npz", "train")
             test, _ = fashion.images(data / "fashion_mnist.npz", "test")
             folder = out / (f"{name}-base{base_seed}" if base_seed else name)
-            self.G, self.D = fashion.trained_base(real, base_seed, 6000, folder, kind)
+            self.G, self.D = fashion.trained_base(real, base_seed, 6000, folder, kind, precision)
             self.real, self.latents, self.loss = real, fashion.latents, {"sngan": "hinge", "dcgan": "bce"}[kind]
             self.space = fashion.classifier(real, labels, out / "fashion.safetensors").features.eval()
         if not name.startswith("fashion"):

@@ -51,12 +51,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--base-seed", type=int, default=0, help="of the bases of clothes, which are trained here")
+    parser.add_argument("--base-precision", default="bf16", help="no: for processors that emulate bf16, slowly")
     parser.add_argument("--out", type=Path, default=Path("runs/fit"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(options.out)
     for name in options.pairs:
-        case = Case(name, options.data, options.weights, options.out, options.base_seed)
+        case = Case(name, options.data, options.weights, options.out, options.base_seed, options.base_precision)
         named = f"{name}-base{options.base_seed}" if options.base_seed else name
         for seed in options.seeds:
             folder = options.out / f"{named}-{seed}"

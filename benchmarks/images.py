@@ -111,11 +111,13 @@ def classifier(x: Tensor, y: Tensor, path: Path, epochs: int = 3) -> Classifier:
     return trained_once(Classifier, loss, path, epochs * len(x) // 128)
 
 
-def trained_base(real: Tensor, seed: int, steps: int, out: Path, kind: str) -> tuple[nn.Module, nn.Module]:
+def trained_base(
+    real: Tensor, seed: int, steps: int, out: Path, kind: str, precision: str = "bf16"
+) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(seed)
     G = dcgan.Generator(Z, 32, 32, 1)
     D = dcgan.Discriminator(32, 32, "spectral" if kind == "sngan" else "none", 1)
-    options = {**SNGAN, "lr": 2e-4} if kind == "sngan" else BASE
+    options = {**({**SNGAN, "lr": 2e-4} if kind == "sngan" else BASE), "mixed_precision": precision}
     GAN(G, D, **options, seed=seed).fit(real, latents, steps, out=out, resume=True, progress=False)
     return G.eval(), D.eval()
 

@@ -33,8 +33,8 @@ not_a_class = 3
 """
 
 
-def run(*words, **options):
-    command = [sys.executable, "-c", "from fbwrap.app.cli import main; main()", *words]
+def run(*words, first="", **options):
+    command = [sys.executable, "-c", f"{first}\nfrom fbwrap.app.cli import main; main()", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

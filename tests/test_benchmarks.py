@@ -81,12 +81,13 @@ def test_images(monkeypatch, data, tmp_path):
 
     monkeypatch.setattr(module, "SAMPLES", 60)
     monkeypatch.setattr(module, "WARMUP", 2)
-    monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
+    for options in (module.BASE, module.PHASE_2, module.SNGAN):
+        for name, value in (("recalibrate", 1), ("batch", 4), ("mixed_precision", "no")):
+            monkeypatch.setitem(options, name, value)
     words = ["--data", data, "--base-steps", 2, "--steps", 2, "--seeds", 0]
     rows = run(module, monkeypatch, tmp_path / "out", *words)
     rest = {"noise", "a constant", "zeros", "another sample", "plain D"}
     assert rows == {"training images", "base", "AFL", "G trained on", *rest}
-    monkeypatch.setitem(module.SNGAN, "recalibrate", 1)
     rows = run(module, monkeypatch, tmp_path / "sngan", *words, "--base", "sngan")
     assert rows == {"training images", "base", "AFL", "G trained on", *rest} - {"plain D"}
 
@@ -98,6 +99,7 @@ def test_cifar10(kind, links, monkeypatch, data, tmp_path):
     monkeypatch.setattr(module, "SAMPLES", 60)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
     monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
+    monkeypatch.setitem(module.PHASE_2, "batch", 8)
     words = [
         "--data",
         data,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import shortened
 import torch
 from digits import FOLDER, PAIR
 from fbwrap.recipes.networks import dcgan
@@ -50,15 +51,9 @@ def networks():
 
 def shorten_fit(monkeypatch):
     """What takes minutes takes seconds: the lines are those of the page all the same."""
-    from fbwrap.recipes.fitting import head_run, measure, problem, space
-
     whole = fbwrap.fit
     monkeypatch.setattr(fbwrap, "fit", functools.partial(whole, steps=2), raising=False)
-    for module, name, value in (
-        (head_run, "WARMUP", 2), (problem, "_BATCH", (4, 4)), (problem, "_FEWEST_SAMPLES", 40),
-        (measure, "RESAMPLES", 5), (space, "_STEPS", 2),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, value)
+    shortened.shorten_fit(monkeypatch.setattr, batch=4)
 
 
 @pytest.mark.slow
@@ -111,7 +106,10 @@ def test_the_tutorial_from_start_to_end(tmp_path, request):
     said = []
     try:
         for kind, code in blocks(ROOT / "docs" / "tutorial.md"):
+            code = code.replace("steps=400", "steps=250").replace("--samples 1500", "--samples 600")
             if kind == "python":
+                if "fbwrap.fit(" in code:  # its 200 steps are those of examples/fit_a_head.py
+                    code = shortened.PRELUDE + code.replace("steps=200", "steps=4")
                 (tmp_path / "block.py").write_text(code)
                 said.append(shell(f"{sys.executable} block.py", tmp_path, **env))
             elif code.startswith("fbwrap ui"):

@@ -14,7 +14,7 @@ import torch
 from commandline import command
 from fbwrap.adapters.fresh_critic import FreshCritic
 from fbwrap.recipes import AFL
-from fbwrap.recipes.fitting import Verdict, Way, fitting, head_run
+from fbwrap.recipes.fitting import Verdict, Way, controls, fitting, head_run
 from fbwrap.recipes.fitting.clusters import pseudo_classes
 from fbwrap.recipes.fitting.controls import TrainedOn, low_rank, step_ratio
 from fbwrap.recipes.fitting.head_run import HeadRun
@@ -26,6 +26,7 @@ from fbwrap.recipes.fitting.verdict import judge
 from fbwrap.recipes.metrics import Space, frechet_distance
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
+from shortened import shorten_fit
 from torch import nn
 from zoo import Deconv, LabelCritic, patch
 
@@ -55,14 +56,7 @@ def latents(n):
 @pytest.fixture
 def quick(monkeypatch):
     """Rounds of two steps, few samples."""
-    from fbwrap.recipes.fitting import head_run, measure, problem, space
-
-    monkeypatch.setattr(fitting, "ROUND", 2)
-    monkeypatch.setattr(head_run, "WARMUP", 2)
-    monkeypatch.setattr(problem, "_BATCH", (8, 8))
-    monkeypatch.setattr(measure, "RESAMPLES", 5)
-    monkeypatch.setattr(problem, "_FEWEST_SAMPLES", 40)
-    monkeypatch.setattr(space, "_STEPS", 2)
+    shorten_fit(monkeypatch.setattr)
 
 
 # -- parts and space ------------------------------------------------------------------------------------
@@ -337,10 +331,8 @@ import json, os, signal, sys
 import torch
 sys.path.insert(0, sys.argv[1])
 import test_fit
-from fbwrap.recipes.fitting import fitting, head_run, measure, problem, space
 import fbwrap
-fitting.ROUND, head_run.WARMUP, problem._BATCH, measure.RESAMPLES = 2, 2, (8, 8), 5
-problem._FEWEST_SAMPLES, space._STEPS = 40, 2
+test_fit.shorten_fit()
 torch.manual_seed(0)
 G, told = test_fit.Deconv().eval(), sys.argv[2] + "/told"
 def kill(name, score):
@@ -350,7 +342,7 @@ def kill(name, score):
         if repr(score) not in seen:
             file.write(repr(score) + "\\n")
             file.flush()
-            if len(seen) % 4 == 2 and sys.argv[3] == "kill":
+            if len(seen) % 5 == 2 and sys.argv[3] == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
 result = fbwrap.fit(G, None, test_fit.pictures(), latents=test_fit.latents, out=sys.argv[2], steps=4, callbacks=[kill])
 print(json.dumps([[row.model, row.distance.value] for row in result.rows if "equal time" not in row.model]))
@@ -422,6 +414,7 @@ def test_equal_time_is_timed_in_turn_and_kept(tmp_path, quick, monkeypatch):
     assert same(before, state(head.loop, rival.net, G)), "what is timed is thrown away"
     monkeypatch.setattr(HeadRun, "timed", lambda self, steps: told.append("head") or 0.3)
     monkeypatch.setattr(TrainedOn, "timed", lambda self, steps: told.append("rival") or 0.1)
+    monkeypatch.setattr(controls, "_ROUNDS", 5)
     assert step_ratio(head, rival, tmp_path) == pytest.approx(3.0)
     assert told == ["head", "rival"] * (len(told) // 2)
     assert step_ratio(head, rival, tmp_path) == pytest.approx(3.0)

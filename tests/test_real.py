@@ -84,8 +84,8 @@ def test_the_faces_are_a_dcgan():
 
 
 @pytest.mark.slow
-def test_the_conditional_pair_learns(tmp_path):
-    """A few hundred steps of AFL on cvaegan_mnist; the head round-trips with the D that phase 2 made."""
+def test_the_conditional_pair_is_trained(tmp_path):
+    """Some steps of AFL on cvaegan_mnist; the head round-trips with the D that phase 2 made."""
     import numpy as np
 
     G, D, inputs = pair("cvaegan_mnist")
@@ -99,8 +99,8 @@ def test_the_conditional_pair_learns(tmp_path):
     links = [("conv_layers.5", "conv_layers.1")]
     loop = fbwrap.attach(G, D, links, critic_input="output_and_label", example=inputs)
     before = state(G, D)
-    fit = AFL(loop, lr=2e-4, batch=16, loss="least_squares", r1=0.1).fit((x, y), latents, 200, progress=False)
-    assert fit.steps == 200
+    fit = AFL(loop, lr=2e-4, batch=16, loss="least_squares", r1=0.1).fit((x, y), latents, 40, progress=False)
+    assert fit.steps == 40
     assert same(before, state(G, D))
     loop.save_pretrained(tmp_path)
     again = fbwrap.from_pretrained(tmp_path, *pair("cvaegan_mnist")[:2])

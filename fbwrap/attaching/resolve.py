@@ -29,6 +29,7 @@ from ..feedback.modules import ModuleSpec, spec_of
 from ..feedback.pairing import best_source
 from ..feedback.plan import call_of, event
 from ..feedback.settings import check_strength
+from ..feedback.time_axis import settle_time
 from ..recognition.detect import Recognised
 from .budget import AUTO
 from .observe import Observed
@@ -61,6 +62,7 @@ def resolve(request: Request, observed: Observed) -> Resolved:
     resolver = Resolver(
         generator_trace, critic_trace, observed.image, observed.response, _spec_of(module), known, axes, observed.pack
     )
+    _settle_time(observed)
     connections = sorted(
         (c for link in resolver.links(request) for c in resolver.connect(link)),
         key=lambda c: event(generator_trace, c.site),
@@ -71,6 +73,14 @@ def resolve(request: Request, observed: Observed) -> Resolved:
         raise PairingError("Without a discriminator every link's source must be 'image'.")
     _refuse_two_carried(connections)
     return Resolved(tuple(connections), tuple(resolver.notes))
+
+
+def _settle_time(observed: Observed) -> None:
+    """Tell spectrograms from other maps in a D of signals (N, C, L)."""
+    made, asked, D = observed.generator_trace, observed.critic_trace, observed.discriminator
+    signal = observed.image.dim() == 3 and len(made.sample_shape) == 3 and made.layout == "channels_first"
+    if signal and asked is not None and D is not None and not made.batch.axis and observed.pack == 1:
+        settle_time(D, asked, observed.critic_input, observed.image, observed.example)
 
 
 def _spec_of(module: object) -> ModuleSpec:

@@ -146,8 +146,8 @@ class BatchAxes:
             run = entry(self._generator, self._generator_trace.method)
             taps = _taps(self._generator_trace, self._samples)
             moving = self._generator_trace.moving
-            a, y = _read(self._generator, run, first, taps, moving)
-            b, z = _read(self._generator, run, second, taps, moving)
+            a, y = read_in_eval(self._generator, run, first, taps, moving)
+            b, z = read_in_eval(self._generator, run, second, taps, moving)
             sample = batch_of(image_of(y), image_of(z), rows)
         except Exception:
             logger.debug("G refuses a trial batch.", exc_info=True)
@@ -161,7 +161,8 @@ class BatchAxes:
         taps = _taps(asked, self._rows(self._generator_trace))
         given = [self._ask(output, *args, **kwargs) for output, (args, kwargs) in ((y, first), (z, second))]
         (c, answer), (d, other) = (
-            _read(critic, lambda each: ask_critic(critic, each), ((each,), {}), taps, asked.moving) for each in given
+            read_in_eval(critic, lambda each: ask_critic(critic, each), ((each,), {}), taps, asked.moving)
+            for each in given
         )
         one, two = dict(tensors(answer)), dict(tensors(other))
         seen = {path: batch_of(one[path], two[path], rows) for path in one.keys() & two.keys()}
@@ -208,7 +209,7 @@ def _places(trace: Trace, a: dict[Tap, Tensor], b: dict[Tap, Tensor], rows: int)
     return found
 
 
-def _read(
+def read_in_eval(
     net: nn.Module, run: Callable[..., Any], inputs: Inputs, taps: Sequence[Tap], moving: Sequence[Place]
 ) -> tuple[dict[Tap, Tensor], object]:
     """One pass in eval mode that leaves no trace, on the random numbers that are next.

@@ -25,6 +25,8 @@ from ..errors import PairingError
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _POOL: dict[int, Any] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _PREFIX_TOKENS = (0, 1, 2, 5)
+SPECTROGRAMS = ("frequency_time", "time_frequency")
+_BANDS = 4  # of frequency, that a sequence keeps apart
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class FeatureSpec:
         channels: the number of channels.
         spatial: its size as a map; ``()`` for a vector.
         layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps, sequences and tokens; of a
-            sample without its channel axis, or flat: ``"reshaped"``.
+            sample without its channel axis, or flat: ``"reshaped"``; of a spectrogram ``"frequency_time"``
+            (N, C, F, T) or ``"time_frequency"`` (N, C, T, F): a sequence whose channels are those of four bands.
         tokens: for a token sequence that holds a 2-D grid: the number of leading tokens that are not
             part of it (class and register tokens), and the number that are. None otherwise.
         batch_axis: where the batch is: 1 in time-first sequences (T, N, C).
@@ -57,6 +60,7 @@ class FeatureSpec:
     def __str__(self) -> str:
         size = "x".join(map(str, self.spatial)) or "vector"
         kind = " tokens" if self.tokens else " channels last" if self.layout != "channels_first" else ""
+        kind = " spectrogram" if self.layout in SPECTROGRAMS else kind
         return f"{self.channels} @ {size}{' time first' if self.batch_axis else kind}"
 
 
@@ -88,6 +92,11 @@ def feature_spec_of(shape: tuple[int, ...], layout: str, image_dims: int, batch_
         )
     if layout == "channels_first":
         return FeatureSpec(shape[1], shape[2:])
+    if layout in SPECTROGRAMS:
+        if len(shape) != 4:
+            raise PairingError(f"A feature of shape {shape} is no spectrogram, (N, C, F, T) or (N, C, T, F).")
+        time, frequencies = shape[::-1][:2] if layout == "frequency_time" else shape[2:]
+        return FeatureSpec(shape[1] * min(_BANDS, frequencies), (time,), layout)
     if len(shape) == 3 and image_dims == 2:
         for prefix in _PREFIX_TOKENS:
             side = math.isqrt(max(shape[1] - prefix, 0))
@@ -105,6 +114,10 @@ def to_map(feature: Tensor, form: FeatureSpec) -> Tensor:
     if form.layout == "reshaped":
         squeezed = form.channels == 1 and feature.dim() == len(form.spatial) + 1
         return feature.unsqueeze(1) if squeezed else feature.reshape(len(feature), form.channels, *form.spatial)
+    if form.layout in SPECTROGRAMS:
+        across = feature if form.layout == "frequency_time" else feature.transpose(2, 3)
+        bands = form.channels // feature.shape[1]
+        return F.adaptive_avg_pool2d(across, (bands, across.shape[3])).flatten(1, 2)
     first = feature.movedim(-1, 1)
     if form.tokens is None:
         return first

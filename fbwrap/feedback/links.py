@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..engine.names import Ref
 from ..engine.replay import Site
 from ..errors import SettingError
-from .features import FeatureSpec
+from .features import SPECTROGRAMS, FeatureSpec
 from .modules import ModuleSpec
 
 Layer = str | nn.Module
@@ -39,7 +39,8 @@ class Link:
         feature: which φ the module sees: of the ``"current"`` pass (default, as the AFL authors' code)
             or of the ``"previous"`` one (AFL Eq. 5).
         target_layout, source_layout: ``"channels_first"`` (N, C, …), ``"channels_last"`` (N, …, C) or ``"time_first"``
-            (T, N, C), where what the layers around tell is wrong (``print(loop.plan)`` says what was taken).
+            (T, N, C), where what the layers around tell is wrong (``print(loop.plan)`` says what was taken). A source
+            may be a spectrogram, ``"frequency_time"`` (N, C, F, T) or ``"time_frequency"`` (N, C, T, F).
     """
 
     target: Layer
@@ -57,9 +58,9 @@ class Link:
             raise SettingError(f"Link(at={self.at!r}): pass 'output' or 'input'.")
         if self.feature not in ("current", "previous"):
             raise SettingError(f"Link(feature={self.feature!r}): pass 'current' or 'previous'.")
-        for layout in (self.target_layout, self.source_layout):
-            if layout not in (None, *LAYOUTS):
-                raise SettingError(f"Layout {layout!r}: pass {', '.join(map(repr, LAYOUTS[:-1]))} or {LAYOUTS[-1]!r}.")
+        for layout, known in ((self.target_layout, LAYOUTS), (self.source_layout, (*LAYOUTS, *SPECTROGRAMS))):
+            if layout not in (None, *known):
+                raise SettingError(f"Layout {layout!r}: pass {', '.join(map(repr, known[:-1]))} or {known[-1]!r}.")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import HeadError, SettingError
+from ..feedback.features import SPECTROGRAMS
 from ..feedback.latents import read_latents
 
 FORMAT = "fbwrap-head"
@@ -157,7 +158,7 @@ _LINK: dict[str, Check] = {
     "carry": _is_bool,
     "feature": _choice("current", "previous"),
     "target_layout": _choice(*LAYOUTS),
-    "source_layouts": _list_of(_choice(*LAYOUTS), MOST_LINKS, 1),
+    "source_layouts": _list_of(_choice(*LAYOUTS, *SPECTROGRAMS), MOST_LINKS, 1),
     "strength": _is_number,
 }
 _HEAD: dict[str, Check] = {
