@@ -10,6 +10,9 @@ and the head together. :class:`GAN` is phase 1, ordinary training; :func:`train_
 was published without one. :func:`afl_step` and :func:`fal_step` are for training loops of one's own.
 """
 
+from importlib import import_module
+from typing import Any
+
 from .afl import AFL
 from .data.batches import Pairs
 from .fal import FAL
@@ -35,3 +38,10 @@ __all__ = [
     "frechet_distance",
     "train_discriminator",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Subpackages that training does not need are imported when first asked for: ``fbwrap.recipes.studies``."""
+    if name in ("experiments", "fitting", "networks", "studies"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -174,3 +174,12 @@ def test_old_names_of_options_and_studies_still_work():
     from fbwrap.recipes.networks.residual import Plain, Translator
 
     assert (Plain.__name__, Translator.__name__) == ("ConvBlock", "TranslationGenerator")
+
+
+def test_subpackages_of_recipes_need_no_import_of_their_own():
+    code = "import fbwrap; print([getattr(fbwrap.recipes, n).__name__ for n in ('studies', 'networks', 'experiments')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fbwrap.recipes.studies" in done.stdout
+    with pytest.raises(AttributeError, match="no attribute 'study'"):
+        _ = fbwrap.recipes.study
