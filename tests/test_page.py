@@ -77,6 +77,12 @@ class Page:
         with urllib.request.urlopen(address) as answer:
             return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB")).astype(int)
 
+    def first_of(self, name):
+        """The left picture of a slider of two."""
+        shown = self.driver.find_elements("css selector", f"#{name} img")
+        with urllib.request.urlopen(shown[0].get_attribute("src")) as answer:
+            return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB")).astype(int)
+
     def wait(self, condition, why, timeout=30.0):
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -173,6 +179,29 @@ def test_off_and_as_saved(page):
     page.set("steps", 3)
     page.one("#reset").click()
     page.wait(lambda: (page.pixels("feedback") == corrected).all(), "strengths and steps as the head has them")
+    page.one("#half").click()
+    strength = lambda: float(page.one("#strength input[type=number]").get_attribute("value"))
+    page.wait(lambda: strength() == 0.5, "half of the head's strength")
+
+
+def test_a_setting_is_held_and_compared_with(page):
+    left = lambda: page.first_of("compare")
+    page.set("strength", 2)
+    page.wait(lambda: (page.pixels("feedback") != page.pixels("base")).any(), "strength 2")
+    strong, base = page.pixels("feedback"), page.pixels("base")
+    page.wait(lambda: (left() == base).all(), "left of the line: without feedback")
+    page.one("#hold").click()
+    page.wait(lambda: (left() == strong).all(), "left of the line: A")
+    assert "A, held at strength 2 and 1 step(s)" in page.text("#caption")
+    page.set("strength", 0)
+    page.wait(lambda: (page.pixels("feedback") == base).all(), "the present setting")
+    assert (left() == strong).all()
+    page.set("seed", 5)
+    page.wait(lambda: (page.pixels("base") != base).any(), "other latents")
+    page.wait(lambda: (left() != strong).any(), "A is of the same latents as the rest")
+    page.one("#hold").click()
+    page.wait(lambda: (left() == page.pixels("base")).all(), "A was let go")
+    assert "without feedback" in page.text("#caption")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])

@@ -226,3 +226,31 @@ def test_the_space_builds_its_page(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert isinstance(module.page(), gr.Blocks)
+
+
+def test_differences_have_one_scale_in_all_settings(studio):
+    """A weak correction is paler than a strong one."""
+    colours = [studio.view(Setting(strength=alpha, links=(1.0, 1.0))).difference for alpha in (0.0, 0.25, 1.0)]
+    far = [float(np.abs(c.astype(float) - 255).max()) for c in colours]
+    assert far[0] < far[1] < far[2]
+    assert studio.full_colour == 0.25 * (studio.span[1] - studio.span[0])
+
+
+def test_classes_by_name_by_number_or_not_known():
+    from zoo import LabelCritic
+
+    class G(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.names, self.last = nn.Embedding(3, 4), nn.ConvTranspose2d(4, 1, 8)
+
+        def forward(self, z, y):
+            return self.last((z + self.names(y))[..., None, None]).tanh()
+
+    inputs = (torch.randn(2, 4), torch.tensor([0, 1]))
+    with fbwrap.attach(G().eval(), LabelCritic(), None, example=inputs, critic_input="output_and_label") as loop:
+        assert Studio(loop).classes() == []
+        loop.latents = "normal,labels:0:2"
+        assert Studio(loop).classes() == [("0", 0), ("1", 1), ("2", 2)]
+        loop.facts.trained_on["class_names"] = ["cat", "dog", "owl"]
+        assert Studio(loop).classes() == [("0: cat", 0), ("1: dog", 1), ("2: owl", 2)]

@@ -13,17 +13,26 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.loop import FeedbackLoop
 
-from .page_parts import Controls, Views, parts
+from .page_parts import HOLD, RELEASE, Controls, Views, caption_of, parts
 from .studio import Setting, Studio
 
 if TYPE_CHECKING:
     import gradio as gr
+
+
+class _Held(NamedTuple):
+    """What is held as A: strengths and steps, on whatever latents are shown."""
+
+    strength: float
+    links: tuple[float, ...]
+    steps: int
 
 
 def serve(
@@ -91,17 +100,18 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
 
         return run
 
-    def on_sampler(work: Callable[[str, Setting], object]) -> Callable[..., object]:
-        return lambda name, *values: on_setting(lambda now: work(name, now))(*values)
+    def with_first(work: Callable[[Any, Setting], object]) -> Callable[..., object]:
+        return lambda first, *values: on_setting(lambda now: work(first, now))(*values)
 
-    def shown(now: Setting) -> tuple[object, ...]:
+    def shown(held: _Held | None, now: Setting) -> tuple[object, ...]:
         if studio.takes_pictures and now.picture is None:
             return None, None, None, None, "Upload a picture.", _filled(None), ""
         view = studio.view(now)
+        left = view.base if held is None else studio.view(replace(now, **held._asdict())).feedback
         responses, said = _stacked(view.responses)
         why = said or "This head has only the part of D that feedback needs, so D's response is not known."
         return (
-            (view.base, view.feedback),
+            (left, view.feedback),
             view.base,
             view.feedback,
             view.difference,
@@ -110,15 +120,23 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
             why,
         )
 
+    def holding(held: _Held | None, now: Setting) -> tuple[object, ...]:
+        fresh = None if held else _Held(now.strength, now.links, now.steps)
+        caption = caption_of((fresh.strength, fresh.steps) if fresh else None)
+        return fresh, gr.update(value=RELEASE if fresh else HOLD), caption, *shown(fresh, now)
+
     start, setting = studio.start(), controls.setting()
+    inputs = [controls.held, *setting]
     seen = [views.compare, views.base, views.feedback, views.difference, views.status, views.answers, views.answered]
     for control in setting:
         control.change(  # type: ignore[attr-defined] # made by gradio at run time
-            on_setting(shown), setting, seen, show_progress="hidden", trigger_mode="always_last", queue=True
+            with_first(shown), inputs, seen, show_progress="hidden", trigger_mode="always_last", queue=True
         )
-    page.load(on_setting(shown), setting, seen, show_progress="hidden")
+    page.load(with_first(shown), inputs, seen, show_progress="hidden")
+    controls.hold.click(with_first(holding), inputs, [controls.held, controls.hold, views.caption, *seen])
     controls.again.click(lambda: random.randrange(1 << 20), None, controls.seed)  # noqa: S311
     controls.off.click(lambda: 0.0, None, controls.strength)
+    controls.half.click(lambda: start.strength / 2, None, controls.strength)
     saved = [start.strength, start.steps, *start.links]
     controls.reset.click(lambda: saved, None, [controls.strength, controls.steps, *controls.links])
     for control in (controls.strength, controls.steps, *controls.links):
@@ -127,7 +145,7 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
         on_setting(lambda now: _filled_first(_stacked(studio.gallery(now)))), setting, [views.gallery, views.strengths]
     )
     controls.draw.click(
-        on_sampler(lambda name, now: _filled_first(studio.sampled(name, now))),
+        with_first(lambda name, now: _filled_first(studio.sampled(name, now))),
         [controls.sampler, *setting],
         [views.sampled, views.noted],
         concurrency_limit=1,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 MOST_STEPS = 6
+HOLD, RELEASE = "Hold this as A, to compare with", "Let A go"
 _WIDE, _NARROW = 340, 280  # least widths of the two columns, in pixels
 
 
@@ -29,11 +30,14 @@ class Controls:
     steps: "gr.Slider"
     seed: "gr.Number"
     samples: "gr.Slider"
-    label: "gr.Number"
+    label: "gr.Number | gr.Dropdown"
     keep: "gr.Checkbox"
     again: "gr.Button"
     off: "gr.Button"
+    half: "gr.Button"
     reset: "gr.Button"
+    hold: "gr.Button"
+    held: "gr.State"
     picture: "gr.Image"
     reference: "gr.Image"
     mask: "gr.ImageEditor"
@@ -51,6 +55,7 @@ class Controls:
 class Views:
     """What is shown on the page."""
 
+    caption: "gr.Markdown"
     compare: "gr.ImageSlider"
     base: "gr.Image"
     feedback: "gr.Image"
@@ -75,7 +80,7 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
 
     with gr.Row():
         with gr.Column(scale=3, min_width=_WIDE, elem_id="pictures"):
-            seen = _pictures()
+            seen = _pictures(studio)
         with gr.Column(scale=1, min_width=_NARROW, elem_id="controls"):
             fields = _fields(studio)
     with gr.Tabs(elem_id="tabs"):
@@ -123,23 +128,30 @@ def _image(label: str, name: str, visible: bool = True) -> "gr.Image":
     )  # fmt: skip
 
 
-def _pictures() -> tuple[Any, ...]:
+def caption_of(held: tuple[float, int] | None) -> str:
+    """What stands on both sides of the line; ``held``: strength and steps of A."""
+    left = "without feedback" if held is None else f"A, held at strength {held[0]:g} and {held[1]} step(s)"
+    return f"Left of the line: {left}. Right of it: with feedback, as set. Drag the line."
+
+
+def _pictures(studio: Studio) -> tuple[Any, ...]:
     import gradio as gr
 
-    gr.Markdown("Left of the line: without feedback. Right of it: with feedback. Drag the line.")
+    caption = gr.Markdown(caption_of(None), elem_id="caption")
     compare = gr.ImageSlider(
         label="without and with feedback", show_label=False, type="numpy", format="png", interactive=False,
         elem_id="compare", max_height=420, buttons=["fullscreen", "download"],
     )  # fmt: skip
-    captions = ("Without feedback", "With feedback", "Difference: red is brighter, blue is darker")
+    full = studio.full_colour
+    captions = ("Without feedback", "With feedback", f"Difference: −{full:g} blue, +{full:g} red")
     shown = []
     with gr.Row():
-        for name, caption in zip(("base", "feedback", "difference"), captions, strict=True):
+        for name, said in zip(("base", "feedback", "difference"), captions, strict=True):
             with gr.Column(min_width=200):
-                gr.Markdown(caption)
-                shown.append(_image(caption, name))
+                gr.Markdown(said)
+                shown.append(_image(said, name))
     base, feedback, difference = shown
-    return compare, base, feedback, difference, gr.Markdown(elem_id="status")
+    return caption, compare, base, feedback, difference, gr.Markdown(elem_id="status")
 
 
 def _fields(studio: Studio) -> tuple[Any, ...]:
@@ -149,14 +161,21 @@ def _fields(studio: Studio) -> tuple[Any, ...]:
     picture = gr.Image(label="G's input", type="numpy", visible=not latent, elem_id="picture", height=220)
     strength = gr.Slider(*_range(start.strength), start.strength, step=0.05, label="strength α", elem_id="strength")
     with gr.Row():
-        off = gr.Button("Off", size="sm", elem_id="off", min_width=60)
-        reset = gr.Button("As saved", size="sm", elem_id="reset", min_width=60)
+        off = gr.Button("Off", size="sm", elem_id="off", min_width=50)
+        half = gr.Button("Half", size="sm", elem_id="half", min_width=50)
+        reset = gr.Button("As saved", size="sm", elem_id="reset", min_width=50)
+    hold = gr.Button(HOLD, size="sm", elem_id="hold")
+    held = gr.State(None)
     steps = gr.Slider(0, max(MOST_STEPS, start.steps), start.steps, step=1, label="feedback steps T", elem_id="steps")
     seed = gr.Number(
         0, label="seed of the latents", precision=0, minimum=0, maximum=2**32, elem_id="seed", visible=latent
     )  # fmt: skip
     samples = gr.Slider(1, 16, 4, step=1, label="samples", elem_id="samples", visible=latent)
-    label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels)
+    label: gr.Number | gr.Dropdown
+    if classes := studio.classes():
+        label = gr.Dropdown(classes, value=classes[0][1], label="class", elem_id="label")
+    else:
+        label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels, elem_id="label")
     again = gr.Button("New latents", visible=latent, elem_id="again")
     keep = gr.Checkbox(True, label="keep these latents when a slider moves", visible=latent, elem_id="keep")
     with gr.Accordion(f"Strength of each link ({len(studio.names)})", open=len(studio.names) <= 4, elem_id="linkbox"):
@@ -166,7 +185,7 @@ def _fields(studio: Studio) -> tuple[Any, ...]:
         ]
     if said := studio.about_latents():
         gr.Markdown(f"<small>{said}</small>")
-    return strength, links, steps, seed, samples, label, keep, again, off, reset, picture
+    return strength, links, steps, seed, samples, label, keep, again, off, half, reset, hold, held, picture
 
 
 def _range(alpha: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ Pictures are uint8 arrays (H, W, 3). A loop keeps its own strengths and steps.
 """
 
 import math
+import re
 import shutil
 import tempfile
 import threading
@@ -35,9 +36,11 @@ from fbwrap.loop import FeedbackLoop
 from fbwrap.recipes.studies.samplers import SETTINGS
 from fbwrap.samplers import SAMPLERS
 
+MOST_CLASSES = 2000  # in a list to choose from
 GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
 SIDE = 256  # of the smaller samples on the page, at least
+FULL_COLOUR = 0.25  # of the value range: the difference that has the full colour, the same in all settings
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,24 @@ class Studio:
             return "Latents: normal numbers, **an assumption**: the head does not say (fbwrap ui --latents …)."
         return f"Latents: {in_words(self.loop.latents or '')}."
 
+    @property
+    def full_colour(self) -> float:
+        """The difference that is shown in the full colour, in G's units."""
+        return FULL_COLOUR * (self.span[1] - self.span[0])
+
+    def classes(self) -> list[tuple[str, int]]:
+        """Names of the classes and their numbers, as far as the head knows them: from
+        ``trained_on={"class_names": […]}``, or the numbers that its latents tell; else none."""
+        if not self.takes_labels:
+            return []
+        names = self.loop.facts.trained_on.get("class_names")
+        if isinstance(names, list) and names:
+            return [(f"{number}: {name}", number) for number, name in enumerate(names)]
+        ends = re.search(r"labels:(\d+):(\d+)", str(self.loop.latents))
+        if ends is None or int(ends[2]) - int(ends[1]) > MOST_CLASSES:
+            return []
+        return [(str(number), number) for number in range(int(ends[1]), int(ends[2]) + 1)]
+
     def link_names(self) -> list[str]:
         """Each link in words: where from, where to, and how large."""
         named = []
@@ -132,10 +153,11 @@ class Studio:
         after = image_of(rollout.output)
         change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
         most = float(change.abs().max())
-        status = f"Largest difference: {most:.3g} (full colour above) · {time.monotonic() - started:.2f} s"
+        status = f"Largest difference: {most:.3g} · {time.monotonic() - started:.2f} s"
+        coloured = (0.5 + 0.5 * change / self.full_colour).clamp(0, 1)
         return View(
             self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
-            self._row(plots.coloured(0.5 + 0.5 * change / (most or 1.0), plots.CHANGE)), responses, status,
+            self._row(plots.coloured(coloured, plots.CHANGE)), responses, status,
         )  # fmt: skip
 
     @torch.no_grad()
