@@ -301,3 +301,13 @@ def test_the_study_of_samplers_from_the_command_line(head, tmp_path):
         done = command(*more)
         assert done.exit_code == 1, done.output
         assert sentence in " ".join(done.output.split()), done.output
+
+
+def test_the_study_of_samplers_draws_the_class_that_is_asked_for(monkeypatch):
+    from fbwrap.app import study
+    from fbwrap.app.options import InputOptions, StudyOptions
+
+    seen = {}
+    monkeypatch.setattr(study, "sampler_study", lambda *_, **how: seen.update(how))
+    study.samplers_of(None, None, InputOptions(), StudyOptions(), label=3)
+    assert seen["label"] == 3

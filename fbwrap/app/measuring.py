@@ -68,13 +68,13 @@ def _measured(
     out: Path | None,
 ) -> Answer:
     from .inputs import inputs_of_head
-    from .study import STUDIES, inputs_of, measure_of, truths_of
+    from .study import STUDIES, inputs_of, measure_of, samplers_of, truths_of
 
     if study == "beyond":
         study = "steps"
         logger.warning("The study beyond is steps now, and so are its files; the old name works until 0.2.")
-    if study not in STUDIES:
-        raise WrongUsageError(f"There is no study {study!r}. There are {', '.join(STUDIES)}.")
+    if study not in (known := (*STUDIES, "samplers")):
+        raise WrongUsageError(f"There is no study {study!r}. There are {', '.join(known)}.")
     figure_class()  # before anything is computed
     if options.at and study not in ("strength", "switching", "variance"):
         raise SettingError("--at is for the studies strength, switching and variance.")
@@ -94,7 +94,10 @@ def _measured(
         given = inputs_of_head(loop, inputs.samples, inputs.seed, measures.label)
     readers = _readers(measures, inputs.resolved_range)
     with counted(measure_of(inputs, measures, readers, targets, truths_of(inputs, measures)), study) as measure:
-        found = STUDIES[study](loop, given, measure, inputs, options)
+        if study == "samplers":
+            found = samplers_of(loop, measure, inputs, options, measures.label)
+        else:
+            found = STUDIES[study](loop, given, measure, inputs, options)
     folder = Path(head) if Path(head).is_dir() else Path()
     path = found.save(out or folder / "studies")
     if (weights := path_of(folder, FEEDBACK)).is_file():  # so that push knows which head was measured

@@ -43,7 +43,6 @@ STUDIES: dict[str, Study] = {
     "response": lambda loop, z, measure, inputs, how: maps.response_maps(
         loop, studies.first(z, 6), how.steps or 3, inputs.resolved_range
     ),
-    "samplers": lambda loop, z, measure, inputs, how: _samplers(loop, measure, inputs, how),
     "eval": lambda loop, z, measure, inputs, how: evaluated(loop, z, measure),
 }
 PAIRS: dict[str, Callable[..., Any]] = {
@@ -297,12 +296,16 @@ def evaluated(loop: FeedbackLoop, z: studies.Inputs, measure: studies.Measure) -
     return studies.Study("eval", "step", tuple(rows))
 
 
-def _samplers(loop: FeedbackLoop, measure: studies.Measure, inputs: InputOptions, how: StudyOptions) -> studies.Study:
+def samplers_of(
+    loop: FeedbackLoop, measure: studies.Measure, inputs: InputOptions, how: StudyOptions, label: int | None
+) -> studies.Study:
+    """Each sampler beside the head; with ``label`` samples of this class alone."""
     if inputs.latent or inputs.pairs:
         raise SettingError("The study samplers draws what the head says: leave out --latent and --pairs.")
     real = real_images(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else None
     only = [name.strip() for name in how.only.split(",")] if how.only else None
-    return sampler_study(loop, measure, real=real, loss=how.loss, count=inputs.samples, seed=inputs.seed, only=only)
+    return sampler_study(loop, measure, real=real, loss=how.loss, count=inputs.samples, seed=inputs.seed, label=label,
+                         only=only)  # fmt: skip
 
 
 def _of_d(row: Mapping[str, object]) -> dict[str, object]:
