@@ -113,6 +113,20 @@ def test_rows_of_a_period_are_read_one_after_the_other(vocoder):
         assert loop.connections[0].sources[0].form.layout == "channels_first"
 
 
+def test_a_g_of_maps_gets_maps():
+    class Inverse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(self.inner(x[:, None])).flatten(2)
+
+    with fbwrap.attach(Inverse().eval(), Resolution().eval(), ["inner"], example=MEL, response="[0]") as loop:
+        (source,) = loop.connections[0].sources
+        assert (source.form.layout, len(source.form.spatial)) == ("channels_first", 2)
+
+
 def test_the_head_keeps_the_layout_and_longer_signals_fit(vocoder, tmp_path):
     D = Resolution().eval()
     with stir(fbwrap.attach(vocoder, D, "auto", example=MEL, response="[0]")) as loop:

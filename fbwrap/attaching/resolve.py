@@ -76,11 +76,13 @@ def resolve(request: Request, observed: Observed) -> Resolved:
 
 
 def _settle_time(observed: Observed) -> None:
-    """Tell spectrograms from other maps in a D of signals (N, C, L)."""
+    """Tell spectrograms from other maps in a D of signals (N, C, L), if G itself works on signals, too."""
     made, asked, D = observed.generator_trace, observed.critic_trace, observed.discriminator
-    signal = observed.image.dim() == 3 and len(made.sample_shape) == 3 and made.layout == "channels_first"
-    if signal and asked is not None and D is not None and not made.batch.axis and observed.pack == 1:
-        settle_time(D, asked, observed.critic_input, observed.image, observed.example)
+    y = observed.image
+    signal = y.dim() == len(made.sample_shape) == 3 and y.is_floating_point() and made.layout == "channels_first"
+    maps = any(len(info.shape) > 3 for call in made.calls for info in call.outputs.values())
+    if signal and not maps and asked is not None and D is not None and not made.batch.axis and observed.pack == 1:
+        settle_time(D, asked, observed.critic_input, y, observed.example)
 
 
 def _spec_of(module: object) -> ModuleSpec:
