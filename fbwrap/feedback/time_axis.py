@@ -55,13 +55,15 @@ def settle_time(critic: nn.Module, trace: Trace, ask: CriticInput, sample: Tenso
         read_in_eval(D, lambda shown: ask_critic(D, shown), ((ask(y, *args, **kwargs),), {}), taps, trace.moving)[0]
         for y in (sample, end, one)
     ]
+    told: list[Call] = []
     for call, tap in zip(maps, taps, strict=True):
         if all(tap in each for each in found):
             step, impulse = (_changed(found[0][tap], other[tap]) for other in found[1:])
             if (layout := layout_of(step, impulse)) is not None:
                 call.layout = layout
+                told.append(call)
     for call in maps:
-        if call.layout not in SPECTROGRAMS and (before := _told_before(call, maps, trace.calls)) is not None:
+        if call not in told and (before := _told_before(call, told, trace.calls)) is not None:
             call.layout = before.layout
 
 
@@ -74,27 +76,26 @@ def layout_of(step: Tensor, impulse: Tensor) -> str | None:
 
     Returns:
         ``"frequency_time"``: time runs along W; ``"time_frequency"``: along H, and each value is in all of a row;
-        None: neither, as of a signal that is folded into rows.
+        ``"channels_first"``: along H, and a value is in a part of a row: the signal is folded into rows; None: nothing
+        tells, as where a place sees all of the time.
     """
     if not step.any():
         return None
     height, width = step.shape
     if width > 3 and not step[:, : width // 4].any():
         return SPECTROGRAMS[0]
-    broad = impulse.any(0).double().mean() >= _NEARLY_ALL
-    if height > 3 and width > 3 and not step[: height // 4].any() and broad:
-        return SPECTROGRAMS[1]
+    if height > 3 and not step[: height // 4].any():
+        broad = width > 3 and impulse.any(0).double().mean() >= _NEARLY_ALL
+        return SPECTROGRAMS[1] if broad else "channels_first"
     return None
 
 
-def _told_before(call: Call, maps: list[Call], calls: list[Call]) -> Call | None:
-    """The last map before it, in its own network, that is known to be a spectrogram: where a layer sees all of the
-    time, no place tells."""
+def _told_before(call: Call, told: list[Call], calls: list[Call]) -> Call | None:
+    """The last map before it, in the smallest block around both, of which it is known."""
     for ancestor in _ancestors(call, calls):
-        told = [each for each in maps if each.start < call.start and each.layout in SPECTROGRAMS
-                and ancestor in _ancestors(each, calls)]  # fmt: skip
-        if told:
-            return told[-1]
+        before = [each for each in told if each.start < call.start and ancestor in _ancestors(each, calls)]
+        if before:
+            return before[-1]
     return None
 
 
