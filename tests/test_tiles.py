@@ -115,8 +115,8 @@ def test_transparency_is_kept(photos, tmp_path):
 
 def test_the_same_command_goes_on_where_it_was_stopped(photos, tmp_path, monkeypatch):
     loop, runs = sr_loop(), []
-    once = of_pictures._made
-    monkeypatch.setattr(of_pictures, "_made", lambda *given: runs.append(given[1].shape) or once(*given))
+    once = of_pictures.made_of
+    monkeypatch.setattr(of_pictures, "made_of", lambda *given: runs.append(given[1].shape) or once(*given))
 
     def files(**options):
         runs.clear()

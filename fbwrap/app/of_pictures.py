@@ -62,7 +62,7 @@ def of_pictures(
             files.append(file)
             continue
         given = picture(path, loop, span)
-        made, shown = _made(loop, given, sampler, tiles)
+        made, shown = made_of(loop, given, sampler, tiles)
         if is_picture(made.shape):
             files.append(png(made[0], file, span, {**about, **key}, alpha_of(path)))
         else:
@@ -75,7 +75,7 @@ def of_pictures(
     return Samples(files, overview)
 
 
-def _made(loop: FeedbackLoop, given: Tensor, sampler: Sampler | None, tiles: Tiles | None) -> tuple[Tensor, Any]:
+def made_of(loop: FeedbackLoop, given: Tensor, sampler: Sampler | None, tiles: Tiles | None) -> tuple[Tensor, Any]:
     """What becomes of one picture, and the rollout where there is one."""
     if sampler is not None:
         return image_of(sampler.refine(given)).float().cpu(), None

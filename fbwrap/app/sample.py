@@ -23,6 +23,7 @@ from fbwrap.loop import FeedbackLoop
 from fbwrap.samplers import Sampler
 
 from .of_pictures import of_pictures
+from .of_videos import is_video, of_video
 from .tiles import Tiles
 from .writing import Samples, png, stored
 
@@ -50,7 +51,7 @@ def sample(
 
     Args:
         count, seed, label: of noise; see :func:`fbwrap.heads.inputs.draw_inputs`.
-        source: a picture or a folder of them, if G takes pictures.
+        source: a picture, a folder of them or a film, if G takes pictures.
         span: what is black and white in G's samples (and inputs).
         sampler: draws or refines them, in place of the loop alone.
         tiles: how large pictures are cut (:mod:`fbwrap.app.tiles`); None: not at all.
@@ -76,7 +77,8 @@ def sample(
     first: Any = None
     held: dict[str, Tensor] = {}
     if source is not None:
-        return of_pictures(loop, source, out, span=span, noted=noted, sampler=sampler, tiles=tiles)
+        of = of_video if is_video(source) else of_pictures
+        return of(loop, source, out, span=span, noted=noted, sampler=sampler, tiles=tiles)
     if sampler is not None:
         batches, total = _names_alone(count)
     else:

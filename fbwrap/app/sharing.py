@@ -33,7 +33,10 @@ def sample(
     networks: NetworkOptions,
     sampler: SamplerOptions,
     source: Annotated[
-        Path | None, typer.Option("--input", help="A picture or a folder of pictures, for a G that takes pictures.")
+        Path | None,
+        typer.Option(
+            "--input", help="A picture, a folder of pictures, or a film (MP4 and others), for a G that takes pictures."
+        ),
     ] = None,
     count: Annotated[
         int, typer.Option("--count", "-n", help="Number of samples, for a G that takes noise.", min=1, max=100_000)
