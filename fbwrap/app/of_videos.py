@@ -9,6 +9,7 @@ of the original, without its sound. The file appears when it is whole.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,12 @@ def of_video(
 @contextmanager
 def _frames_of(source: Path) -> Iterator[tuple[Any, float, int | None]]:
     """The frames of a film, their rate, and how many they are, if that is known."""
+    if find_spec("imageio") is None or find_spec("imageio_ffmpeg") is None:
+        raise SettingError(f"Films need imageio with ffmpeg: {extra('plots')}.")
+    import imageio.v2 as imageio
+
     try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401 -- reads films
-    except ImportError as error:
-        raise SettingError(f"Films need imageio with ffmpeg: {extra('plots')}.") from error
-    try:
-        reader = imageio.get_reader(source, format="FFMPEG")  # type: ignore[arg-type]
+        reader = imageio.get_reader(source, format="FFMPEG")
         facts = reader.get_meta_data()
     except Exception as error:  # ffmpeg fails in any way
         raise SettingError(f"{source} cannot be read as a film: {str(error).splitlines()[0]}") from error
@@ -102,7 +102,7 @@ def _film(part: Path, rate: float) -> Iterator[Any]:
     """A film that is being written."""
     import imageio.v2 as imageio
 
-    writer = imageio.get_writer(part, format="FFMPEG", fps=rate, macro_block_size=2, output_params=["-f", "mp4"])  # type: ignore[arg-type]
+    writer = imageio.get_writer(part, format="FFMPEG", fps=rate, macro_block_size=2, output_params=["-f", "mp4"])
     try:
         yield writer
     finally:

@@ -87,38 +87,8 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     """What happens when a control changes or a button is pressed."""
     import gradio as gr
 
-    def on_setting(work: Callable[[Setting], object]) -> Callable[..., object]:
-        """The work on the page's setting; what goes wrong is said on the page."""
-
-        def run(*values: object) -> object:
-            try:
-                return work(_setting(*values))
-            except FbwrapError as error:
-                raise gr.Error(str(error), duration=None) from error
-            except Exception as error:  # G, D or a module of the user's can fail in any way
-                raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
-
-        return run
-
-    def with_first(work: Callable[[Any, Setting], object]) -> Callable[..., object]:
-        return lambda first, *values: on_setting(lambda now: work(first, now))(*values)
-
     def shown(held: _Held | None, now: Setting) -> tuple[object, ...]:
-        if studio.takes_pictures and now.picture is None:
-            return None, None, None, None, "Upload a picture.", _filled(None), ""
-        view = studio.view(now)
-        left = view.base if held is None else studio.view(replace(now, **held._asdict())).feedback
-        responses, said = _stacked(view.responses)
-        why = said or "This head has only the part of D that feedback needs, so D's response is not known."
-        return (
-            (left, view.feedback),
-            view.base,
-            view.feedback,
-            view.difference,
-            view.status,
-            _filled(responses),
-            why,
-        )
+        return _shown(studio, held, now)
 
     def holding(held: _Held | None, now: Setting) -> tuple[object, ...]:
         fresh = None if held else _Held(now.strength, now.links, now.steps)
@@ -130,10 +100,10 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     seen = [views.compare, views.base, views.feedback, views.difference, views.status, views.answers, views.answered]
     for control in setting:
         control.change(  # type: ignore[attr-defined] # made by gradio at run time
-            with_first(shown), inputs, seen, show_progress="hidden", trigger_mode="always_last", queue=True
+            _with_first(shown), inputs, seen, show_progress="hidden", trigger_mode="always_last", queue=True
         )
-    page.load(with_first(shown), inputs, seen, show_progress="hidden")
-    controls.hold.click(with_first(holding), inputs, [controls.held, controls.hold, views.caption, *seen])
+    page.load(_with_first(shown), inputs, seen, show_progress="hidden")
+    controls.hold.click(_with_first(holding), inputs, [controls.held, controls.hold, views.caption, *seen])
     controls.again.click(lambda: random.randrange(1 << 20), None, controls.seed)  # noqa: S311
     controls.off.click(lambda: 0.0, None, controls.strength)
     controls.half.click(lambda: start.strength / 2, None, controls.strength)
@@ -142,17 +112,49 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     for control in (controls.strength, controls.steps, *controls.links):
         control.release(_seed, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
     views.show.click(
-        on_setting(lambda now: _filled_first(_stacked(studio.gallery(now)))), setting, [views.gallery, views.strengths]
+        _on_setting(lambda now: _filled_first(_stacked(studio.gallery(now)))), setting, [views.gallery, views.strengths]
     )
     controls.draw.click(
-        with_first(lambda name, now: _filled_first(studio.sampled(name, now))),
+        _with_first(lambda name, now: _filled_first(studio.sampled(name, now))),
         [controls.sampler, *setting],
         [views.sampled, views.noted],
         concurrency_limit=1,
     )
-    views.as_code.click(on_setting(lambda now: _filled(studio.code(now))), setting, views.code)
-    views.as_head.click(on_setting(lambda now: _filled(str(studio.export(now)))), setting, views.file)
-    controls.fetch.click(on_setting(studio.canvas), setting, controls.mask)
+    views.as_code.click(_on_setting(lambda now: _filled(studio.code(now))), setting, views.code)
+    views.as_head.click(_on_setting(lambda now: _filled(str(studio.export(now)))), setting, views.file)
+    controls.fetch.click(_on_setting(studio.canvas), setting, controls.mask)
+
+
+def _on_setting(work: Callable[[Setting], object]) -> Callable[..., object]:
+    """The work on the page's setting; what goes wrong is said on the page."""
+    import gradio as gr
+
+    def run(*values: object) -> object:
+        try:
+            return work(_setting(*values))
+        except FbwrapError as error:
+            raise gr.Error(str(error), duration=None) from error
+        except Exception as error:  # G, D or a module of the user's can fail in any way
+            raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
+
+    return run
+
+
+def _with_first(work: Callable[[Any, Setting], object]) -> Callable[..., object]:
+    """The same with one value before the setting's."""
+    return lambda first, *values: _on_setting(lambda now: work(first, now))(*values)
+
+
+def _shown(studio: Studio, held: _Held | None, now: Setting) -> tuple[object, ...]:
+    """The pictures of a setting, beside what is held."""
+    if studio.takes_pictures and now.picture is None:
+        return None, None, None, None, "Upload a picture.", _filled(None), ""
+    view = studio.view(now)
+    left = view.base if held is None else studio.view(replace(now, **held._asdict())).feedback
+    responses, said = _stacked(view.responses)
+    why = said or "This head has only the part of D that feedback needs, so D's response is not known."
+    pictures = ((left, view.feedback), view.base, view.feedback, view.difference)
+    return (*pictures, view.status, _filled(responses), why)
 
 
 def _filled(value: object) -> object:
