@@ -80,7 +80,7 @@ def _settle_time(observed: Observed) -> None:
     made, asked, D = observed.generator_trace, observed.critic_trace, observed.discriminator
     y = observed.image
     signal = y.dim() == len(made.sample_shape) == 3 and y.is_floating_point() and made.layout == "channels_first"
-    maps = any(len(info.shape) > 3 for call in made.calls for info in call.outputs.values())
+    maps = any(call.layout_known and len(info.shape) == 4 for call in made.calls for info in call.outputs.values())
     if signal and not maps and asked is not None and D is not None and not made.batch.axis and observed.pack == 1:
         settle_time(D, asked, observed.critic_input, y, observed.example)
 
