@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from .engine.locks import locked
 from .engine.names import entry, unwrap
 from .errors import SettingError
+from .feedback.export import export
 from .feedback.settings import Strength, check_strength
 from .loop import FeedbackLoop
 from .pretrained import from_pretrained
@@ -121,6 +123,27 @@ class Heads:
         with locked(*(unwrap(net) for net in (self.generator, *critics) if net is not None)), self.installed():
             method = next((loop.method for loop in self.loops.values()), "forward")
             return entry(self.generator, method)(*args, **kwargs)
+
+    def export(self, *example: object, dynamic: bool = False, **named: object) -> torch.export.ExportedProgram:
+        """G with the heads in use in one graph, as :meth:`FeedbackLoop.export` makes one of a loop.
+
+        Args:
+            example, named: inputs of G.
+            dynamic: leave every size open that the networks leave open.
+
+        Raises:
+            SettingError: no head has been added.
+            UnsupportedError: torch.export cannot follow one of the networks.
+        """
+        if not self.loops:
+            raise SettingError("There is no head yet to be exported: add one, or export G itself.")
+        used = [self.loops[name] for name in self.weights]
+        critics = [loop.discriminator for loop in used if loop.discriminator is not None]
+        first = next(iter(self.loops.values()))
+        return export(
+            self, nn.ModuleList([loop.feedback for loop in used]), self.generator, nn.ModuleList(critics),
+            (example, named), dynamic=dynamic, batch_axis=first.traces[0].batch.axis, method=first.method,
+        )  # fmt: skip
 
     @contextmanager
     def installed(self) -> Iterator[Self]:

@@ -161,3 +161,22 @@ def test_a_network_of_another_method(nets):
     assert torch.equal(heads(Z), heads["a"](Z))
     with pytest.raises(SettingError, match="one method"):
         heads.add(fbwrap.attach(G, nets[1], [("main.2", "3")], example=Z), name="b")
+
+
+@torch.no_grad()
+def test_heads_are_exported_together(nets, heads):
+    heads["low"].steps = 2
+    heads.use("high", "low", weights={"low": 0.5})
+    wanted = heads(Z)
+    program = heads.export(Z, dynamic=True)
+    assert torch.allclose(program.module()(Z), wanted, atol=1e-5)
+    more = torch.randn(5, 6, 1, 1)
+    assert torch.allclose(program.module()(more), heads(more), atol=1e-5)
+    assert torch.equal(heads(Z), wanted)
+    alone = heads.use().export(Z)
+    assert torch.allclose(alone.module()(Z), nets[0](Z), atol=1e-6)
+
+
+def test_nothing_to_export(nets):
+    with pytest.raises(SettingError, match="no head yet"):
+        fbwrap.Heads(nets[0]).export(Z)
