@@ -137,7 +137,7 @@ class Heads:
         """
         if not self.loops:
             raise SettingError("There is no head yet to be exported: add one, or export G itself.")
-        used = [self.loops[name] for name in self.weights]
+        used = [loop for loop, _ in self._acting()]
         critics = [loop.discriminator for loop in used if loop.discriminator is not None]
         first = next(iter(self.loops.values()))
         return export(
@@ -149,12 +149,15 @@ class Heads:
     def installed(self) -> Iterator[Self]:
         """Within the block the generator itself runs with the heads in use."""
         with ExitStack() as stack:
-            for name, weight in self.weights.items():
-                if not isinstance(weight, float) or weight:
-                    loop = self.loops[name]
-                    stack.enter_context(loop.settings(strength=loop.strength * weight))
-                    stack.enter_context(loop.installed())
+            for loop, weight in self._acting():
+                stack.enter_context(loop.settings(strength=loop.strength * weight))
+                stack.enter_context(loop.installed())
             yield self
+
+    def _acting(self) -> list[tuple[FeedbackLoop, Strength]]:
+        """Those in use whose weight is not 0, and their weights."""
+        return [(self.loops[name], weight) for name, weight in self.weights.items()
+                if not isinstance(weight, float) or weight]  # fmt: skip
 
     def detach(self) -> None:
         """Detach all of them: G is what it was."""

@@ -41,6 +41,7 @@ FEW = (
     "test_app",
     "test_inspect",
     "test_recipes",
+    "test_fit",
 )
 BARE = "for name in ('accelerate', 'typer', 'matplotlib', 'PIL'):\n    assert name not in sys.modules, name\n"
 TRAIN = """

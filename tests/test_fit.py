@@ -23,6 +23,7 @@ from fbwrap.recipes.fitting.parts import split
 from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.space import distance, learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
+from fbwrap.recipes.fitting.ways import chosen_ways
 from fbwrap.recipes.metrics import Space, frechet_distance
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
@@ -649,13 +650,29 @@ def test_a_published_d_of_packs_gets_whole_packs(tmp_path, quick):
     assert result.history["published D"], "a batch of 8, as others have, is refused"
 
 
-def test_minutes_stop_the_heads_and_so_what_they_are_compared_with(tmp_path, quick):
+def test_minutes_stop_the_heads_and_so_what_they_are_compared_with(tmp_path, quick, monkeypatch):
     torch.manual_seed(0)
     G, how = Deconv().eval(), {"latents": latents, "steps": 8, "ways": ["fresh D"]}
     result = fbwrap.fit(G, None, pictures(), out=tmp_path / "short", minutes=0.0, **how)
     assert [score.step for score in result.history["fresh D"]] == [2], "the first round is always trained"
-    result = fbwrap.fit(G, None, pictures(), out=tmp_path / "long", minutes=60.0, **how)
-    assert result.history["fresh D"][-1].step > 2
+    zeros = tmp_path / "short" / "zeros" / "fresh-D" / "scores.json"
+    if zeros.is_file():  # a head of no strength has none
+        assert json.loads(zeros.read_text())[-1]["step"] == 2
+    again = fbwrap.fit(G, None, pictures(), out=tmp_path / "short", minutes=60.0, **how)
+    assert again.history == result.history, "what its minutes ended stays ended, for the rest has as many steps"
+    assert again.rows == result.rows
+    moments = iter([0.0] + [700.0] * 1000)
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: next(moments))
+    result = fbwrap.fit(G, None, pictures(), out=tmp_path / "share", minutes=30.0, controls=False, **how)
+    assert result.history["fresh D"][-1].step > 2, "all of the time is the heads'"
+    moments = iter([0.0] + [700.0] * 1000)
+    result = fbwrap.fit(G, None, pictures(), out=tmp_path / "third", minutes=30.0, **how)
+    assert result.history["fresh D"][-1].step == 2, "700 s are more than 30 % of 30 minutes"
+
+
+def test_a_way_may_not_take_a_folder_of_every_fit():
+    with pytest.raises(SettingError, match="name of a folder"):
+        chosen_ways([Way("zeros", "nothing", 1e-4)], [])
 
 
 def test_what_an_earlier_fit_left_is_not_taken_for_this_ones(tmp_path, quick):
@@ -685,6 +702,9 @@ def test_strengths_are_compared_with_few_samples_and_heads_with_more(tmp_path, q
     )
     assert run.compare() == (0.5, 2.0), "the second of three strengths had the least; it is measured again"
     assert asked == [5, 5, 5, 20]
+    pairs = PairedPart(torch.zeros(2, 1), [], summary)
+    monkeypatch.setattr(pairs, "distance", lambda generate: generate)
+    assert pairs.best_of({0.5: 3.0, 1.0: 2.0}) == (1.0, 2.0), "of pairs all are used, once"
 
 
 def test_the_published_ds_head_has_a_link_at_each_resolution(tmp_path, quick):

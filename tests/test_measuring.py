@@ -311,3 +311,9 @@ def test_the_study_of_samplers_draws_the_class_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(study, "sampler_study", lambda *_, **how: seen.update(how))
     study.samplers_of(None, None, InputOptions(), StudyOptions(), label=3)
     assert seen["label"] == 3
+
+
+def test_the_class_that_samplers_draw_needs_no_classifier(head):
+    networks = head[: head.index("--latent")]
+    done = command("study", "samplers", *networks, "--samples", 4, "--only", "topk", "--loss", "bce", "--label", 1)
+    assert done.exit_code == 0, done.output

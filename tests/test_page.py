@@ -192,7 +192,7 @@ def test_a_setting_is_held_and_compared_with(page):
     page.wait(lambda: (left() == base).all(), "left of the line: without feedback")
     page.one("#hold").click()
     page.wait(lambda: (left() == strong).all(), "left of the line: A")
-    assert "A, held at strength 2 and 1 step(s)" in page.text("#caption")
+    assert "A, as it was held (strength 2, 1 step(s))" in page.text("#caption")
     page.set("strength", 0)
     page.wait(lambda: (page.pixels("feedback") == base).all(), "the present setting")
     assert (left() == strong).all()

@@ -173,6 +173,8 @@ def test_heads_are_exported_together(nets, heads):
     more = torch.randn(5, 6, 1, 1)
     assert torch.allclose(program.module()(more), heads(more), atol=1e-5)
     assert torch.equal(heads(Z), wanted)
+    one = heads.use("high", "low", weights={"low": 0.0}).export(Z)
+    assert len(one.state_dict) < len(program.state_dict), "a head that does not act is no part of it"
     alone = heads.use().export(Z)
     assert torch.allclose(alone.module()(Z), nets[0](Z), atol=1e-6)
 

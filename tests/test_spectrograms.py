@@ -113,6 +113,66 @@ def test_rows_of_a_period_are_read_one_after_the_other(vocoder):
         assert loop.connections[0].sources[0].form.layout == "channels_first"
 
 
+def test_what_d_is_called_with_gets_all_of_gs_output_on_equal_random_numbers():
+    class Named(Vocoder):
+        def forward(self, mel):
+            return {"name": "wav", "wav": super().forward(mel)}
+
+    torch.manual_seed(0)
+    G, D = Named().eval(), Resolution().eval()
+    asked = []
+
+    def shown(out, mel):
+        asked.append(out["name"])
+        return out["wav"] + 0.05 * torch.randn_like(out["wav"])
+
+    with fbwrap.attach(G, D, [("up", "convs.1")], example=MEL, critic_input=shown, response="[0]") as loop:
+        assert loop.connections[0].sources[0].form.layout == "frequency_time"
+    assert set(asked) == {"wav"}
+
+
+def test_a_d_that_refuses_other_signals_is_read_as_before(vocoder):
+    class Choosy(Resolution):
+        calls = 0
+
+        def forward(self, x):
+            Choosy.calls += 1
+            if Choosy.calls > 1:
+                raise ValueError("no such signal")
+            return super().forward(x)
+
+    with fbwrap.attach(vocoder, Choosy().eval(), [("up", "convs.1")], example=MEL, response="[0]") as loop:
+        assert loop.connections[0].sources[0].form.layout == "channels_first"
+
+
+class Wide(Period):
+    """A period critic whose kernels see the neighbouring phases, too."""
+
+    def __init__(self, turned=False):
+        super().__init__(5)
+        self.turned = turned
+        self.convs = nn.ModuleList([nn.Conv2d(1, 6, (5, 3), (3, 1), (2, 1)), nn.Conv2d(6, 7, (5, 3), (3, 1), (2, 1))])
+        self.post = nn.Conv2d(7, 1, (3, 1), padding=(1, 0))
+        if turned:
+            self.convs = nn.ModuleList(
+                [nn.Conv2d(1, 6, (3, 5), (1, 3), (1, 2)), nn.Conv2d(6, 7, (3, 5), (1, 3), (1, 2))]
+            )
+
+    def forward(self, x):
+        x = F.pad(x, (0, -x.shape[-1] % self.period)).unflatten(-1, (-1, self.period))
+        x = x.transpose(2, 3) if self.turned else x
+        for layer in self.convs:
+            x = F.leaky_relu(layer(x), 0.1)
+        return self.post(x).flatten(1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fold_stays_one_however_wide_its_kernels(vocoder, turned):
+    links = [("up", "convs.0"), ("up", "convs.1")]
+    with fbwrap.attach(vocoder, Wide(turned).eval(), links, example=MEL) as loop:
+        assert {s.form.layout for c in loop.connections for s in c.sources} == {"channels_first"}
+
+
 def test_a_g_of_maps_gets_maps():
     class Inverse(nn.Module):
         def __init__(self):
@@ -166,3 +226,4 @@ def test_what_does_not_tell_is_left_as_it_is():
     assert layout_of(late, one) == "channels_first", "folded: one value is in one column"
     one[6] = True
     assert layout_of(late, one) == "time_frequency"
+    assert layout_of(late.T, one.T) == "frequency_time"

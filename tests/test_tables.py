@@ -69,6 +69,18 @@ def test_a_base_of_zero_and_a_missing_number():
     assert cells(table, 1) == ["", "1"]
 
 
+def test_changes_are_shown_only_where_they_mean_something():
+    rows = [{"kid": -0.05}, {"kid": 0.3}, {"kid": float("nan")}]
+    assert cells(of_rows(rows, base=0), 0) == ["-0.05", "0.3", "nan"]
+    assert of_rows(rows).columns[0]._cells[0].startswith("[bold]")
+    strengths = [{"strength": 0.5, "frechet": 10.0}, {"strength": 1.0, "frechet": 8.0}]
+    assert cells(of_study(Study("strength", "strength", tuple(strengths))), 1) == ["10", "8"], "G was not measured"
+    whole = ({"strength": 0.0, "frechet": 20.0}, *strengths)
+    assert cells(of_study(Study("strength", "strength", whole)), 1) == ["20", "10 (-50 %)", "8 (-60 %)"]
+    steps = ({"step": 1, "frechet": 10.0}, {"step": 2, "frechet": 8.0})
+    assert cells(of_study(Study("steps", "step", steps)), 1) == ["10", "8"]
+
+
 def test_a_fit_shows_table_verdict_and_reason():
     better, base = Interval(0.8, 0.7, 0.9), Interval(1.0, 0.9, 1.1)
     rows = [Row("base", base, Interval(1, 1, 1), {"recall": 0.5}), Row("head", better, better, {"recall": 0.6})]

@@ -76,6 +76,29 @@ def test_what_is_no_film_and_what_fails_leaves_nothing(sr, film, tmp_path, monke
     assert not is_video(tmp_path / "nothing.mp4")
 
 
+def test_frames_that_are_missing_are_told(sr, film, tmp_path, monkeypatch, caplog):
+    from contextlib import contextmanager
+
+    from fbwrap.app import of_videos
+
+    *_, loop = sr
+    whole = of_videos._frames_of
+
+    @contextmanager
+    def short(source):
+        with whole(source) as (frames, rate, _):
+            yield (frame for place, frame in enumerate(frames) if place < shown[0]), rate, 9
+
+    monkeypatch.setattr(of_videos, "_frames_of", short)
+    shown = [5]
+    sample(loop, tmp_path / "out", source=film, span=SPAN)
+    assert "5 frames could be read, of about 9" in caplog.text
+    shown[0] = 0
+    with pytest.raises(SettingError, match="no frame"):
+        sample(loop, tmp_path / "none", source=film, span=SPAN)
+    assert not list((tmp_path / "none").glob("*.mp4*"))
+
+
 def test_a_g_of_noise_takes_no_film(film, tmp_path):
     from zoo import Deconv, patch
 

@@ -50,7 +50,10 @@ def fit(
     ] = 1200,
     minutes: Annotated[
         float | None,
-        typer.Option(help="About how many minutes the whole fit may take.", min=0.0),
+        typer.Option(
+            help="About how many minutes the whole fit may take. At least one round of training is always done.",
+            min=0.0,
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the split of the data, of new networks and of the order of the data.")

@@ -7,6 +7,7 @@ Examples:
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,7 +94,9 @@ def _measured(
     else:
         given = inputs_of_head(loop, inputs.samples, inputs.seed, measures.label)
     readers = _readers(measures, inputs.resolved_range)
-    with counted(measure_of(inputs, measures, readers, targets, truths_of(inputs, measures)), study) as measure:
+    # the class that samplers draw needs no classifier
+    asked = replace(measures, label=None) if study == "samplers" and not measures.classifier else measures
+    with counted(measure_of(inputs, asked, readers, targets, truths_of(inputs, measures)), study) as measure:
         if study == "samplers":
             found = samplers_of(loop, measure, inputs, options, measures.label)
         else:

@@ -7,6 +7,7 @@ Frame by frame, so memory is that of one; feedback looks at each frame by itself
 of the original, without its sound. The file appears when it is whole.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ from .of_pictures import made_of
 from .tiles import Tiles
 from .writing import Samples
 
+logger = logging.getLogger("fbwrap")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
@@ -66,6 +68,7 @@ def of_video(
         raise SettingError("A film is for a G that takes one picture and nothing else.")
     target, overview = out / f"{source.stem}.mp4", out / "overview.png"
     with _frames_of(source) as (frames, rate, total), atomic_write(target) as part, _film(part, rate) as film:
+        place = -1
         for place, frame in enumerate(tqdm(frames, desc="sample", unit="frame", total=total, disable=None)):
             given = _as_input(frame, args[0].shape[1], span).to(device_of(loop.generator), args[0].dtype)
             made, shown = made_of(loop, given, sampler, tiles)
@@ -75,6 +78,10 @@ def of_video(
             if not place:
                 figure = plots.grid(made, span) if shown is None else plots.steps(shown, span)
                 plots.save(figure, overview, **(noted or {}))
+        if place < 0:
+            raise SettingError(f"{source} holds no frame that can be read.")
+    if total is not None and place + 1 < 0.9 * total:
+        logger.warning("%s: %d frames could be read, of about %d that it announces.", source, place + 1, total)
     return Samples([target], overview)
 
 

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 
 class _Held(NamedTuple):
-    """What is held as A: strengths and steps, on whatever latents are shown."""
+    """What is held as A, on whatever latents, class or input are shown."""
 
     strength: float
     links: tuple[float, ...]
     steps: int
+    reference: Any
+    mask: Any
 
 
 def serve(
@@ -91,7 +93,7 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
         return _shown(studio, held, now)
 
     def holding(held: _Held | None, now: Setting) -> tuple[object, ...]:
-        fresh = None if held else _Held(now.strength, now.links, now.steps)
+        fresh = None if held else _Held(now.strength, now.links, now.steps, now.reference, now.mask)
         caption = caption_of((fresh.strength, fresh.steps) if fresh else None)
         return fresh, gr.update(value=RELEASE if fresh else HOLD), caption, *shown(fresh, now)
 

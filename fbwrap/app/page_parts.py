@@ -130,7 +130,7 @@ def _image(label: str, name: str, visible: bool = True) -> "gr.Image":
 
 def caption_of(held: tuple[float, int] | None) -> str:
     """What stands on both sides of the line; ``held``: strength and steps of A."""
-    left = "without feedback" if held is None else f"A, held at strength {held[0]:g} and {held[1]} step(s)"
+    left = "without feedback" if held is None else f"A, as it was held (strength {held[0]:g}, {held[1]} step(s))"
     return f"Left of the line: {left}. Right of it: with feedback, as set. Drag the line."
 
 
@@ -143,7 +143,11 @@ def _pictures(studio: Studio) -> tuple[Any, ...]:
         elem_id="compare", max_height=420, buttons=["fullscreen", "download"],
     )  # fmt: skip
     full = studio.full_colour
-    captions = ("Without feedback", "With feedback", f"Difference: −{full:g} blue, +{full:g} red")
+    captions = (
+        "Without feedback",
+        "With feedback",
+        f"Difference: red is brighter, blue darker; full colour from ±{full:g} on",
+    )
     shown = []
     with gr.Row():
         for name, said in zip(("base", "feedback", "difference"), captions, strict=True):

@@ -9,6 +9,7 @@ Examples:
 What is piped or read by a program is plain text (:class:`~fbwrap.app.command.Answer`); these are for people alone.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,18 @@ HIGHER = ("precision", "recall", "inception score", "accuracy", "psnr", "ssim", 
           "δ3")  # fmt: skip
 _MEASURED_WITH = re.compile(r"\[([^\]]*)\]")
 _ENDS = (", least", ", most")
-_WITH_BASE = ("eval", "strength", "modules", "controls", "steps", "samplers")  # studies whose first row is the base
+# what the base's row says, by study
+_BASES: Mapping[str, Mapping[str, Any]] = {
+    "eval": {"step": 0}, "steps": {"step": 0}, "strength": {"strength": 0.0}, "modules": {"modules": "none"},
+    "controls": {"signals": "no feedback"}, "samplers": {"samples": "G", "sampler": "plain"},
+}  # fmt: skip
 
 
 def of_study(study: "Study") -> Table:
-    """The rows of a study; the first is the base where the study has one."""
-    return of_rows(study.rows, base=0 if study.name in _WITH_BASE else None)
+    """The rows of a study, compared with its base where it has one."""
+    wanted = _BASES.get(study.name)
+    found = [i for i, row in enumerate(study.rows) if wanted and wanted.items() <= row.items()]
+    return of_rows(study.rows, base=found[0] if found else None)
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], base: int | None = None) -> Table:
@@ -92,7 +99,7 @@ def _arrow(key: str) -> str:
 
 def _best(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
     """The best number of a column that has one."""
-    values = [row[key] for row in rows if isinstance(row.get(key), float)]
+    values = [row[key] for row in rows if isinstance(row.get(key), float) and math.isfinite(row[key])]
     sign = _better(key)
     return (max if sign > 0 else min)(values) if values and sign else None
 
@@ -104,7 +111,7 @@ def _cell(row: Mapping[str, Any], key: str, base: object, best: bool) -> str:
     text = f"[bold]{value:.4g}[/bold]" if best else f"{value:.4g}"
     if all(key + end in row for end in _ENDS):
         text += f" ({row[key + _ENDS[0]]:.4g} to {row[key + _ENDS[1]]:.4g})"
-    if _better(key) and isinstance(base, float) and base:
+    if _better(key) and isinstance(base, float) and base > 0 and math.isfinite(value):
         change = value / base - 1
         text += f" ({change:+.0%})".replace("%", " %") if round(change, 2) else " (±0 %)"
     return text

@@ -82,7 +82,7 @@ def _settle_time(observed: Observed) -> None:
     signal = y.dim() == len(made.sample_shape) == 3 and y.is_floating_point() and made.layout == "channels_first"
     maps = any(call.layout_known and len(info.shape) == 4 for call in made.calls for info in call.outputs.values())
     if signal and not maps and asked is not None and D is not None and not made.batch.axis and observed.pack == 1:
-        settle_time(D, asked, observed.critic_input, y, observed.example)
+        settle_time(D, asked, observed.critic_input, made.output, observed.example)
 
 
 def _spec_of(module: object) -> ModuleSpec:

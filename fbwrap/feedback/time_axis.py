@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from ..engine.intercept import Tap
 from ..engine.names import unwrap
+from ..engine.pytree import map_tensors
 from ..engine.trace import Call, Trace
 from .batch_axis import read_in_eval
-from .critic import CriticInput
+from .critic import CriticInput, image_of
 from .critic import call as ask_critic
 from .features import SPECTROGRAMS
 
@@ -32,39 +33,29 @@ _LARGE = 10.0  # deviations of the signal: the one other value
 _NEARLY_ALL = 0.9
 
 
-def settle_time(critic: nn.Module, trace: Trace, ask: CriticInput, sample: Tensor, inputs: tuple[Any, Any]) -> None:
-    """Note in D's calls which of their maps are spectrograms.
+def settle_time(critic: nn.Module, trace: Trace, ask: CriticInput, output: object, inputs: tuple[Any, Any]) -> None:
+    """Note in D's calls which of their maps are spectrograms; where D refuses a trial, none is.
 
     Args:
-        sample: (N, C, L), as G made it of ``inputs``.
+        output: of G, whose sample is (N, C, L), as it made it of ``inputs``.
     """
     maps = [call for call in trace.calls if call.done and _is_map(call)]
+    sample = image_of(output)
     if not maps or sample.shape[-1] < 8:
         return
-    taps = [Tap(call.module, call.index, ()) for call in maps]
-    args, kwargs = inputs
-    length = sample.shape[-1]
-    spread = float(sample.std()) or 1.0
-    end, one = sample.clone(), sample.clone()
-    random = torch.Generator().manual_seed(0)
-    late = end[..., 3 * length // 4 :]
-    late += spread * torch.randn(late.shape, generator=random).to(late)
-    one[..., 3 * length // 4] += _LARGE * spread
-    D = unwrap(critic)
-    found = [
-        read_in_eval(D, lambda shown: ask_critic(D, shown), ((ask(y, *args, **kwargs),), {}), taps, trace.moving)[0]
-        for y in (sample, end, one)
-    ]
-    told: list[Call] = []
-    for call, tap in zip(maps, taps, strict=True):
-        if all(tap in each for each in found):
-            step, impulse = (_changed(found[0][tap], other[tap]) for other in found[1:])
-            if (layout := layout_of(step, impulse)) is not None:
-                call.layout = layout
-                told.append(call)
+    try:
+        seen = [_looked(critic, trace, ask, shown, inputs, maps) for shown in _variants(output, sample)]
+    except Exception:
+        logger.debug("D refuses a trial of other signals.", exc_info=True)
+        return
+    told: dict[int | None, str] = {}
+    for call, base, step, impulse in zip(maps, *seen, strict=True):
+        if base is not None and step is not None and impulse is not None:
+            layout = layout_of(_changed(base, step), _changed(base, impulse))
+            if layout is not None:
+                told.setdefault(_network_of(call, trace.calls), layout)
     for call in maps:
-        if call not in told and (before := _told_before(call, told, trace.calls)) is not None:
-            call.layout = before.layout
+        call.layout = told.get(_network_of(call, trace.calls), call.layout)
 
 
 def layout_of(step: Tensor, impulse: Tensor) -> str | None:
@@ -75,38 +66,51 @@ def layout_of(step: Tensor, impulse: Tensor) -> str | None:
         impulse: (H, W), where one other value was seen.
 
     Returns:
-        ``"frequency_time"``: time runs along W; ``"time_frequency"``: along H, and each value is in all of a row;
-        ``"channels_first"``: along H, and a value is in a part of a row: the signal is folded into rows; None: nothing
+        ``"frequency_time"``: time runs along W, and one value is in all of a column; ``"time_frequency"``: along H, and
+        it is in all of a row; ``"channels_first"``: it is in a part of them, so the signal is folded; None: nothing
         tells, as where a place sees all of the time.
     """
-    if not step.any():
-        return None
-    height, width = step.shape
-    if width > 3 and not step[:, : width // 4].any():
-        return SPECTROGRAMS[0]
-    if height > 3 and not step[: height // 4].any():
-        broad = width > 3 and impulse.any(0).double().mean() >= _NEARLY_ALL
-        return SPECTROGRAMS[1] if broad else "channels_first"
+    for layout, late, one in ((SPECTROGRAMS[0], step, impulse), (SPECTROGRAMS[1], step.T, impulse.T)):
+        across, along = late.shape
+        if along > 3 and late.any() and not late[:, : along // 4].any():
+            broad = across > 3 and one.any(1).double().mean() >= _NEARLY_ALL
+            return layout if broad else "channels_first"
     return None
 
 
-def _told_before(call: Call, told: list[Call], calls: list[Call]) -> Call | None:
-    """The last map before it, in the smallest block around both, of which it is known."""
-    for ancestor in _ancestors(call, calls):
-        before = [each for each in told if each.start < call.start and ancestor in _ancestors(each, calls)]
-        if before:
-            return before[-1]
-    return None
+def _variants(output: object, sample: Tensor) -> list[object]:
+    """What G made; the same with another end; the same with one other value."""
+    length, spread = sample.shape[-1], float(sample.std()) or 1.0
+    end, one = sample.clone(), sample.clone()
+    random = torch.Generator().manual_seed(0)
+    late = end[..., 3 * length // 4 :]
+    late += spread * torch.randn(late.shape, generator=random).to(late)
+    one[..., 3 * length // 4] += _LARGE * spread
+    return [map_tensors(lambda t, new=new: new if t is sample else t, output) for new in (sample, end, one)]
 
 
-def _ancestors(call: Call, calls: list[Call]) -> list[int | None]:
-    """The calls around it, from the inside; None, D itself, for what is in no other."""
-    found: list[int | None] = []
+def _looked(
+    critic: nn.Module, trace: Trace, ask: CriticInput, output: object, inputs: tuple[Any, Any], maps: list[Call]
+) -> list[Tensor | None]:
+    """The maps of one look, on equal random numbers."""
+    D, (args, kwargs) = unwrap(critic), inputs
+    taps = [Tap(call.module, call.index, ()) for call in maps]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        given = ask(output, *args, **kwargs)
+    found, _ = read_in_eval(D, lambda shown: ask_critic(D, shown), ((given,), {}), taps, trace.moving)
+    return [found.get(tap) for tap in taps]
+
+
+def _network_of(call: Call, calls: list[Call]) -> int | None:
+    """The innermost call around it that was given a signal: one of several discriminators; None: D itself."""
     place = call.parent
     while place is not None:
-        found.append(place)
-        place = calls[place].parent
-    return found or [None]
+        around = calls[place]
+        if any(len(info.shape) == 3 for info in around.inputs.values()):
+            return place
+        place = around.parent
+    return None
 
 
 def _is_map(call: Call) -> bool:

@@ -12,6 +12,7 @@ and T, is chosen by the distance to the validation part. The verdict (:mod:`~fbw
 the test part, once.
 """
 
+import json
 import logging
 import math
 import shutil
@@ -29,6 +30,7 @@ from fbwrap.engine.names import unwrap
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
 from fbwrap.feedback.latents import is_latents
+from fbwrap.files.atomic import atomic_write
 from fbwrap.loop import FeedbackLoop
 from fbwrap.recognition.named import resolve_generator
 from fbwrap.recognition.trained_with import LOSSES
@@ -88,7 +90,8 @@ def fit(
         out: a folder: checkpoints, the head, the report. The same call goes on from what lies there.
         steps: of the head, at most; of the published D's, which is slow, three times as many.
         minutes: for the whole fit, about. The heads get a share of it (all of it without ``controls``); what they are
-            compared with is then trained for as many steps as the best of them was.
+            compared with is then trained for as many steps as the best of them was. At least one round of each way,
+            and what it is compared with, is always trained. A fit that was ended so stays ended in its folder.
         seed: of the split, of networks and of the order of the data.
         features: samples to features (N, D) for the distance; ``"inception"``: those of FID, where its weights are
             (``value_range=`` says what is black and white, else -1 and 1); None: one is learned on the training part.
@@ -180,7 +183,7 @@ def _trained(
         progress.expect(_ZEROS, steps)
         for name in _TRAINED_ON:
             progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
-    winner, sweep, zeros = _best_of(_race(heads, until, progress), folder, progress, controls)
+    winner, sweep, zeros = _best_of(_race(heads, until, folder, progress), folder, progress, controls)
     rivals = {}
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
         rivals = _controls(winner, folder, progress)
@@ -189,10 +192,13 @@ def _trained(
     return winner, sweep, rivals, zeros
 
 
-def _race(heads: dict[str, HeadRun], until: float, progress: Progress) -> list[HeadRun]:
+def _race(heads: dict[str, HeadRun], until: float, folder: Path, progress: Progress) -> list[HeadRun]:
     """All ways for one round, two of them to the end: the best, and the published D or else the second best. One that
-    is twice as far off is given up, and no round begins after ``until`` (of time.monotonic()) but the first. Returns
-    these two, the better one first."""
+    is twice as far off is given up, and no round begins after ``until`` (of time.monotonic()) but the first; where that
+    ended it, it stays ended, for what heads are compared with has as many steps. Returns these two, the better one
+    first."""
+    path = folder / "race.json"
+    over = json.loads(path.read_text())["over_at_step"] if path.is_file() else math.inf
     going, done = list(heads.values()), 0
     finalists = going
     while going:
@@ -208,7 +214,9 @@ def _race(heads: dict[str, HeadRun], until: float, progress: Progress) -> list[H
         least = min(run.best.distance for run in finalists)
         hopeless = 2 * least if done > ROUND else math.inf
         going = [run for run in finalists if run.best.distance < hopeless and not _is_over(run)]
-        if time.monotonic() >= until:
+        if done >= over or time.monotonic() >= until:
+            with atomic_write(path) as part:
+                part.write_text(json.dumps({"over_at_step": done}))
             break
     for run in finalists:
         progress.expect(run.way.name, run.steps)
@@ -361,6 +369,6 @@ def _save(result: Result, problem: Problem, folder: Path) -> None:
             "why": result.why,
         }
         result.without_critic.save_pretrained(folder / _ALONE, discriminator="all", trained_on=about)
-    else:  # of an earlier fit in this folder
-        shutil.rmtree(folder / _ALONE, ignore_errors=True)
+    elif (folder / _ALONE / "config.json").is_file():  # of an earlier fit in this folder
+        shutil.rmtree(folder / _ALONE)
     write(result, problem, folder)

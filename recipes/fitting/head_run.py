@@ -152,10 +152,7 @@ class HeadRun(Rounds):
     def compare(self) -> tuple[float, float]:
         """The best of a few strengths on the validation part, and the distance there, of fewer samples than the final
         sweep's."""
-        part = self.problem.validation
-        glances = {at: part.glance(self.at(at)) for at in STRENGTHS}
-        best = min(glances, key=lambda at: glances[at])
-        return best, part.brief(self.at(best))
+        return self.problem.validation.best_of({at: self.at(at) for at in STRENGTHS})
 
     def at(self, strength: float, steps: int | None = None) -> Generator:
         """The loop as a generator, at one strength."""

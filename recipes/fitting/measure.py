@@ -8,7 +8,7 @@ Examples:
     True
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +79,12 @@ class Part:
         """The distance of fewer samples, for what is compared often; only to be compared with its like."""
         return self.distance(generate, _BRIEF)
 
-    def glance(self, generate: Generator) -> float:
-        """The same of fewer still, to choose among strengths of one head."""
-        return self.distance(generate, _GLANCE)
+    def best_of(self, generators: Mapping[float, Generator]) -> tuple[float, float]:
+        """Which of several generators that are much alike is the best, and its :meth:`brief` distance: chosen by fewer
+        samples still, and measured anew."""
+        glances = {key: self.distance(generate, _GLANCE) for key, generate in generators.items()}
+        best = min(glances, key=lambda key: glances[key])
+        return best, self.brief(generators[best])
 
     def value(self, seen: Tensor) -> float:
         """The distance of what :meth:`look` gave."""
@@ -127,6 +130,12 @@ class PairedPart(Part):
             squared = (samples - targets).flatten(1).square().mean(1)
             found.append(torch.stack([paired_errors(self.space, samples, targets), squared.cpu()], 1))
         return torch.cat(found).double().unflatten(0, (-1, self._repeats)).mean(1)
+
+    def best_of(self, generators: Mapping[float, Generator]) -> tuple[float, float]:
+        """The same by all items, once."""
+        found = {key: self.distance(generate) for key, generate in generators.items()}
+        best = min(found, key=lambda key: found[key])
+        return best, found[best]
 
     def value(self, seen: Tensor) -> float:
         """The mean error."""

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from fbwrap.errors import SettingError
 
+_FOLDERS = ("head", "zeros", "without_D")
+
 
 class NamingLoss:
     """Cross-entropy of the classes that a :class:`FreshCritic` names, on real data."""
@@ -118,6 +120,8 @@ def chosen_ways(asked: Sequence[str | Way] | None, there: Sequence[Way]) -> list
         SettingError: a name that is none.
     """
     named = {way.name: way for way in there}
+    if taken := [way.name for way in asked or () if isinstance(way, Way) and way.name in _FOLDERS]:
+        raise SettingError(f"ways: {taken[0]!r} is the name of a folder of every fit. Choose another name.")
     if unknown := [way for way in asked or () if isinstance(way, str) and way not in named]:
         raise SettingError(f"ways: there is no {unknown[0]!r} here. There are {', '.join(map(repr, named))}.")
     return [named[way] if isinstance(way, str) else way for way in (asked or named)]
