@@ -86,7 +86,11 @@ def _variants(output: object, sample: Tensor) -> list[object]:
     late = end[..., 3 * length // 4 :]
     late += spread * torch.randn(late.shape, generator=random).to(late)
     one[..., 3 * length // 4] += _LARGE * spread
-    return [map_tensors(lambda t, new=new: new if t is sample else t, output) for new in (sample, end, one)]
+
+    def with_sample(new: Tensor) -> object:
+        return map_tensors(lambda tensor: new if tensor is sample else tensor, output)
+
+    return [with_sample(new) for new in (sample, end, one)]
 
 
 def _looked(
