@@ -30,7 +30,9 @@ def row(case: Case, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """One fit, and the distances of all that it compared."""
     torch.manual_seed(seed)
     result = fbwrap.fit(case.G, case.D, case.real, latents=case.latents, out=folder, seed=seed, steps=steps, **case.how)
-    distances = {"base": case.distance(case.G), "head": case.distance(result.loop)}
+    distances = {"base": case.distance(case.G)}
+    with result.loop.settings(strength=result.chosen.strength, steps=result.chosen.feedback_steps):
+        distances["head"] = case.distance(result.loop)  # as it was chosen; one that is no gain is saved at strength 0
     distances |= {name: case.distance(generate) for name, generate in result.rivals.items()}
     inside = {f"fit: {row.model}": row.over_base.value for row in result.rows}
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lookalikes import audio, latent, style3, superres, translate, voxel
+from lookalikes import audio, latent, style3, superres, today, translate, voxel
 from torch import nn
 
 
@@ -304,6 +304,33 @@ FAMILIES: dict[str, Entry] = {
     "StyleGAN3": Entry(
         lambda: (style3.StyleGan3G(), style3.AdaD()), "stylegan2: StyleGAN3, StyleGAN-XL", "stylegan2: StyleGAN2-ADA",
         std=0.1,
+    ),
+    "R3GAN": Entry(
+        lambda: (today.R3GanG(), today.R3GanD()), "dcgan: linear, then convolutions", "dcgan: strided convolutions",
+        options={"example": torch.randn(2, 16)},
+        links=["MainLayers.0 <- dual <- MainLayers.2", "MainLayers.1 <- dual <- MainLayers.1"],
+    ),
+    "SAGAN": Entry(
+        lambda: (today.SaganG(), today.SaganD()), "dcgan: transposed convolutions", "dcgan: strided convolutions",
+        options={"example": torch.randn(2, 16), "response": "[0]"},
+    ),
+    "SPADE": Entry(
+        lambda: (today.SpadeG(), today.SpadeD()), None, "dcgan: strided convolutions",
+        links=["head_0 <- dual <- model1", "up_0 <- dual <- model0"],
+        options={"example": torch.rand(2, 5, 16, 16), "critic_input": "condition_and_output", "response": "[-1]"},
+    ),
+    "StarGAN v2": Entry(
+        lambda: (today.StarG(), today.StarD()), None, "dcgan: strided convolutions",
+        links=["decode.0 <- dual <- main.5", "decode.1 <- dual <- main.3"],
+        options={
+            "example": (torch.rand(2, 3, 16, 16), torch.randn(2, 4)),
+            "critic_input": lambda y, *_: (y, torch.zeros(len(y), dtype=torch.long)),
+        },
+    ),
+    "FastGAN": Entry(
+        lambda: (today.FastG(), today.FastD()), None, "dcgan: strided convolutions",
+        links=["init <- dual <- down_8", "feat_8 <- dual <- down_4", "feat_16 <- dual <- down_from_big"],
+        options={"example": torch.randn(2, 16), "critic_input": lambda y, *_: (y, "fake")},
     ),
     "BigGAN (ajbrock)": Entry(
         lambda: (latent.BigGanG(), latent.BigGanD()), "biggan: BigGAN (ajbrock)", "biggan: BigGAN (ajbrock)",

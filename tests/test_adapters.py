@@ -162,7 +162,9 @@ def test_round_trip(name, passed, tmp_path):
     stir(loop, entry.std)
     loop.save_pretrained(tmp_path / "head")
     held, _, critic = entry.build()
-    again = fbwrap.from_pretrained(tmp_path / "head", held, None if isinstance(critic, str) else critic)
+    own = entry.options.get("critic_input")  # a function is no part of a head
+    how = {"critic_input": own} if callable(own) else {}
+    again = fbwrap.from_pretrained(tmp_path / "head", held, None if isinstance(critic, str) else critic, **how)
     assert [str(c) for c in again.connections] == [str(c) for c in loop.connections]
     assert again.method == loop.method
     assert again.facts.adapter == loop.facts.adapter

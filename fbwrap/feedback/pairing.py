@@ -61,7 +61,7 @@ def stage_names(trace: Trace) -> list[str]:
 
 
 def _stages(trace: Trace) -> list[Place]:
-    every = [place for place in _places(trace) if place.call not in _shuffled(trace)]
+    every = [place for place in _places(trace) if place.call not in _shuffled(trace) and not _pools(place.call)]
     trunk = _last_at_each_size([place for place in every if place.call.trunk], trace)
     inner = _last_at_each_size(every, trace)
     return trunk if 2 * len(trunk) >= len(inner) else inner
@@ -205,6 +205,11 @@ def _depth(call: Call, trace: Trace) -> int:
         depth += not is_sequential(trace.calls[parent].module)
         parent = trace.calls[parent].parent
     return depth
+
+
+def _pools(call: Call) -> bool:
+    """Whether a layer brings a feature to a size of its own: what follows weighs channels (squeeze and excitation)."""
+    return "AdaptiveAvgPool" in type(call.module).__name__
 
 
 def _shuffled(trace: Trace) -> list[Call]:

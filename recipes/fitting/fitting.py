@@ -145,12 +145,12 @@ def fit(
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
         rows, verdict, why = _measured(problem, winner, rivals)
+        chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         without_critic = None
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength, winner.loop.steps = 0.0, 1
             without_critic, also = _without_critic(alone, rows)
             why += also
-        chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
         history = {name: run.scores for name, run in heads.items()}
         result = Result(winner.loop, verdict, why, rows, sweep, history, problem.space, time.monotonic() - started,
                         chosen, rivals, without_critic)  # fmt: skip
@@ -360,6 +360,7 @@ def _save(result: Result, problem: Problem, folder: Path) -> None:
         "verdict": result.verdict.value,
         "why": result.why,
         **asdict(result.chosen),
+        "strength": float(result.loop.strength),
     }
     result.loop.save_pretrained(folder / "head", discriminator="all", trained_on=about)
     if result.without_critic is not None:

@@ -26,7 +26,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen on the validation part: the way, the step of its best head, its strength, and T."""
+    """What was chosen on the validation part: the way, the step of its best head, its strength, and T. The table's head
+    is that one; a head that is no gain is saved at strength 0 all the same."""
 
     way: str
     step: int
