@@ -3,15 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
+# the packages as they are installed: fbwrap.recipes lies in ./recipes
+TYPES = rm -rf build && $(BIN)/python -m pip install -q --no-deps --target build/typed . && \
+	(cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fbwrap)
+
 .PHONY: quickstart test lint types browser published release
 
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
-# what is published is built, installed and tested beside the tests of the checkout, which run in a process for each core
-test: lint types browser $(VENV)/.integration
-	$(BIN)/python tests/published.py constraints.txt --few > $(VENV)/published.log 2>&1 & job=$$!; \
-	$(BIN)/python -m pytest -n auto --dist loadfile; tests=$$?; \
+# types are checked, and what is published is built, installed and tested, beside the tests of the checkout, which run in a
+# process for each core
+test: lint browser $(VENV)/.integration
+	{ $(TYPES) && $(BIN)/python tests/published.py constraints.txt --few; } > $(VENV)/published.log 2>&1 & job=$$!; \
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=40; tests=$$?; \
 	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
 
 published: $(VENV)/.done
@@ -28,9 +33,7 @@ lint: $(VENV)/.done
 
 # the packages are type-checked as they are installed: fbwrap.recipes lies in ./recipes
 types: $(VENV)/.done
-	rm -rf build
-	$(BIN)/python -m pip install -q --no-deps --target build/typed .
-	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fbwrap
+	$(TYPES)
 
 # for the tests of the interactive page; without the right to install one they are skipped, and say so
 browser:

@@ -61,7 +61,7 @@ collect_ignore_glob = ["cookbook/*"]  # scripts that test_cookbook.py runs
 
 def pytest_addoption(parser):
     parser.addoption("--support", action="store_true", help="write docs/support.md from what the tests find")
-    parser.addoption("--networks", type=int, default=300, help="random networks to check (tests/test_random_nets.py)")
+    parser.addoption("--networks", type=int, default=200, help="random networks to check (tests/test_random_nets.py)")
     parser.addoption("--seed", type=int, default=0, help="of the first of them")
     parser.addoption("--heads", type=int, default=300, help="mutated heads to load (tests/test_mutated_heads.py)")
     parser.addoption("--calls", type=int, default=60, help="calls in each thread (tests/test_threads.py)")

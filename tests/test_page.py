@@ -50,8 +50,13 @@ class Page:
             raise AssertionError(line + self.process.stderr.read())
         self.address = found[0]
         self.driver = driver
-        driver.get_log("performance")
-        driver.get(self.address)
+        self.open()
+
+    def open(self):
+        """As a new visitor."""
+        self.driver.get_log("performance")
+        self.driver.get("about:blank")
+        self.driver.get(self.address)
 
     def close(self):
         import signal
@@ -133,12 +138,19 @@ class Page:
         return [url for url in urls if not url.startswith((self.address, "data:", "blob:", "about:"))]
 
 
+@pytest.fixture(scope="module")
+def served(driver):
+    """One server for all tests: what a visitor sets is the visitor's own."""
+    served = Page(driver, FOLDER / "head", *NETWORKS)
+    yield served
+    served.close()
+
+
 @pytest.fixture
-def page(driver):
-    page = Page(driver, FOLDER / "head", *NETWORKS)
-    page.one("#feedback img")
-    yield page
-    page.close()
+def page(served):
+    served.open()
+    served.one("#feedback img")
+    return served
 
 
 def test_sliders_move_pictures(page):
