@@ -8,7 +8,9 @@ Examples:
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from fbwrap.engine.trace import device_of
@@ -66,6 +68,14 @@ def picture(path: str | os.PathLike[str], loop: FeedbackLoop, span: tuple[float,
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise SettingError(f"{path} cannot be read as a picture: {error}") from error
     return sources.spanned(pixels, span)[None].to(device_of(loop.generator), args[0].dtype)
+
+
+def from_bytes(frame: Any, channels: int, span: tuple[float, float]) -> Tensor:
+    """A picture (H, W, 3 or more), uint8, as G's input (1, C, H, W); grey as Pillow makes it, where C is 1."""
+    pixels = torch.from_numpy(frame[..., :3].copy()).float().permute(2, 0, 1)[None] / 255
+    if channels == 1:
+        pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return span[0] + (span[1] - span[0]) * pixels
 
 
 def alpha_of(path: Path) -> object:

@@ -26,6 +26,7 @@ from fbwrap.heads.inputs import takes_pictures
 from fbwrap.loop import FeedbackLoop
 from fbwrap.samplers import Sampler
 
+from .inputs import from_bytes
 from .of_pictures import made_of
 from .tiles import Tiles
 from .writing import Samples
@@ -70,7 +71,7 @@ def of_video(
     with _frames_of(source) as (frames, rate, total), atomic_write(target) as part, _film(part, rate) as film:
         place = -1
         for place, frame in enumerate(tqdm(frames, desc="sample", unit="frame", total=total, disable=None)):
-            given = _as_input(frame, args[0].shape[1], span).to(device_of(loop.generator), args[0].dtype)
+            given = from_bytes(frame, args[0].shape[1], span).to(device_of(loop.generator), args[0].dtype)
             made, shown = made_of(loop, given, sampler, tiles)
             if not is_picture(made.shape):
                 raise SettingError(f"G makes {tuple(made.shape)} of a frame, and that is no picture.")
@@ -114,14 +115,6 @@ def _film(part: Path, rate: float) -> Iterator[Any]:
         yield writer
     finally:
         writer.close()
-
-
-def _as_input(frame: Any, channels: int, span: tuple[float, float]) -> Tensor:
-    """A frame (H, W, 3), uint8, as G's input (1, C, H, W)."""
-    pixels = torch.from_numpy(frame[..., :3].copy()).permute(2, 0, 1)[None].float() / 255
-    if channels == 1:  # as Pillow makes grey
-        pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return span[0] + (span[1] - span[0]) * pixels
 
 
 def _as_frame(picture: Tensor) -> Any:

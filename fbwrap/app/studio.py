@@ -36,6 +36,8 @@ from fbwrap.loop import FeedbackLoop
 from fbwrap.recipes.studies.samplers import SETTINGS
 from fbwrap.samplers import SAMPLERS
 
+from .inputs import from_bytes
+
 MOST_CLASSES = 2000  # in a list to choose from
 GALLERY = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_PIXELS = 1 << 20  # of an uploaded picture: a page on a CPU
@@ -313,12 +315,8 @@ class Studio:
                 f"The picture has {held.shape[1]}x{held.shape[0]} pixels, more than the page takes ({MOST_PIXELS}). "
                 "Make it smaller."
             )
-        held = held[..., None].repeat(3, -1) if held.ndim == 2 else held[..., :3]
-        pixels = torch.from_numpy(held.copy()).float().permute(2, 0, 1)[None] / 255
-        if channels == 1:  # as Pillow makes grey
-            pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        low, high = self.span
-        return low + (high - low) * pixels.to(next(iter(self.loop.generator.parameters())).device)
+        held = held[..., None].repeat(3, -1) if held.ndim == 2 else held
+        return from_bytes(held, channels, self.span).to(next(iter(self.loop.generator.parameters())).device)
 
     def _responses(self, rollout: Any) -> list[tuple[object, str]]:
         """D's response over each step's sample; a number where D gives no map; nothing without a whole D."""
