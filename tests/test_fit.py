@@ -23,7 +23,7 @@ from fbwrap.recipes.fitting.parts import split
 from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.space import distance, learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
-from fbwrap.recipes.fitting.ways import chosen_ways
+from fbwrap.recipes.fitting.ways import PUBLISHED, chosen_ways
 from fbwrap.recipes.metrics import Space, frechet_distance
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
@@ -215,6 +215,7 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
     assert "same modules on zeros" in said
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["verdict"] == result.verdict.value
+    assert found["chosen"]["critic_of_rivals"] in {result.chosen.way, "published D"}
     for name in ("report.md", "report.html", "head/config.json"):
         assert (tmp_path / name).is_file()
     told = json.loads((tmp_path / "head" / "config.json").read_text())
@@ -420,6 +421,48 @@ def test_equal_time_is_timed_in_turn_and_kept(tmp_path, quick, monkeypatch):
     assert told == ["head", "rival"] * (len(told) // 2)
     assert step_ratio(head, rival, tmp_path) == pytest.approx(3.0)
     assert len(told) == 12, "not timed again"
+
+
+@pytest.mark.parametrize("better", ["clusters", "published D"])
+def test_g_is_trained_further_by_the_better_of_the_heads_d_and_the_published_one(tmp_path, monkeypatch, better):
+    trained = []
+
+    class Rival:
+        def __init__(self, problem, way, critic, folder, seed, rate, planned, parameters=None):
+            self.way, self.lr, self.planned, self.steps, self.parameters = way, rate, planned, 0, parameters
+            self.best = SimpleNamespace(distance=rate + (way.name != better))
+            trained.append((way.name, parameters))
+
+        def train(self, steps):
+            self.steps = steps
+            return self.best
+
+        def best_network(self):
+            return self.way.name, self.lr, self.planned
+
+    monkeypatch.setattr(fitting, "TrainedOn", Rival)
+    monkeypatch.setattr(fitting, "step_ratio", lambda *given: 1.5)
+    heads = [
+        SimpleNamespace(
+            way=way, folder=tmp_path / way.name, steps=1000, seed=0, problem=None, warmed_critic=None,
+            loop=SimpleNamespace(parameters=lambda: [torch.zeros(7)]),
+        )
+        for way in (Way("clusters", "names as response", 1e-3), PUBLISHED)
+    ]  # fmt: skip
+    progress = SimpleNamespace(tell=lambda *given: None, expect=lambda *given: None)
+    found, critic = fitting._controls(*heads, tmp_path, progress)
+    assert critic == better
+    assert {name for name, size in trained if size is None} == {"clusters", "published D"}, "both are tried"
+    assert {name for name, size in trained if size == 7} == {better}, "one of them trains the update"
+    assert found == {
+        "G trained on, equal steps": (better, min(fitting.RATES), 1000),
+        "G trained on, equal time": (better, min(fitting.RATES), 1500),
+        "low-rank update of G, equal steps": (better, min(fitting.RATES), 1000),
+        "low-rank update of G, equal time": (better, min(fitting.RATES), 1500),
+    }
+    trained.clear()
+    assert fitting._controls(heads[1], heads[1], tmp_path, progress)[1] == "published D"
+    assert {name for name, _ in trained} == {"published D"}, "the head's own"
 
 
 def test_ctrl_c_leaves_the_best_head_so_far(tmp_path, quick):

@@ -74,10 +74,10 @@ def _weights(net: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
 
 
 class TrainedOn(Rounds):
-    """G itself (or its low-rank update) trained on by the same D, in rounds, its best state kept.
+    """G itself (or its low-rank update) trained on by a D, in rounds, its best state kept.
 
     Args:
-        critic: the warmed-up D of the head's way; a copy of it learns.
+        way, critic: how D is taught, and D, warmed up; a copy of it learns.
         planned: steps over which the rates fall.
         parameters: of a low-rank update; None: all of G learns.
     """

@@ -140,12 +140,12 @@ def fit(
         }
         progress = Progress(problem.validation.brief(generator), callbacks, logger.info)
         try:
-            winner, sweep, rivals, alone = _trained(heads, until, folder, progress, controls)
+            winner, sweep, rivals, alone, critic = _trained(heads, until, folder, progress, controls)
         except KeyboardInterrupt:
             _save_so_far([run for run in heads.values() if run.scores], progress.base, folder)
             raise
         rows, verdict, why = _measured(problem, winner, rivals)
-        chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps)
+        chosen = Chosen(winner.way.name, winner.best.step, float(winner.loop.strength), winner.loop.steps, critic)
         without_critic = None
         if verdict is Verdict.NO_GAIN:
             winner.loop.strength, winner.loop.steps = 0.0, 1
@@ -176,20 +176,24 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
 
 def _trained(
     heads: dict[str, HeadRun], until: float, folder: Path, progress: Progress, controls: bool
-) -> tuple[HeadRun, dict[float, float], dict[str, Generator], HeadRun | None]:
-    """The best head, its distance by strength, what it has to beat, and among that its modules without D."""
+) -> tuple[HeadRun, dict[float, float], dict[str, Generator], HeadRun | None, str]:
+    """The best head, its distance by strength, what it has to beat, among that its modules without D, and the way whose
+    D trained G further."""
     if controls:
         steps = max(run.planned for run in heads.values())
         progress.expect(_ZEROS, steps)
-        for name in _TRAINED_ON:
-            progress.expect(name, 2 * steps + (len(RATES) - 1) * min(2 * ROUND, steps))
+        critics = 1 + any(run.way.teaches == "published" for run in heads.values())
+        for name, rates in zip(_TRAINED_ON, (critics * len(RATES), len(RATES)), strict=True):
+            progress.expect(name, 2 * steps + (rates - 1) * min(2 * ROUND, steps))
     winner, sweep, zeros = _best_of(_race(heads, until, folder, progress), folder, progress, controls)
-    rivals = {}
+    rivals: dict[str, Generator] = {}
+    critic = ""
     if controls and winner.loop.strength:  # a head of no strength has nothing to beat: the verdict is known
-        rivals = _controls(winner, folder, progress)
+        published = next((run for run in heads.values() if run.way.teaches == "published"), None)
+        rivals, critic = _controls(winner, published, folder, progress)
     if zeros is not None:
         rivals[_ZEROS] = zeros.at(zeros.best.strength)
-    return winner, sweep, rivals, zeros
+    return winner, sweep, rivals, zeros, critic
 
 
 def _race(heads: dict[str, HeadRun], until: float, folder: Path, progress: Progress) -> list[HeadRun]:
@@ -272,30 +276,35 @@ def _choose(winner: HeadRun) -> dict[float, float]:
     return sweep
 
 
-def _controls(winner: HeadRun, folder: Path, progress: Progress) -> dict[str, Generator]:
-    """G trained on and a low-rank update, at equal steps, then at equal time."""
+def _controls(
+    winner: HeadRun, published: HeadRun | None, folder: Path, progress: Progress
+) -> tuple[dict[str, Generator], str]:
+    """G trained on and a low-rank update, at equal steps, then at equal time; and the way whose D trains them: the
+    head's, or the published D, whichever does better. The rate is the best of three."""
     steps = winner.steps
     parameters = sum(map(torch.numel, winner.loop.parameters()))
+    critics = [winner] if published is None or published is winner else [winner, published]
     found: dict[str, Generator] = {}
     for name, size in zip(_TRAINED_ON, (None, parameters), strict=True):
 
-        def run_of(rate: float, planned: int, size: int | None = size, name: str = name) -> TrainedOn:
-            where = folder / name.replace(" ", "-") / f"{rate:g}-{planned}"
-            return TrainedOn(winner.problem, winner.way, winner.warmed_critic, where, winner.seed, rate, planned, size)
+        def run_of(critic: HeadRun, rate: float, planned: int, size: int | None = size, name: str = name) -> TrainedOn:
+            where = folder / name.replace(" ", "-") / critic.folder.name / f"{rate:g}-{planned}"
+            return TrainedOn(critic.problem, critic.way, critic.warmed_critic, where, critic.seed, rate, planned, size)
 
-        tried = [run_of(rate, steps) for rate in RATES]
-        for run in tried:
+        tried = [(critic, run_of(critic, rate, steps)) for critic in critics for rate in RATES]
+        for _, run in tried:
             progress.tell(name, run.train(min(2 * ROUND, steps)), run.lr)
-        first = min(tried, key=lambda run: run.best.distance)
+        critic, first = min(tried, key=lambda each: each[1].best.distance)
+        critics = [critic]  # the update is taught by the D that taught all of G best
         _to_the_end(name, first, steps, progress)
         found[f"{name}, equal steps"] = first.best_network()
         # as many steps as take the time that the head takes
         planned = max(steps, round(steps * step_ratio(winner, first, folder / name.replace(" ", "-"))))
-        longer = run_of(first.lr, planned) if planned > steps else first
+        longer = run_of(critic, first.lr, planned) if planned > steps else first
         progress.expect(name, planned)
         _to_the_end(name, longer, planned, progress)
         found[f"{name}, equal time"] = longer.best_network()
-    return found
+    return found, critics[0].way.name
 
 
 def _to_the_end(name: str, run: HeadRun | TrainedOn, steps: int, progress: Progress) -> None:

@@ -30,6 +30,7 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
     chosen, plan = result.chosen, result.loop.plan
     cost = plan.flops(chosen.feedback_steps) / max(plan.generator_flops, 1)
     saved = " It is saved at strength 0, which changes nothing." if chosen.strength and not result.loop.strength else ""
+    critic = f" G was trained further by the D of “{chosen.critic_of_rivals}”." if chosen.critic_of_rivals else ""
     parts = [
         f"# {result.verdict.value[:1].upper()}{result.verdict.value[1:]}",
         result.why,
@@ -38,8 +39,8 @@ def write(result: Result, problem: Problem, folder: Path) -> None:
         f"Distances are {result.space}; intervals by bootstrap. Test samples were looked at once, for this table.",
         "## What was chosen",
         f"Way: {chosen.way}; the head of step {chosen.step}, at strength {chosen.strength:g}, T = "
-        f"{chosen.feedback_steps}.{saved} A call costs {cost:.1f} of G's floating-point operations. All of it was "
-        "chosen by the distance to the validation part:",
+        f"{chosen.feedback_steps}.{saved} A call costs {cost:.1f} of G's floating-point operations.{critic} All of it "
+        "was chosen by the distance to the validation part:",
         _ways(result),
         *(f"![{path.stem}]({path.name})" for path in pictures),
         f"The whole fit took {result.seconds / 60:.1f} minutes.",

@@ -26,13 +26,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen on the validation part: the way, the step of its best head, its strength, and T. The table's head
-    is that one; a head that is no gain is saved at strength 0 all the same."""
+    """What was chosen on the validation part: the way, the step of its best head, its strength, and T; and the way
+    whose D trained G further (empty where nothing was compared). The table's head is that one; a head that is no gain
+    is saved at strength 0 all the same."""
 
     way: str
     step: int
     strength: float
     feedback_steps: int
+    critic_of_rivals: str = ""
 
 
 @dataclass
