@@ -17,6 +17,9 @@ DEVICE = os.environ.get("FBWRAP_TEST_DEVICE", "cpu")  # of the zoo: with "cuda" 
 if DEVICE != "cpu":
     torch.set_default_device(DEVICE)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
+# pytest-xdist has a process for each core; those that the tests start inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 # where the tests' hub serves: a port for each of pytest-xdist's workers, and for the subprocesses of its tests
