@@ -74,7 +74,8 @@ def attach(
             to learn shapes and the order of its layers. None: the adapter's.
         critic_input: what D is called with: a function ``f(output, *args, **kwargs)`` of G's output and inputs, or
             ``"output"``, ``"condition_and_output"``, ``"output_and_condition"`` (both joined on the channels),
-            ``"output_and_label"`` or ``"output_twice"`` (HiFi-GAN's D(y, ŷ)). None: the adapter's, else ``"output"``.
+            ``"output_and_label"``, ``"output_twice"`` (HiFi-GAN's D(y, ŷ)) or ``"all_outputs"`` (a tuple is several
+            arguments: GigaGAN's D(image, smaller images)). None: the adapter's, else ``"output"``.
         response: where D's response is in what D returns, if it returns several tensors: a path such as ``"[0][-1]"``,
             or a function.
         steps: T, the number of feedback steps. 0: G alone. None: the adapter's with ``layers="auto"`` (FAL: 3), else 1.

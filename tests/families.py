@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lookalikes import audio, latent, style3, superres, today, translate, voxel
+from lookalikes import audio, latent, recent, style3, superres, today, translate, voxel
 from torch import nn
 
 
@@ -331,6 +331,37 @@ FAMILIES: dict[str, Entry] = {
         lambda: (today.FastG(), today.FastD()), None, "dcgan: strided convolutions",
         links=["init <- dual <- down_8", "feat_8 <- dual <- down_4", "feat_16 <- dual <- down_from_big"],
         options={"example": torch.randn(2, 16), "critic_input": lambda y, *_: (y, "fake")},
+    ),
+    "SRGAN": Entry(
+        lambda: (recent.SrganG(), recent.SrganD()), None, None,
+        links=["block5 <- dual <- net.13", "block6.0 <- dual <- net.7"], options={"example": torch.rand(2, 3, 8, 8)},
+    ),
+    "FastGAN, projected D": Entry(
+        lambda: (today.FastG(labels=True), recent.ProjectedDiscriminator()), None, None,
+        links=[
+            "init <- dual <- feature_network.scratch.layer3_csm",
+            "feat_8 <- dual <- feature_network.scratch.layer2_csm",
+            "feat_16 <- dual <- feature_network.scratch.layer1_csm",
+        ],
+        options={"example": (torch.randn(2, 16), torch.zeros(2, 0)), "critic_input": "output_and_label"},
+    ),
+    "StyleGAN3, projected D": Entry(
+        lambda: (style3.StyleGan3G(), recent.ProjectedDiscriminator()), "stylegan2: StyleGAN3, StyleGAN-XL", None,
+        options={"critic_input": "output_and_label"},
+    ),
+    "GigaGAN's upsampler": Entry(
+        lambda: (recent.UnetUpsampler(), recent.GigaganD()), None, "dcgan: strided convolutions",
+        links=["mid_block1 <- dual <- layers.1.0", "ups.0.2 <- dual <- layers.1.0"],
+        options={
+            "example": (torch.rand(2, 3, 8, 8), None, torch.randn(2, 10), None, True), "critic_input": "all_outputs"
+        },
+    ),
+    "one-step diffusion (DMD2)": Entry(
+        lambda: (recent.OneStep(), recent.CriticOfFeatures()), None, None, "PyPI diffusers", "diffusers",
+        links=["unet.mid_block <- dual <- fake_unet.mid_block"],
+        options={
+            "example": (torch.randn(2, 4, 16, 16), torch.randn(2, 5, 12)), "critic_input": "output_and_label"
+        },
     ),
     "BigGAN (ajbrock)": Entry(
         lambda: (latent.BigGanG(), latent.BigGanD()), "biggan: BigGAN (ajbrock)", "biggan: BigGAN (ajbrock)",

@@ -403,6 +403,18 @@ def test_inceptions_features_where_they_are(tmp_path, quick, monkeypatch):
     assert not list(tmp_path.glob("space-*")), "none is learned"
 
 
+@pytest.mark.parametrize(
+    "values", [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [3, 1, 2, 3, 0], [2, 2, 2], [1], [2, 1], [9, 8, 1, 8, 9]]
+)
+def test_rates_are_searched_from_the_middle_to_where_both_neighbours_are_worse(values):
+    asked = []
+    place = controls.lowest(lambda i: asked.append(i) or values[i], len(values))
+    assert all(values[place] <= values[i] for i in (place - 1, place + 1) if 0 <= i < len(values))
+    assert len(asked) == len(set(asked)), "none is asked twice"
+    if values == [9, 8, 1, 8, 9]:
+        assert sorted(asked) == [1, 2, 3]
+
+
 def test_equal_time_is_timed_in_turn_and_kept(tmp_path, quick, monkeypatch):
     torch.manual_seed(0)
     G = Deconv().eval()
@@ -430,12 +442,11 @@ def test_g_is_trained_further_by_the_better_of_the_heads_d_and_the_published_one
     class Rival:
         def __init__(self, problem, way, critic, folder, seed, rate, planned, parameters=None):
             self.way, self.lr, self.planned, self.steps, self.parameters = way, rate, planned, 0, parameters
-            self.best = SimpleNamespace(distance=rate + (way.name != better))
+            self.within = lambda steps: rate + (way.name != better)
             trained.append((way.name, parameters))
 
         def train(self, steps):
             self.steps = steps
-            return self.best
 
         def best_network(self):
             return self.way.name, self.lr, self.planned

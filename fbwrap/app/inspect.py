@@ -48,7 +48,7 @@ def _facts(loop: FeedbackLoop, seen: str) -> dict[str, object]:
     return {
         "recognised": seen.splitlines(),
         "links": [
-            {"target": str(link.target), "sources": [source.name for source in link.sources], "module": link.spec.kind}
+            {"target": link.place, "sources": [source.name for source in link.sources], "module": link.spec.kind}
             for link in loop.connections
         ],
         "cost": round(loop.plan.cost, 4),

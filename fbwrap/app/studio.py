@@ -93,7 +93,7 @@ class Studio:
         args, kwargs = loop.facts.example
         self.takes_pictures = takes_pictures(args)
         self.takes_labels = any(not t.is_floating_point() and t.dim() for _, t in tensors((args, kwargs)))
-        self.names = [str(connection.target) for connection in loop.connections]
+        self.names = [connection.place for connection in loop.connections]
         self._lock = threading.Lock()
         self._exports = tempfile.TemporaryDirectory(prefix="fbwrap-")
 
@@ -129,7 +129,7 @@ class Studio:
         for connection in self.loop.connections:
             sources = ", ".join(source.name for source in connection.sources)
             sides = "x".join(map(str, connection.form.spatial))
-            named.append(f"{connection.target} ← {sources}" + (f", {sides}" if sides else ""))
+            named.append(f"{connection.place} ← {sources}" + (f", {sides}" if sides else ""))
         return named
 
     def start(self) -> Setting:

@@ -188,7 +188,12 @@ def _observe_critic(critic: nn.Module, ask: CriticInput, output: object, inputs:
             f"D refuses G's output (shapes {shapes}): {type(trace.error).__name__}: {short(trace.error)}. "
             f"{_advice(critic, ask, output, inputs)}"
         ) from trace.error
-    if trace.error is None and (idle := unused_condition(critic, given, {each.module for each in trace.calls})):
+    alone = len(shapes) == 1  # D was given the sample and nothing else
+    if (
+        trace.error is None
+        and alone
+        and (idle := unused_condition(critic, given, {each.module for each in trace.calls}))
+    ):
         logger.warning("%s", idle)
     for _, tensor in tensors(trace.output):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -105,7 +105,7 @@ def _plan_of(
 def _planned_link(connection: Connection, module: nn.Module, batch: int) -> PlannedLink:
     """A link with the cost of its module."""
     return PlannedLink(
-        target=str(connection.target),
+        target=connection.place,
         feature=connection.form,
         sources=tuple(source.name for source in connection.sources),
         signals=tuple(source.form for source in connection.sources),
@@ -128,7 +128,8 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
             f"D judges {observed.pack} samples as one: neighbours in the batch get one signal, and a sample depends on "
             "the others of its pack."
         )
-    yield from _pictures(generator_trace)
+    if observed.critic_preset not in (None, "all_outputs"):  # else a user said which D judges
+        yield from _pictures(generator_trace)
     if critic_trace is None:
         yield "There is no discriminator: every link sees the sample alone."
     elif critic_trace.random:

@@ -78,8 +78,8 @@ class Call:
     batch is in what it returned, if that is not the first axis (see :mod:`fbwrap.feedback.batch_axis`). ``alone``: its
     layer is called once. ``trunk``: it stands in no block of its own kind, only in ``nn.Sequential`` and wrappers.
     ``activates``: the number of the call whose output it is given after a nonlinearity that no layer is. ``made``: of
-    several tensors that it returns, where the first feature is, if no layer inside it returned that already;
-    ``handed_on``: a later layer takes it.
+    several tensors that it returns, where the first feature is that it was not given, if no layer inside it that is
+    called once returned that already; ``handed_on``: a later layer takes it.
     """
 
     name: str
@@ -221,12 +221,13 @@ def _complete(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor, int]]],
         late = {path: version_of(tensor) - version for path, tensor, version in returned}
         call = trace.calls[place]
         call.effects = replace(call.effects, later_writes={path: many for path, many in late.items() if many})
-    _note_what_is_made(trace, alive, clock)
     often = collections.Counter(call.module for call in trace.calls if call.done)
+    for call in trace.calls:
+        call.alone = often[call.module] < 2
+    _note_what_is_made(trace, alive, clock)
     for call in trace.calls:
         around = None if call.parent is None else trace.calls[call.parent]
         call.trunk = around is None or (around.trunk and (is_sequential(around.module) or _is_whole(around, trace)))
-        call.alone = often[call.module] < 2
         call.layout, call.layout_known = _layout(call, trace.calls)
 
 
@@ -239,7 +240,8 @@ def _note_what_is_made(trace: Trace, alive: Mapping[int, list[tuple[Path, Tensor
             path = next(path for path, tensor, _ in alive[place] if tensor is first)
             trace.calls[place].made = path if len(path) == 1 else None
             trace.calls[place].handed_on = place in clock.followed
-        seen |= {id(tensor) for _, tensor, _ in alive[place]}
+        if trace.calls[place].alone:
+            seen |= {id(tensor) for _, tensor, _ in alive[place]}
 
 
 def _is_whole(call: Call, trace: Trace) -> bool:
@@ -296,7 +298,7 @@ class _Clock:
     now: int = 0
     open: list[int] = field(default_factory=list)
     count: dict[nn.Module, int] = field(default_factory=dict)
-    several: dict[int, Tensor] = field(default_factory=dict)  # of calls that return several tensors the first feature
+    several: dict[int, Tensor] = field(default_factory=dict)  # of calls that return several tensors the first new one
     followed: set[int] = field(default_factory=set)  # those of them whose feature a later call was given
 
     def tick(self) -> int:
@@ -372,7 +374,8 @@ def _watch(
         call.lengths = dict(lengths(output)) | {("", *path): many for path, many in lengths((args, kwargs))}
         for path, tensor in tensors(output):
             call.outputs[path] = info_of(tensor)
-            if path and place not in clock.several and call.outputs[path].is_feature:
+            new = path and call.outputs[path].is_feature and storage_of(tensor) not in held
+            if new and place not in clock.several:
                 clock.several[place] = tensor
             alive.setdefault(place, []).append((path, tensor, version_of(tensor)))
         return output
@@ -409,7 +412,7 @@ def sample_layout(shape: tuple[int, ...], made: Trace, asked: Trace | None) -> s
             if isinstance(call.module, _CHANNELS_LAST) and shape[-1] == _width_in(call.module):
                 return "channels_last"
     makers = [call for call in made.calls if call.done and any(info.shape == shape for info in call.outputs.values())]
-    last = max(makers, key=lambda call: call.end, default=None)
+    last = max(makers, key=lambda call: (() in call.outputs, call.end), default=None)  # one that returns it alone
     return last.layout if last is not None and last.layout_known else "channels_first"
 
 

@@ -86,6 +86,7 @@ CRITIC_INPUTS: Mapping[str, CriticInput] = {
     "output_and_condition": _output_and_condition,
     "output_and_label": _output_and_label,
     "output_twice": lambda output, *args, **kwargs: (image_of(output), image_of(output)),
+    "all_outputs": lambda output, *args, **kwargs: output,
 }
 
 

@@ -6,7 +6,7 @@ Examples:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -86,8 +86,13 @@ class Connection:
     carry: bool
     feature_of: str
 
+    @property
+    def place(self) -> str:
+        """The layer of G as a user names it: ``"up1"``, ``"head:input"``."""
+        return str(self.target if self.at == "output" else replace(self.target, at="input"))
+
     def __str__(self) -> str:
-        return f"{self.target} <- {self.spec.kind} <- {' + '.join(s.name for s in self.sources)}"
+        return f"{self.place} <- {self.spec.kind} <- {' + '.join(s.name for s in self.sources)}"
 
     def to_config(self) -> Mapping[str, Any]:
         """This link as plain data, for a head's config."""

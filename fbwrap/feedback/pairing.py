@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from torch import nn
+
 from ..engine.names import Path, Ref, glob_match, parse
 from ..engine.trace import Batch, Call, TensorInfo, Trace, is_sequential
 from ..errors import PairingError
@@ -28,28 +30,33 @@ from .features import FeatureSpec, feature_spec_of
 Item = TypeVar("Item")
 
 MOST_LINKS = 4
-_FARTHEST = math.log(4)  # auto pairs nothing whose side differs by more than a factor of four
+_FARTHEST = math.log(4)  # auto pairs nothing whose side differs by more than a factor of four, if it finds any
+_ANOTHER_KIND = 9.0  # vectors and maps are farther apart
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A feature that a layer returned: all of its output, or the first tensor of several."""
+    """A feature that a layer returned: all of its output, or the first tensor of several; or that it was given."""
 
     call: Call
     path: Path = ()
+    given: bool = False
 
     @property
     def name(self) -> str:
         """As a user writes it."""
-        return str(Ref(self.call.name, None if self.call.alone else self.call.index, self.path))
+        index = None if self.call.alone else self.call.index
+        return str(Ref(self.call.name, index, at="input") if self.given else Ref(self.call.name, index, self.path))
 
     @property
     def info(self) -> TensorInfo:
         """The tensor's shape and type."""
-        return self.call.outputs[self.path]
+        return (self.call.inputs if self.given else self.call.outputs)[self.path]
 
     def form(self, image_dims: int) -> FeatureSpec:
         """How it is laid out."""
+        if self.given:
+            return feature_spec_of(self.info.shape, self.call.layout, image_dims)
         batch = self.call.batches.get(self.path, None) or Batch()
         return feature_spec_of(self.info.shape, self.call.layout, image_dims, batch.axis)
 
@@ -97,7 +104,7 @@ def targets_of(trace: Trace) -> list[str]:
 
 
 def _targets(trace: Trace) -> list[Place]:
-    chosen = _stages(trace)[-MOST_LINKS:] or _blocks(trace)
+    chosen = _stages(trace)[-MOST_LINKS:] or _blocks(trace) or _given(trace)[-1:]
     if not chosen:
         raise PairingError(
             f"No layer of {type(trace.model).__name__} is fit for layers='auto'. Name the layers: "
@@ -124,6 +131,8 @@ def best_source(
         named = {place.name: place for place in every}
         chosen = {label for glob in among for label in glob_match(glob, named)}
         places = [place for label, place in named.items() if label in chosen] or places
+    if not places and trace is not None and among is None:
+        places = [each for each in _given(trace) if each.form(image_dims).channels > 1]
     if not places or trace is None:
         why = f" (it stopped with: {trace.error})" if trace and trace.error else ""
         raise PairingError(
@@ -131,25 +140,27 @@ def best_source(
             "(G_LAYER, D_LAYER), 'response' or 'image'."
         )
 
-    def distance(place: Place) -> float:
-        form = place.form(image_dims)
-        if bool(form.spatial) != bool(target.spatial):
-            return 10.0 + math.prod(form.spatial)
-        ratio = math.prod(form.spatial) / max(math.prod(target.spatial), 1)
-        return abs(math.log(ratio)) / max(len(target.spatial), 1)
-
     def order(place: Place) -> tuple[float, bool, int, int]:
         again = bool(place.form(image_dims).spatial) and _is_repeated(place.call, trace)
-        return (round(distance(place), 6), again, _depth(place.call, trace), -place.call.end)
+        return (round(_distance(place.form(image_dims), target), 6), again, _depth(place.call, trace), -place.call.end)
 
     best = min(places, key=order)
-    return parse(_activated(best.call, trace) or best.name), distance(best)
+    activated = None if best.given else _activated(best.call, trace)
+    return parse(activated or best.name), _distance(best.form(image_dims), target)
+
+
+def _distance(form: FeatureSpec, target: FeatureSpec) -> float:
+    if bool(form.spatial) != bool(target.spatial):
+        return 10.0 + math.prod(form.spatial)
+    ratio = math.prod(form.spatial) / max(math.prod(target.spatial), 1)
+    return abs(math.log(ratio)) / max(len(target.spatial), 1)
 
 
 def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """Pairs for ``layers="auto"`` where no adapter knows the generator's targets."""
     pairs = _paired(_targets(generator), critic, image_dims, among)
     pairs = pairs or _paired(_blocks(generator), critic, image_dims, among)
+    pairs = pairs or _paired(_targets(generator)[-1:], critic, image_dims, among, _ANOTHER_KIND)
     if not pairs:
         raise PairingError(
             "layers='auto' found no layer of G and layer of D of similar size. Name them: "
@@ -158,9 +169,11 @@ def auto(generator: Trace, critic: Trace, image_dims: int, among: Sequence[str] 
     return pairs
 
 
-def _paired(targets: list[Place], critic: Trace, image_dims: int, among: Sequence[str] | None) -> list[tuple[str, str]]:
+def _paired(
+    targets: list[Place], critic: Trace, image_dims: int, among: Sequence[str] | None, farthest: float = _FARTHEST
+) -> list[tuple[str, str]]:
     found = [(place.name, *best_source(place.form(image_dims), critic, image_dims, among)) for place in targets]
-    return [(name, str(source)) for name, source, distance in found if distance <= _FARTHEST]
+    return [(name, str(source)) for name, source, distance in found if distance <= farthest]
 
 
 def _activated(call: Call, trace: Trace | None) -> str | None:
@@ -212,6 +225,17 @@ def _pools(call: Call) -> bool:
     return "AdaptiveAvgPool" in type(call.module).__name__
 
 
+def _weighs(call: Call, trace: Trace) -> bool:
+    """Whether a layer returns weights of attention: a softmax, or dropout of what no layer beside it made."""
+    if isinstance(call.module, nn.Softmax):
+        return True
+    if not isinstance(call.module, nn.Dropout) or not call.inputs:
+        return False
+    given = next(iter(call.inputs.values())).shape
+    beside = (other for other in trace.calls if other.parent == call.parent and other.done and other.end < call.start)
+    return not any(info.shape == given and has_weights(other) for other in beside for info in other.outputs.values())
+
+
 def _shuffled(trace: Trace) -> list[Call]:
     """Layers that only widen a feature for the PixelShuffle behind them: the convolution, and what follows it."""
     found: list[Call] = []
@@ -236,7 +260,7 @@ def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
     """Features that layers called once (or ``shared``, too) returned, in the order in which they end."""
     found = []
     for call in trace.calls:
-        if not call.done or not (call.alone or shared):
+        if not call.done or not (call.alone or shared) or _weighs(call, trace):
             continue
         # of several tensors the first, where no layer inside made it; in G another layer has to take it
         path = () if () in call.outputs else call.made if shared or call.handed_on else None
@@ -248,6 +272,17 @@ def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
             continue
         found.append(Place(call, path))
     return sorted(found, key=lambda place: place.call.end)
+
+
+def _given(trace: Trace) -> list[Place]:
+    """Features that layers with weights, called once, are given, behind the first of them: what is left where no layer returns one
+    (packed sequences, say, that are unpacked before the last layer)."""
+    return [
+        Place(call, _features_in(call)[0], given=True)
+        for call in trace.calls
+        if call.done and call.alone and call.start > first_learned(trace) and has_weights(call)
+        if len(_features_in(call)) == 1
+    ]
 
 
 def _blocks(trace: Trace) -> list[Place]:
@@ -263,4 +298,5 @@ def _blocks(trace: Trace) -> list[Place]:
         return spread(full or blocks, MOST_LINKS)
     # what G returns, flat or not, is no hidden layer
     returned = {math.prod(shape) for shape in (trace.sample_shape, *(info.shape for info in trace.outputs.values()))}
-    return [place for place in places if math.prod(place.info.shape) not in returned][-1:]
+    hidden = [place for place in places if math.prod(place.info.shape) not in returned]
+    return ([place for place in hidden if place.call.trunk] or hidden)[-1:]

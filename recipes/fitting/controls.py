@@ -12,10 +12,11 @@ Examples:
 """
 
 import copy
+import functools
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +137,28 @@ class TrainedOn(Rounds):
         self.note(score)
         return score
 
+    def within(self, steps: int) -> float:
+        """The least distance within so many steps, once it was trained: that of G as it was does not count."""
+        return min(score.distance for score in self.scores[1:] if score.step <= steps)
+
     def best_network(self) -> nn.Module:
         """The network as it was when it was best."""
         self.net.load_state_dict(torch.load(self.folder / "best.pt", weights_only=True))
         return self.net.eval()
+
+
+def lowest(value: Callable[[int], float], count: int) -> int:
+    """The place of a lowest value of a row, looked for from the middle: on to the better neighbour, until both are
+    worse.
+
+    Examples:
+        >>> lowest([5.0, 2.0, 3.0, 4.0, 1.0].__getitem__, 5)
+        1
+    """
+    values, at = functools.cache(value), count // 2
+    while (best := min(range(max(at - 1, 0), min(at + 2, count)), key=values)) != at and values(best) < values(at):
+        at = best
+    return at
 
 
 def step_ratio(head: HeadRun, rival: TrainedOn, folder: Path) -> float:

@@ -12,6 +12,7 @@ and T, is chosen by the distance to the validation part. The verdict (:mod:`~fbw
 the test part, once.
 """
 
+import functools
 import json
 import logging
 import math
@@ -36,7 +37,7 @@ from fbwrap.recognition.named import resolve_generator
 from fbwrap.recognition.trained_with import LOSSES
 
 from ..metrics import inception
-from .controls import TrainedOn, step_ratio
+from .controls import TrainedOn, lowest, step_ratio
 from .head_run import HeadRun
 from .measure import Generator, Interval
 from .problem import Problem, is_paired
@@ -51,7 +52,8 @@ logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
 PATIENCE, _FINALISTS = 3, 2  # rounds without a better head, of a way of length 1; ways that go on after the first
 SWEEP = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25)
-RATES = (3e-4, 1e-3, 3e-3)  # of G trained on
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # of G trained on
+_TRIALS = 4  # of them, as a guess of the work
 _SHARE = 0.3  # of the minutes, for the heads; what they are compared with takes about twice as long
 _TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
 _ALONE = "without_D"
@@ -183,8 +185,8 @@ def _trained(
         steps = max(run.planned for run in heads.values())
         progress.expect(_ZEROS, steps)
         critics = 1 + any(run.way.teaches == "published" for run in heads.values())
-        for name, rates in zip(_TRAINED_ON, (critics * len(RATES), len(RATES)), strict=True):
-            progress.expect(name, 2 * steps + (rates - 1) * min(2 * ROUND, steps))
+        for name, trials in zip(_TRAINED_ON, (critics * _TRIALS, _TRIALS), strict=True):
+            progress.expect(name, 2 * steps + (trials - 1) * min(2 * ROUND, steps))
     winner, sweep, zeros = _best_of(_race(heads, until, folder, progress), folder, progress, controls)
     rivals: dict[str, Generator] = {}
     critic = ""
@@ -280,8 +282,8 @@ def _controls(
     winner: HeadRun, published: HeadRun | None, folder: Path, progress: Progress
 ) -> tuple[dict[str, Generator], str]:
     """G trained on and a low-rank update, at equal steps, then at equal time; and the way whose D trains them: the
-    head's, or the published D, whichever does better. The rate is the best of three."""
-    steps = winner.steps
+    head's, or the published D, whichever does better. The rate is searched for with each."""
+    steps, trial = winner.steps, min(2 * ROUND, winner.steps)
     parameters = sum(map(torch.numel, winner.loop.parameters()))
     critics = [winner] if published is None or published is winner else [winner, published]
     found: dict[str, Generator] = {}
@@ -291,10 +293,18 @@ def _controls(
             where = folder / name.replace(" ", "-") / critic.folder.name / f"{rate:g}-{planned}"
             return TrainedOn(critic.problem, critic.way, critic.warmed_critic, where, critic.seed, rate, planned, size)
 
-        tried = [(critic, run_of(critic, rate, steps)) for critic in critics for rate in RATES]
-        for _, run in tried:
-            progress.tell(name, run.train(min(2 * ROUND, steps)), run.lr)
-        critic, first = min(tried, key=lambda each: each[1].best.distance)
+        found_with = []
+        for critic in critics:
+            runs = [functools.cache(functools.partial(run_of, critic, rate, steps)) for rate in RATES]
+
+            def after_a_trial(place: int, runs: list[Callable[[], TrainedOn]] = runs, name: str = name) -> float:
+                run = runs[place]()
+                progress.tell(name, run.train(trial), run.lr)
+                return run.within(trial)
+
+            place = lowest(after_a_trial, len(RATES))
+            found_with.append((critic, runs[place]()))
+        critic, first = min(found_with, key=lambda each: each[1].within(trial))
         critics = [critic]  # the update is taught by the D that taught all of G best
         _to_the_end(name, first, steps, progress)
         found[f"{name}, equal steps"] = first.best_network()

@@ -215,15 +215,18 @@ def glu_up(inside, outside):
 
 
 class FastG(nn.Module):
-    def __init__(self):
+    def __init__(self, labels=False):
         super().__init__()
+        self.labels = labels  # Projected GAN's takes an empty label, too
         self.init = nn.Sequential(nn.ConvTranspose2d(16, 16, 4, bias=False), nn.BatchNorm2d(16), nn.GLU(1))
         self.feat_8, self.feat_16, self.feat_32 = glu_up(8, 8), glu_up(8, 8), glu_up(8, 6)
         excite = (nn.Conv2d(8, 6, 2), nn.SiLU(), nn.Conv2d(6, 6, 1), nn.Sigmoid())
         self.se_32 = nn.Sequential(nn.AdaptiveAvgPool2d(2), *excite)
         self.to_big, self.to_16 = nn.Conv2d(6, 3, 3, 1, 1), nn.Conv2d(8, 3, 1)
 
-    def forward(self, input):
+    def forward(self, input, c=None):
+        if self.labels and c is None:
+            raise TypeError("missing c")
         low = self.feat_8(self.init(input[..., None, None]))
         middle = self.feat_16(low)
         return [self.to_big(self.feat_32(middle) * self.se_32(low)).tanh(), self.to_16(middle).tanh()]
