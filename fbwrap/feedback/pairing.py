@@ -104,7 +104,7 @@ def targets_of(trace: Trace) -> list[str]:
 
 
 def _targets(trace: Trace) -> list[Place]:
-    chosen = _stages(trace)[-MOST_LINKS:] or _blocks(trace) or _given(trace)[-1:]
+    chosen = _stages(trace)[-MOST_LINKS:] or _blocks(trace) or _given_last(trace)
     if not chosen:
         raise PairingError(
             f"No layer of {type(trace.model).__name__} is fit for layers='auto'. Name the layers: "
@@ -275,14 +275,20 @@ def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
 
 
 def _given(trace: Trace) -> list[Place]:
-    """Features that layers with weights, called once, are given, behind the first of them: what is left where no layer returns one
-    (packed sequences, say, that are unpacked before the last layer)."""
+    """Features that layers with weights, called once, are given, behind the first of them: what is left where no layer
+    returns one (packed sequences, say, that are unpacked before the last layer)."""
     return [
         Place(call, _features_in(call)[0], given=True)
         for call in trace.calls
-        if call.done and call.alone and call.start > first_learned(trace) and has_weights(call)
-        if len(_features_in(call)) == 1
+        if call.done and call.alone and call.start > first_learned(trace)
+        if has_weights(call) and len(_features_in(call)) == 1
     ]
+
+
+def _given_last(trace: Trace) -> list[Place]:
+    """What the last layer with weights is given, if it is called once."""
+    ends = [call.end for call in trace.calls if call.done and any(True for _ in call.module.parameters(recurse=False))]
+    return [place for place in _given(trace) if place.call.end == max(ends)]
 
 
 def _blocks(trace: Trace) -> list[Place]:
