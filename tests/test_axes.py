@@ -1,5 +1,7 @@
 """Which axis is the batch, and which holds the channels: sequences, states, frames. No sample sees its neighbours."""
 
+import copy
+
 import pytest
 import torch
 from helpers import stir
@@ -97,6 +99,15 @@ class FrameJudge(nn.Module):
         return self.out(h.mean((2, 3)).reshape(len(video), -1, 6).mean(1))
 
 
+class VideoJudge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv3d(3, 6, 3, padding=1), nn.Linear(6, 1)
+
+    def forward(self, video):
+        return self.out(self.conv(video).mean((2, 3, 4)))
+
+
 def samples(axis, n=4, time=12, inside=6):
     return torch.randn(*((n, time, inside) if axis == 0 else (time, n, inside)))
 
@@ -163,6 +174,9 @@ CASES = {
         *(lambda: Recurrent(6, 3), lambda: Judge(3, False), [("rnn[0]", "rnn[0]")], 1),
         "8 @ 1 time first",
     ),
+    "frames with videos": (Frames, VideoJudge, [("up", "conv")], 0, "8 @ 5x4x4 frames"),
+    "frames with videos, found": (Frames, VideoJudge, "auto", 0, "8 @ 5x4x4 frames"),
+    "frames with the video": (Frames, VideoJudge, [("up", "image")], 0, "8 @ 5x4x4 frames"),
     "frames with frames": (Frames, FrameJudge, [("up", "conv")], 0, "8 @ 4x4"),
 }
 
@@ -215,12 +229,31 @@ def test_another_length_works(axis):
     assert loop(samples(axis, 3, 7)).shape == ((3, 7, 3) if first else (7, 3, 3))
 
 
+def test_heads_of_frames_are_kept(tmp_path):
+    torch.manual_seed(0)
+    G, z = Frames().eval(), torch.randn(3, 5, 8)
+    for D in (VideoJudge().eval(), FrameJudge().eval()):
+        loop = stir(fbwrap.attach(G, D, [("up", "conv")], example=z))
+        loop.save_pretrained(tmp_path / "head", discriminator="all")
+        again = fbwrap.from_pretrained(tmp_path / "head", G, copy.deepcopy(D))
+        assert again.connections[0].form == loop.connections[0].form
+        assert torch.equal(again(z), loop(z))
+        one = torch.tensor([0.0, 1.0, 0.0])
+        assert torch.equal(again.rollout(z, strength=one).output, loop.rollout(z, strength=one).output)
+        loop.detach()
+    loop = fbwrap.attach(G, VideoJudge().eval(), [("up", "conv")], example=z)
+    for length in (3, 10):
+        with pytest.raises(errors.PairingError, match=f"{3 * length} frames in a batch are no videos of 5 frames"):
+            loop(torch.randn(3, length, 8))
+    assert torch.equal(loop(z), G(z))
+
+
 def test_what_is_not_of_one_sample_is_refused():
     torch.manual_seed(0)
     z = torch.randn(2, 5, 8)
     for example in (z, z[:1]):
         with pytest.raises(errors.PairingError, match=r"'image' has . samples .* folded into its batch"):
-            fbwrap.attach(Frames(), None, [("up", "image")], example=example)
+            fbwrap.attach(Frames(), None, fbwrap.Link("up", "image", target_layout="channels_first"), example=example)
 
     class Mixing(nn.Module):
         """Answers once for the batch."""

@@ -23,7 +23,7 @@ from ..engine.trace import Batch, Call, TensorInfo, Trace, info_of, sample_layou
 from ..errors import CriticError, PairingError, SettingError
 from ..feedback.batch_axis import BatchAxes
 from ..feedback.critic import response_of
-from ..feedback.features import FeatureSpec, feature_spec_of
+from ..feedback.features import FRAMES, FeatureSpec, feature_spec_of
 from ..feedback.links import Connection, Layer, Link, Source
 from ..feedback.modules import ModuleSpec, spec_of
 from ..feedback.pairing import best_source
@@ -190,12 +190,31 @@ class Resolver:
             self._generator_trace, found, path, info, link.target_layout, link.at, f"G's layer {str(ref)!r}"
         )
         spec = self._module if link.module is None else spec_of(link.module)
-        sources = self._sources(link, spec, form, info.shape[form.batch_axis])
+        form, sources = self._with_sources(link, spec, form, info)
         name = Ref(ref.name, ref.call, ref.path)
         site = Site(module, found.index, path, link.at, str(name), ref.call is None)
         carry = spec.default.carry if link.carry is None else link.carry
         strength = check_strength(link.strength)
         return Connection(name, link.at, site, form, sources, spec, strength, carry, link.feature)
+
+    def _with_sources(
+        self, link: Link, spec: ModuleSpec, form: FeatureSpec, info: TensorInfo
+    ) -> tuple[FeatureSpec, tuple[Source, ...]]:
+        """The target's form, and the sources. Frames that are folded into the batch are taken one by one where D sees
+        them so; as videos, where it sees videos."""
+        forms = [form]
+        folded = form.rows > 1 and form.layout == "channels_first" and len(form.spatial) == self._dims - 1
+        if folded and link.target_layout is None:
+            video = feature_spec_of(info.shape, FRAMES, self._dims, frames=form.rows)
+            forms = [video, form] if link.source is None else [form, video]
+        errors: list[PairingError] = []
+        for each in forms:
+            rows = len(self._image) if each.layout == FRAMES else info.shape[each.batch_axis]
+            try:
+                return each, self._sources(link, spec, each, rows)
+            except PairingError as error:
+                errors.append(error)
+        raise errors[forms.index(form)]
 
     def _sources(self, link: Link, spec: ModuleSpec, form: FeatureSpec, batch: int) -> tuple[Source, ...]:
         wanted: Any = link.source
@@ -267,7 +286,10 @@ class Resolver:
     ) -> FeatureSpec:
         """The form of a feature; what the layers around do not tell is said in the plan."""
         if layout is not None:
-            return feature_spec_of(info.shape, layout, self._dims)
+            rows = max(1, info.shape[0] // len(self._image)) if trace is self._generator_trace else 1
+            if layout == FRAMES:
+                return feature_spec_of(info.shape, layout, self._dims, frames=rows)
+            return replace(feature_spec_of(info.shape, layout, self._dims), rows=1 if layout == "time_first" else rows)
         seen = (
             path if at == "output" else next((p for p, i in call.outputs.items() if i.shape[:2] == info.shape[:2]), ())
         )
@@ -278,7 +300,8 @@ class Resolver:
             raise PairingError(
                 f"Which axis of {where}, shape {info.shape}, is the batch cannot be told: no part of it is of one "
                 "sample alone. Choose another layer, or say how it is laid out: Link(target_layout=…, source_layout=…) "
-                "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C)."
+                "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C); of frames in "
+                "the batch, (N·T, C, H, W), target_layout='frames'."
                 + packed
                 * (trace is self._critic_trace and rows < count and count % rows == 0)
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PairingError, UnsupportedError
-from .features import broadcast, from_map, resize, to_map, zeros
+from .features import FRAMES, OTHER_LENGTH, broadcast, from_map, resize, to_map, zeros
 from .links import Connection
 from .settings import Strength
 
@@ -64,6 +64,8 @@ class Corrections:
             seen = self._features.get(index, self._observed.get(index, feature))
         phi = to_map(seen, link.form)
         signals = self.signals.get(index) or self._zeros(index, phi)
+        if link.form.layout == FRAMES and any(len(signal) != len(phi) for signal in signals):
+            raise PairingError(OTHER_LENGTH.format(len(seen), link.form.spatial[0]))
         dtype = next((p.dtype for p in module.parameters()), phi.dtype)
         if getattr(module, "resize_signals", True):
             signals = [resize(signal, tuple(phi.shape[2:])) for signal in signals]

@@ -25,7 +25,11 @@ from ..errors import PairingError
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _POOL: dict[int, Any] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _PREFIX_TOKENS = (0, 1, 2, 5)
-SPECTROGRAMS = ("frequency_time", "time_frequency")
+SPECTROGRAMS, FRAMES = ("frequency_time", "time_frequency"), "frames"
+OTHER_LENGTH = (
+    "{} frames in a batch are no videos of {} frames, as they were when the loop was attached. Attach again with an "
+    "example of this length."
+)
 _BANDS = 4  # of frequency, that a sequence keeps apart
 
 
@@ -38,11 +42,14 @@ class FeatureSpec:
         spatial: its size as a map; ``()`` for a vector.
         layout: ``"channels_first"``, or ``"channels_last"`` for ``(N, H, W, C)`` maps, sequences and tokens; of a
             sample without its channel axis, or flat: ``"reshaped"``; of a spectrogram ``"frequency_time"``
-            (N, C, F, T) or ``"time_frequency"`` (N, C, T, F): a sequence whose channels are those of four bands.
+            (N, C, F, T) or ``"time_frequency"`` (N, C, T, F): a sequence whose channels are those of four bands;
+            ``"frames"`` (N·T, C, H, W): the frames of each video follow each other in the batch, and a module sees
+            (N, C, T, H, W).
         tokens: for a token sequence that holds a 2-D grid: the number of leading tokens that are not
             part of it (class and register tokens), and the number that are. None otherwise.
         batch_axis: where the batch is: 1 in time-first sequences (T, N, C).
-        rows: rows of the batch for each sample: more than one where frames are folded into it.
+        rows: rows of the batch for each sample: more than one where frames are folded into it, and each is taken for
+            itself.
     """
 
     channels: int
@@ -60,11 +67,13 @@ class FeatureSpec:
     def __str__(self) -> str:
         size = "x".join(map(str, self.spatial)) or "vector"
         kind = " tokens" if self.tokens else " channels last" if self.layout != "channels_first" else ""
-        kind = " spectrogram" if self.layout in SPECTROGRAMS else kind
+        kind = " spectrogram" if self.layout in SPECTROGRAMS else " frames" if self.layout == FRAMES else kind
         return f"{self.channels} @ {size}{' time first' if self.batch_axis else kind}"
 
 
-def feature_spec_of(shape: tuple[int, ...], layout: str, image_dims: int, batch_axis: int = 0) -> FeatureSpec:
+def feature_spec_of(
+    shape: tuple[int, ...], layout: str, image_dims: int, batch_axis: int = 0, frames: int = 1
+) -> FeatureSpec:
     """How a feature of ``shape`` is laid out.
 
     Args:
@@ -73,7 +82,12 @@ def feature_spec_of(shape: tuple[int, ...], layout: str, image_dims: int, batch_
         image_dims: spatial dimensions of the generated sample; a token sequence is read as a square
             grid only where these are 2 (a sentence of 16 words is not a 4x4 picture).
         batch_axis: where the batch is: 0, or 1 for time-first sequences (T, N, C) and states (layers, N, C).
+        frames: of each video, of ``"frames"``.
     """
+    if layout == FRAMES:
+        if not 3 <= len(shape) <= 4:
+            raise PairingError(f"A feature of shape {shape} is no batch of frames, (N·T, C, H, W) or (N·T, C, L).")
+        return FeatureSpec(shape[1], (frames, *shape[2:]), layout)
     if layout == "time_first":
         layout, batch_axis = "channels_last", 1
     if batch_axis:
@@ -111,6 +125,10 @@ def to_map(feature: Tensor, form: FeatureSpec) -> Tensor:
         return feature.movedim(form.batch_axis, 0).movedim(-1, 1)
     if form.layout == "channels_first":
         return feature
+    if form.layout == FRAMES:
+        if len(feature) % form.spatial[0]:
+            raise PairingError(OTHER_LENGTH.format(len(feature), form.spatial[0]))
+        return feature.unflatten(0, (-1, form.spatial[0])).movedim(1, 2)
     if form.layout == "reshaped":
         squeezed = form.channels == 1 and feature.dim() == len(form.spatial) + 1
         return feature.unsqueeze(1) if squeezed else feature.reshape(len(feature), form.channels, *form.spatial)
@@ -137,6 +155,8 @@ def from_map(correction: Tensor, form: FeatureSpec, like: Tensor) -> Tensor:
         return correction.movedim(1, -1).movedim(0, form.batch_axis)
     if form.layout == "channels_first":
         return correction
+    if form.layout == FRAMES:
+        return correction.movedim(2, 1).flatten(0, 1)
     if form.tokens is None:
         return correction.movedim(1, -1)
     last = correction.flatten(2).movedim(1, -1)

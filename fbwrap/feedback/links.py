@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ..engine.names import Ref
 from ..engine.replay import Site
 from ..errors import SettingError
-from .features import SPECTROGRAMS, FeatureSpec
+from .features import FRAMES, SPECTROGRAMS, FeatureSpec
 from .modules import ModuleSpec
 
 Layer = str | nn.Module
-LAYOUTS = ("channels_first", "channels_last", "time_first")
+LAYOUTS = ("channels_first", "channels_last", "time_first")  # and "frames" of a target
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Link:
             or of the ``"previous"`` one (AFL Eq. 5).
         target_layout, source_layout: ``"channels_first"`` (N, C, …), ``"channels_last"`` (N, …, C) or ``"time_first"``
             (T, N, C), where what the layers around tell is wrong (``print(loop.plan)`` says what was taken). A source
-            may be a spectrogram, ``"frequency_time"`` (N, C, F, T) or ``"time_frequency"`` (N, C, T, F).
+            may be a spectrogram, ``"frequency_time"`` (N, C, F, T) or ``"time_frequency"`` (N, C, T, F). A target may
+            be ``"frames"`` (N·T, C, H, W) of videos, whose frames follow each other in the batch.
     """
 
     target: Layer
@@ -58,7 +59,8 @@ class Link:
             raise SettingError(f"Link(at={self.at!r}): pass 'output' or 'input'.")
         if self.feature not in ("current", "previous"):
             raise SettingError(f"Link(feature={self.feature!r}): pass 'current' or 'previous'.")
-        for layout, known in ((self.target_layout, LAYOUTS), (self.source_layout, (*LAYOUTS, *SPECTROGRAMS))):
+        targets, sources = (*LAYOUTS, FRAMES), (*LAYOUTS, *SPECTROGRAMS)
+        for layout, known in ((self.target_layout, targets), (self.source_layout, sources)):
             if layout not in (None, *known):
                 raise SettingError(f"Layout {layout!r}: pass {', '.join(map(repr, known[:-1]))} or {known[-1]!r}.")
 

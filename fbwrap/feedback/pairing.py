@@ -25,7 +25,7 @@ from torch import nn
 from ..engine.names import Path, Ref, glob_match, parse
 from ..engine.trace import Batch, Call, TensorInfo, Trace, is_sequential
 from ..errors import PairingError
-from .features import FeatureSpec, feature_spec_of
+from .features import FRAMES, FeatureSpec, feature_spec_of
 
 Item = TypeVar("Item")
 
@@ -58,7 +58,8 @@ class Place:
         if self.given:
             return feature_spec_of(self.info.shape, self.call.layout, image_dims)
         batch = self.call.batches.get(self.path, None) or Batch()
-        return feature_spec_of(self.info.shape, self.call.layout, image_dims, batch.axis)
+        layout = FRAMES if batch.rows > 1 else self.call.layout
+        return feature_spec_of(self.info.shape, layout, image_dims, batch.axis, batch.rows)
 
 
 def stage_names(trace: Trace) -> list[str]:
@@ -268,7 +269,11 @@ def _places(trace: Trace, *, shared: bool = False) -> list[Place]:
         if path is None or info is None or not info.is_feature or len(info.shape) > 5:
             continue
         batch = call.batches.get(path, Batch())
-        if batch is None or batch.rows > 1 or (batch.axis and len(info.shape) != 3):  # no sample a row
+        # frames in the batch are those of a video that G makes
+        frames = (
+            batch is not None and batch.rows > 1 and not shared and len(info.shape) + 1 == len(trace.sample_shape) == 5
+        )
+        if batch is None or (batch.rows > 1 and not frames) or (batch.axis and len(info.shape) != 3):  # no sample a row
             continue
         found.append(Place(call, path))
     return sorted(found, key=lambda place: place.call.end)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import HeadError, SettingError
-from ..feedback.features import SPECTROGRAMS
+from ..feedback.features import FRAMES, SPECTROGRAMS
 from ..feedback.latents import read_latents
 
 FORMAT = "fbwrap-head"
@@ -157,7 +157,7 @@ _LINK: dict[str, Check] = {
     "own_module": _is_bool,
     "carry": _is_bool,
     "feature": _choice("current", "previous"),
-    "target_layout": _choice(*LAYOUTS),
+    "target_layout": _choice(*LAYOUTS, FRAMES),
     "source_layouts": _list_of(_choice(*LAYOUTS, *SPECTROGRAMS), MOST_LINKS, 1),
     "strength": _is_number,
 }
