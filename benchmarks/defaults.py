@@ -41,7 +41,7 @@ class Case:
 
     def __init__(self, name: str, data: Path, weights: Path, out: Path, base_seed: int = 0, precision: str = "bf16"):
         known = example("networks")
-        self.loss, self.how, self.space = "bce", {}, None
+        self.name, self.loss, self.how, self.space = name, "bce", {}, None
         if name == "wgangp_mnist":
             self.G, self.D, self.loss = known.WganMnistG(), known.WganMnistD(), "wasserstein_gp"
             self.real, _, test = mnist(data)

@@ -37,6 +37,7 @@ LAYERS = {
     "fashion_sngan": ("main.1", "main.2"),
     "fashion_dcgan": ("main.1", "main.2"),
 }
+LATENTS = {"cvaegan_mnist": ["normal", "labels:0:9"], "dcgan_faces32": "uniform:-1:1"}
 HEADS = ("wgangp_mnist",)  # the pairs on which `fit` finds a head
 WAYS = {"new D": 0, "new D, no classes": 2}  # of `fit`: D names clusters; D tells real from generated alone
 ON_HEADS = ("DRS", "MH-GAN", "best of n")
@@ -89,14 +90,14 @@ class Bench:
     def __init__(self, case: Case, out: Path, seed: int, steps: int):
         self.case, self.seed, self.out, self.steps = case, seed, out, steps
         self.problem = Problem.of(
-            case.G, case.D, case.real, case.latents, seed=seed, folder=out, features=None, attach={}
+            case.G, case.D, case.real, case.latents, seed=seed, folder=out, features=None, attach=case.how
         )
         held = split(case.real, seed).validation
         self.held = held[0] if isinstance(held, tuple) else held
 
     def loop_of(self, D: torch.nn.Module, **how: Any) -> fbwrap.FeedbackLoop:
         loop = fbwrap.attach(self.case.G, D, None, example=self.case.latents(2), **how)
-        loop.latents = "normal"
+        loop.latents = LATENTS.get(self.case.name, "normal")
         return loop
 
     def judged_by(self, head: fbwrap.FeedbackLoop, D: FreshCritic) -> fbwrap.FeedbackLoop:
@@ -170,22 +171,28 @@ def main() -> None:
     parser.add_argument("--pair", default="wgangp_mnist", choices=sorted(LAYERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--critics", nargs="+", default=[*WAYS, "published D"], help="D's that are asked")
+    parser.add_argument("--base-seed", type=int, default=0, help="of the bases of clothes, which are trained here")
+    parser.add_argument("--base-precision", default="bf16", help="no: for processors that emulate bf16, slowly")
     parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(options.out)
-    case = Case(options.pair, options.data, options.weights, options.out)
+    case = Case(
+        options.pair, options.data, options.weights, options.out, options.base_seed, options.base_precision
+    )  # fmt: skip
     layers = LAYERS[options.pair]
     for seed in options.seeds:
         bench = Bench(case, options.out / str(seed), seed, options.steps)
         results.once("base", seed, lambda b=bench: b.measured(Plain(b.loop_of(case.D), batch=250)))
         if options.pair in HEADS:
             on_the_head(bench, results)
-        for kind in WAYS:
+        for kind in (kind for kind in WAYS if kind in options.critics):
             results.once(
                 kind, seed, lambda b=bench, k=kind: b.chosen(b.loop_of(b.new_critic(k), response="[0]"), layers)
             )
-        results.once("published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D), layers))
+        if "published D" in options.critics:
+            results.once("published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D, **case.how), layers))
     print(table(results))
 
 
