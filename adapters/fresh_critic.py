@@ -20,6 +20,7 @@ from fbwrap.errors import SettingError
 from fbwrap.recognition.spec import parse_call
 
 _CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_SWITCHES = ("naming_is_response", "channels_last")
 _SMALLEST = 4  # the side at which the stages end
 _MOST = 65_536  # channels, sides, classes: more is no D
 
@@ -29,6 +30,7 @@ class FreshCritic(nn.Module):
 
     Args:
         shape: of a sample: channels and one to three sides; or channels alone.
+        channels_last: samples are (N, …, C): sequences of recurrent networks.
         classes: how many it also names; 0: none.
         naming_is_response: realness is log Σ exp of the classes' logits less log of their number (Salimans et al.
             2016): what is real is what can be named. Else it is a layer of its own.
@@ -36,10 +38,12 @@ class FreshCritic(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], classes: int = 0, naming_is_response: bool = False, width: int = 32
-    ) -> None:
+        self, shape: Sequence[int], classes: int = 0, naming_is_response: bool = False, width: int = 32,
+        channels_last: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.spec = _spec(shape, classes, naming_is_response, width)
+        self.spec = _spec(shape, classes, naming_is_response, width, channels_last)
+        self.channels_last = channels_last
         channels, sides = shape[0], list(shape[1:])
         stages: list[nn.Module] = []
         for place in range(3 if not sides else max(1, math.ceil(math.log2(max(sides) / _SMALLEST)))):
@@ -60,17 +64,18 @@ class FreshCritic(nn.Module):
     def forward(self, x: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
         """(realness, classes' logits); without classes (realness,). Real data brings its classes, which are not
         looked at: they are for the loss."""
-        feature = self.stages(x).flatten(1)
+        feature = self.stages(x.movedim(-1, 1) if self.channels_last else x).flatten(1)
         names = [self.naming(feature)] if self.naming is not None else []
         if self.realness is not None:
             return self.realness(feature), *names
         return names[0].logsumexp(1, keepdim=True) - math.log(names[0].shape[1]), *names
 
 
-def _spec(shape: Sequence[int], classes: int, naming_is_response: bool, width: int) -> str:
+def _spec(shape: Sequence[int], classes: int, naming_is_response: bool, width: int, channels_last: bool) -> str:
     """How it is made, as a name."""
     sides = ", ".join(map(str, shape))
-    return f"fresh:critic({sides}, classes={classes}, naming_is_response={naming_is_response}, width={width})"
+    last = ", channels_last=True" * channels_last
+    return f"fresh:critic({sides}, classes={classes}, naming_is_response={naming_is_response}, width={width}{last})"
 
 
 def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> FreshCritic:
@@ -83,18 +88,18 @@ def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> Fr
         SettingError: other arguments than :class:`FreshCritic`'s.
     """
     name, shape, named = parse_call(spec)
-    numbers = (*shape, *(value for key, value in named.items() if key != "naming_is_response"))
+    numbers = (*shape, *(value for key, value in named.items() if key not in _SWITCHES))
     if (
         name != "critic"
         or not 1 <= len(shape) <= 4
-        or set(named) - {"classes", "naming_is_response", "width"}
+        or set(named) - {"classes", "width", *_SWITCHES}
         or any(type(number) is not int or not 0 <= number <= _MOST for number in numbers)
         or min((*shape, named.get("width", 1))) < 1
-        or type(named.get("naming_is_response", False)) is not bool
+        or any(type(named.get(switch, False)) is not bool for switch in _SWITCHES)
     ):
         raise SettingError(
             f"'fresh:{spec}': write fresh:critic(CHANNELS, SIDES …), with up to three sides and, if need be, classes=, "
-            "naming_is_response= and width=."
+            "naming_is_response=, width= and channels_last=."
         )
     return FreshCritic(shape, **named)
 

@@ -12,6 +12,7 @@ from shortened import PRELUDE
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {"train_a_head": ["--steps", "20"], "fit_a_head": ["--steps", "2"], "own_module": ["--steps", "20"],
          "upscale": ["--steps", "6"], "cubes": ["--steps", "4"],
+         "series": ["--epochs", "4", "--steps", "2"],
          "table": ["--epochs", "2", "--steps", "2"]}  # fmt: skip
 NOT_ALONE = {"networks": "what another example imports", "pretrained_mnist": "wants data: run by test_real.py"}
 NEEDS = {"table": ["ctgan"], "serve_onnx": ["onnx", "onnxscript", "onnxruntime"]}
@@ -26,7 +27,7 @@ def test_example(name, tmp_path):
         pytest.importorskip(package)
     script = str(EXAMPLES / f"{name}.py")
     words = [sys.executable, script, *SMALL.get(name, [])]
-    if name == "fit_a_head":
+    if name in ("fit_a_head", "series"):
         code = f"{PRELUDE}import runpy\nrunpy.run_path({script!r}, run_name='__main__')"
         words = [sys.executable, "-c", code, *SMALL[name]]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

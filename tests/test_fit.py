@@ -393,6 +393,27 @@ def test_samples_of_any_kind(tmp_path, quick, net, shape):
     assert torch.equal(again(z), result.loop(z)), "a head that brings its critic"
 
 
+def test_sequences_of_recurrent_networks_have_their_channels_last(tmp_path, quick):
+    class Waves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, z):
+            return self.out(self.lstm(z)[0])
+
+    G, draw = Waves().eval(), lambda n: torch.randn(n, 16, 6)
+    real = torch.randn(240, 16, 2).cumsum(1)
+    result = fbwrap.fit(G, None, real, latents=draw, out=tmp_path, steps=2, ways=["fresh D"], controls=False)
+    D = result.loop.discriminator
+    assert (D.channels_last, D.stages[0][0].in_channels, D.spec[:19]) == (True, 2, "fresh:critic(2, 16,")
+    assert [str(link) for link in result.loop.connections] == ["lstm[0] <- fpn <- stages.0 + stages.1"]
+    z = draw(3)
+    again = fbwrap.from_pretrained(tmp_path / "head", G)
+    assert torch.equal(again(z), result.loop(z)), "a head that brings its critic"
+    assert "channels_last=True" in (tmp_path / "head" / "config.json").read_text()
+
+
 def test_inceptions_features_where_they_are(tmp_path, quick, monkeypatch):
     asked = []
     monkeypatch.setattr(fitting, "inception", lambda span: asked.append(span) or Space("Inception-v3", summary))

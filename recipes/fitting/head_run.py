@@ -185,7 +185,8 @@ class HeadRun(Rounds):
             return problem.discriminator
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            D = way.critic(problem.critic_shape, int(problem.classes.max()) + 1).to(device_of(problem.generator))
+            D = way.critic(problem.critic_shape, int(problem.classes.max()) + 1, problem.channels_last)
+            D = D.to(device_of(problem.generator))
         real, inputs = problem.data_for(way)
         if not self.scores:
             logger.info("%s: D learns alone first.", way.name)

@@ -19,7 +19,7 @@ from fbwrap.attaching.packed import pack_of
 from fbwrap.engine.fingerprint import fingerprint
 from fbwrap.engine.names import unwrap
 from fbwrap.engine.pytree import batch_size, map_tensors, tensors
-from fbwrap.engine.trace import device_of
+from fbwrap.engine.trace import device_of, sample_layout, trace_forward
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
 from fbwrap.files.atomic import atomic_write
@@ -57,6 +57,7 @@ class Problem:
         takes_classes: whether the D that was given is called with a class beside the sample.
         attach: arguments of :func:`fbwrap.attach` for the D that was given.
         loss: that it was trained with, if the user says.
+        channels_last: whether samples are sequences (N, T, C), as recurrent networks make them.
     """
 
     generator: nn.Module
@@ -72,6 +73,7 @@ class Problem:
     takes_classes: bool
     attach: dict[str, Any]
     loss: str | None = None
+    channels_last: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,6 +106,8 @@ class Problem:
     def critic_shape(self) -> tuple[int, ...]:
         """Of what a D that is made here sees: the sample, with the input on further channels where that has its
         size."""
+        if self.channels_last:
+            return (self.shape[-1], *self.shape[:-1])
         if not self.sees_input:
             return self.shape
         return (self.shape[0] + self._first_input.shape[1], *self.shape[1:])
@@ -194,6 +198,7 @@ class Problem:
             torch.manual_seed(seed)
             args, kwargs = as_inputs(draw(2))
             made = image_of(generator(*args, **kwargs))
+            last = made.dim() == 3 and _channels_last(generator, args, kwargs, made)
         if made.shape[1:] != real.shape[1:]:
             raise SettingError(
                 f"G makes samples of the shape {tuple(made.shape[1:])}, and the data's are {tuple(real.shape[1:])}. "
@@ -215,7 +220,7 @@ class Problem:
         )
         return cls(
             generator, discriminator, real, None, classes, bool(labels), draw, validation, test,
-            _distance_in_words(features, space), takes_classes, attach,
+            _distance_in_words(features, space), takes_classes, attach, channels_last=last,
         )  # fmt: skip
 
     @classmethod
@@ -248,6 +253,11 @@ class Problem:
         how = f"mean errors in {_named(features)}" if features else "mean errors in the stages of a learned encoder"
         none = torch.zeros(len(real), dtype=torch.long)
         return cls(generator, discriminator, real, pairs, none, False, None, validation, test, how, False, attach)
+
+
+def _channels_last(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: Tensor) -> bool:
+    """Whether a sequence is (N, T, C), as the layers that make it tell."""
+    return sample_layout(tuple(made.shape), trace_forward(net, args, kwargs), None) == "channels_last"
 
 
 def is_paired(data: Any) -> bool:

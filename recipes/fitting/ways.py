@@ -70,9 +70,10 @@ class Way:
         """Whether D names classes of the data."""
         return self.teaches in ("names as response", "names beside")
 
-    def critic(self, shape: tuple[int, ...], classes: int) -> FreshCritic:
+    def critic(self, shape: tuple[int, ...], classes: int, channels_last: bool = False) -> FreshCritic:
         """A fresh D."""
-        return FreshCritic(shape, classes if self.named else 0, self.teaches == "names as response")
+        named, naming = classes if self.named else 0, self.teaches == "names as response"
+        return FreshCritic(shape, named, naming, channels_last=channels_last)
 
     @property
     def losses(self) -> dict[str, Any]:
