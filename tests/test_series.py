@@ -118,6 +118,20 @@ def test_of_a_list_that_grows_the_new_tensor_is_the_feature():
         assert not torch.equal(loop(z), G(z))
 
 
+def test_a_second_name_tells_which_call_of_a_shared_layer_is_meant():
+    act = nn.ReLU()
+    G = nn.Sequential(
+        nn.ConvTranspose2d(6, 8, 4), act, nn.ConvTranspose2d(8, 4, 4, 2, 1), act, nn.ConvTranspose2d(4, 3, 4, 2, 1)
+    ).eval()
+    leaky = nn.LeakyReLU(0.2)
+    D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), leaky, nn.Conv2d(8, 8, 4, 2, 1), leaky, nn.Conv2d(8, 1, 4)).eval()
+    z = torch.randn(2, 6, 1, 1)
+    with fbwrap.attach(G, D, [("1", "3"), ("3", "1")], example=z) as loop:
+        assert links(loop) == ["1#0 <- dual <- 3#1", "3#1 <- dual <- 1#0"]
+        assert [link.form.spatial for link in loop.connections] == [(4, 4), (8, 8)]
+        assert [link.sources[0].form.spatial for link in loop.connections] == [(4, 4), (8, 8)]
+
+
 class PackedG(nn.Module):
     """As in TimeGAN: sequences are packed, and unpacked before the last layer."""
 

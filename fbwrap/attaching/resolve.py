@@ -27,7 +27,7 @@ from ..feedback.features import FRAMES, FeatureSpec, feature_spec_of
 from ..feedback.links import Connection, Layer, Link, Source
 from ..feedback.modules import ModuleSpec, spec_of
 from ..feedback.pairing import best_source
-from ..feedback.plan import call_of, event
+from ..feedback.plan import call_of, event, with_call
 from ..feedback.settings import check_strength
 from ..feedback.time_axis import settle_time
 from ..recognition.detect import Recognised
@@ -182,7 +182,7 @@ class Resolver:
     def _connect(self, link: Link, ref: Ref) -> Connection:
         if ref.at == "input":  # NAME:input is the same as at="input"
             link, ref = replace(link, at="input"), replace(ref, at="output")
-        module = self._module_of(ref)
+        module, ref = self._module_of(ref), with_call(self._generator_trace, ref)
         found = call_of(self._generator_trace, module, ref, "Generator")
         infos = found.outputs if link.at == "output" else found.inputs
         path, info = _pick(ref, infos, link.at, "generator", found)
@@ -247,7 +247,7 @@ class Resolver:
             form = self._response_form(response, layout)
             return [self._checked(Source("response", None, form), info_of(response), batch)]
         found = []
-        for ref in references(self._critic_trace.model, item):
+        for ref in (with_call(self._critic_trace, each) for each in references(self._critic_trace.model, item)):
             called = call_of(self._critic_trace, module_of(self._critic_trace, ref), ref, "Discriminator")
             path, info = _pick(
                 ref, called.inputs if ref.at == "input" else called.outputs, ref.at, "discriminator", called

@@ -13,12 +13,12 @@ A plan is a frozen description. It touches nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
 
-from ..engine.names import Ref
+from ..engine.names import Ref, names, unwrap
 from ..engine.replay import Key, Schedule, Site
 from ..engine.trace import Call, Trace, is_sequential
 from ..errors import LayerNotCalledError
@@ -157,6 +157,18 @@ class ExecutionPlan:
     prefix: Schedule
     plan: Plan
     critic_unused: tuple[str, ...] | None
+
+
+def with_call(trace: Trace, ref: Ref) -> Ref:
+    """The reference with its call, where a layer has several names in one ``nn.Sequential`` and the name tells which
+    call is meant: of ``Sequential(up, act, up, act)`` the act ``"3"`` is ``"3#1"``."""
+    around, _, own = ref.name.rpartition(".")
+    known = names(trace.model)
+    module, parent = known[ref.name], known[around] if around else unwrap(trace.model)
+    same = [key for key, child in parent._modules.items() if child is module]
+    if ref.call is not None or not is_sequential(parent) or len(same) < 2 or len(trace.calls_of(module)) != len(same):
+        return ref
+    return replace(ref, call=same.index(own))
 
 
 def call_of(trace: Trace, module: nn.Module, ref: Ref, where: str) -> Call:
