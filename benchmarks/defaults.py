@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fbwrap.recipes import AFL
+from fbwrap.recipes import AFL, GAN
 from fbwrap.recipes.metrics import PixelSpace, features, frechet_distance
 from from_examples import example
 from results import Results
@@ -53,6 +53,8 @@ class Case:
         elif name == "dcgan_faces32":
             self.G, self.D = known.FacesG(), known.FacesD()
             self.latents = lambda n: torch.rand(n, 100, 1, 1) * 2 - 1
+        elif name.startswith("voxels_"):
+            test = self._voxels(name.removeprefix("voxels_"), data, out, base_seed)
         else:
             import images as fashion
 
@@ -63,7 +65,7 @@ class Case:
             self.G, self.D = fashion.trained_base(real, base_seed, 6000, folder, kind, precision)
             self.real, self.latents, self.loss = real, fashion.latents, {"sngan": "hinge", "dcgan": "bce"}[kind]
             self.space = fashion.classifier(real, labels, out / "fashion.safetensors").features.eval()
-        if not name.startswith("fashion"):
+        if not name.startswith(("fashion", "voxels")):
             for net, end in ((self.G, "G"), (self.D, "D")):
                 known.load(net, weights / f"{name}_{end}.safetensors")
                 net.eval()
@@ -73,6 +75,23 @@ class Case:
         elif self.space is None:
             self.space = known.load(known.LeNet(), weights / "lenet_mnist.safetensors").eval()
         self._test = features(self.space, test)
+
+    def _voxels(self, kind: str, data: Path, out: Path, seed: int) -> Tensor:
+        """A VoxelGAN of one class at 16x16x16, trained here for 1500 steps. Returns the test cubes."""
+        import voxels
+
+        (x, y, names), (tests, labels, _) = (
+            voxels.cubes(data / "voxels_modelnet10_32.npz", part, 16) for part in ("train", "test")
+        )
+        self.space = voxels.classifier(x, y, out / "voxels.safetensors").features.eval()
+        self.real, self.latents = x[y == names.index(kind)], voxels.latents
+        torch.manual_seed(seed)
+        self.G, self.D = voxels.voxel.Generator(voxels.Z, 16, 16), voxels.voxel.Discriminator(16, 16)
+        GAN(self.G, self.D, **voxels.OPTIONS, auxiliary=voxels.drift, seed=seed).fit(
+            self.real, self.latents, 1500, out=out / f"voxels_{kind}-base{seed}", resume=True, progress=False
+        )
+        self.G.eval(), self.D.eval()
+        return tests[labels == names.index(kind)]
 
     @torch.no_grad()
     def samples(self, generate: Callable[..., Any], many: int, seed: int) -> Tensor:

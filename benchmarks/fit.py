@@ -2,6 +2,7 @@
 but for cvaegan_mnist, whose D is called with them.
 
     python benchmarks/fit.py --data DATA --weights WEIGHTS [--pairs wgangp_mnist] [--seeds 0 1 2]
+    python benchmarks/fit.py --data DATA --weights WEIGHTS --pairs voxels_bed
 
 ``fit`` splits the training images by its seed, and chooses and judges by itself. What stands beside its verdict is
 measured here: the Fréchet distance of 10 000 samples to the data set's own test images, in the features of a classifier
