@@ -390,6 +390,10 @@ FAMILIES: dict[str, Entry] = {
     "BigVGAN, one period": Entry(
         lambda: (audio.BigVganG(), audio.PeriodD(3)), "audio: BigVGAN", "audio: HiFi-GAN, one discriminator", std=0.1
     ),
+    "BigVGAN, several resolutions": Entry(
+        lambda: (audio.BigVganG(), audio.MultiResolutionD()), "audio: BigVGAN",
+        "audio: HiFi-GAN, several discriminators", std=0.1,
+    ),
     "WaveGAN": Entry(
         lambda: (audio.WaveG(), audio.WaveD()), "audio: WaveGAN", "audio: WaveGAN",
         links=["deconv_1 <- dual <- ps3", "deconv_2 <- dual <- ps2", "deconv_3 <- dual <- ps1"],

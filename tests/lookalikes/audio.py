@@ -109,6 +109,43 @@ class MultiPeriodD(nn.Module):
         return [a for a, _ in real], [a for a, _ in fake], [f for _, f in real], [f for _, f in fake]
 
 
+class ResolutionD(nn.Module):
+    """The magnitude spectrogram at one resolution, (N, 1, F, T); returns its answer and all features."""
+
+    def __init__(self, window, hop, width=4):
+        super().__init__()
+        self.window, self.hop = window, hop
+        first = weight_norm(nn.Conv2d(1, width, (3, 9), padding=(1, 4)))
+        more = (weight_norm(nn.Conv2d(width, width, (3, 9), (1, 2), (1, 4))) for _ in range(2))
+        self.convs = nn.ModuleList([first, *more])
+        self.conv_post = weight_norm(nn.Conv2d(width, 1, (3, 3), padding=(1, 1)))
+
+    def forward(self, x):
+        pad = (self.window - self.hop) // 2
+        x = F.pad(x, (pad, pad), "reflect").squeeze(1)
+        x = (
+            torch.stft(
+                x, self.window, self.hop, window=torch.ones_like(x[0, : self.window]), center=False, return_complex=True
+            )
+            .abs()
+            .unsqueeze(1)
+        )
+        features = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.1)
+            features.append(x)
+        x = self.conv_post(x)
+        return torch.flatten(x, 1, -1), [*features, x]
+
+
+class MultiResolutionD(MultiPeriodD):
+    """BigVGAN's, called as D(y, ŷ)."""
+
+    def __init__(self, resolutions=((32, 4), (64, 8))):
+        super().__init__(())
+        self.discriminators = nn.ModuleList(ResolutionD(*each) for each in resolutions)
+
+
 class WaveG(nn.Module):
     """WaveGAN: z (N, 12) to (N, 1, 4096)."""
 
