@@ -26,7 +26,7 @@ from fbwrap.feedback.critic import image_of
 from fbwrap.feedback.latents import is_latents
 from fbwrap.feedback.settings import is_zero
 from fbwrap.files.pictures import is_picture
-from fbwrap.heads.inputs import source_of
+from fbwrap.heads.inputs import description_of, source_of
 from fbwrap.loop import FeedbackLoop
 
 from .data.batches import Batches, Pairs
@@ -223,12 +223,14 @@ class AFL:
         }
 
     def _latents(self, real_data: object, given: Any) -> Any:
-        """The source of G's inputs; a description becomes the loop's own."""
+        """The source of G's inputs; a description becomes the loop's own, and one that a function's numbers tell."""
         if is_latents(given):
             self.loop.latents = given
             return source_of(self.loop)
         if given is None and not isinstance(real_data, Pairs) and self.loop.latents is not None:
             return source_of(self.loop)
+        if callable(given) and self.loop.latents is None:
+            self.loop.latents = description_of(given, self.loop.facts.example)
         return given
 
     def _player(self) -> Player:

@@ -220,6 +220,7 @@ def test_a_fit_from_start_to_end_and_again(tmp_path, quick):
         assert (tmp_path / name).is_file()
     told = json.loads((tmp_path / "head" / "config.json").read_text())
     assert told["trained_on"]["verdict"] == result.verdict.value
+    assert told["latents"] == "normal", "as the function's numbers tell"
     if result.verdict is Verdict.NO_GAIN:
         assert result.loop.strength == 0.0, "a head that is no gain changes nothing"
         z = latents(2)

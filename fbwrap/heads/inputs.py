@@ -13,15 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.pytree import map_tensors
+from ..engine.pytree import map_tensors, tensors
+from ..engine.rng import RngState
 from ..engine.trace import device_of
 from ..errors import SettingError
-from ..feedback.latents import USUAL, draw
+from ..feedback.facts import inputs_of
+from ..feedback.latents import USUAL, Latents, draw
 from ..feedback.loop import Loop
+from ..feedback.seen_latents import MOST as VALUES
+from ..feedback.seen_latents import seen_in
 from ..files.pictures import is_picture
 
 logger = logging.getLogger("fbwrap")
 
+_FEWEST, _MOST, _LARGEST = 200, 1000, 20_000  # samples that are drawn to look at; values of one
 SMALLEST = 8  # an input of one or three channels and this side is a picture, a smaller one a latent
 
 
@@ -55,6 +60,31 @@ def source_of(loop: Loop) -> Callable[[int], Any]:
         return args[0] if len(args) == 1 else args
 
     return draws
+
+
+def description_of(draws: Callable[[int], object], example: object) -> Latents | None:
+    """How a function's inputs are distributed, where what it draws tells it clearly; random numbers stay where they
+    are.
+
+    Args:
+        example: inputs that G was attached with; large ones are not looked at.
+    """
+    held = [tensor.numel() for _, tensor in tensors(example) if tensor.is_floating_point()]
+    rows = max([1, *(len(tensor) for _, tensor in tensors(example) if tensor.dim())])
+    each = max(1, sum(held) // rows)
+    if not held or each > _LARGEST:
+        return None
+    rng = RngState(torch.device("cpu"))
+    before = rng.get()
+    try:
+        torch.manual_seed(0)
+        args, kwargs = inputs_of(draws(max(_FEWEST, min(_MOST, VALUES // each))))
+        return seen_in(args, kwargs)
+    except Exception:
+        logger.debug("The function of latents refuses a trial.", exc_info=True)
+        return None
+    finally:
+        rng.set(before)
 
 
 def draw_inputs(loop: Loop, count: int, seed: int, label: int | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -30,8 +30,9 @@ from fbwrap.engine.checks import check_loaded
 from fbwrap.engine.names import unwrap
 from fbwrap.engine.training_mode import training_mode
 from fbwrap.errors import SettingError
-from fbwrap.feedback.latents import is_latents
+from fbwrap.feedback.latents import Latents, is_latents
 from fbwrap.files.atomic import atomic_write
+from fbwrap.heads.inputs import description_of, source_of
 from fbwrap.loop import FeedbackLoop
 from fbwrap.recognition.named import resolve_generator
 from fbwrap.recognition.trained_with import LOSSES
@@ -127,12 +128,12 @@ def fit(
     modules = list(unwrap(generator).modules())
     with torch.random.fork_rng(), training_mode(modules, False):
         torch.manual_seed(seed)
-        draw = None if is_paired(data) else _latents(generator, discriminator, latents, attach)
+        draw, described = (None, None) if is_paired(data) else _latents(generator, discriminator, latents, attach)
         problem = Problem.of(
             generator, discriminator, data, draw, seed=seed, folder=folder, features=space,
             attach={key: value for key, value in attach.items() if key != "example"},
         )  # fmt: skip
-        problem = replace(problem, loss=loss)
+        problem = replace(problem, loss=loss, described=described)
         problem.check_folder(folder, seed, steps)
         until = math.inf if minutes is None else started + 60 * minutes * (_SHARE if controls else 1.0)
         tried = chosen_ways(ways, ways_for(discriminator is not None, problem.labelled, problem.pairs is not None))
@@ -160,11 +161,12 @@ def fit(
     return result
 
 
-def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, attach: dict[str, Any]) -> Any:
-    """A source of G's inputs."""
+def _latents(
+    generator: nn.Module, discriminator: nn.Module | None, given: Any, attach: dict[str, Any]
+) -> tuple[Any, Latents | None]:
+    """A source of G's inputs, and how they are distributed, where that is known."""
     if given is None or is_latents(given):
         import fbwrap
-        from fbwrap.heads.inputs import source_of
 
         with fbwrap.attach(generator, discriminator, "auto", **attach) as loop:
             if given is None and loop.latents is None:
@@ -172,8 +174,8 @@ def _latents(generator: nn.Module, discriminator: nn.Module | None, given: Any, 
                     "It is not known how G's latents are distributed: normal numbers are assumed (latents=)."
                 )
             loop.latents = given if given is not None else (loop.latents or "normal")
-            return source_of(loop)
-    return given
+            return source_of(loop), loop.latents
+    return given, description_of(given, given(2)) if callable(given) else None
 
 
 def _trained(

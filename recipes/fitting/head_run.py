@@ -210,6 +210,7 @@ class HeadRun(Rounds):
                 problem.generator, D, links, module=self.way.module, example=example,
                 first="zeros" if self.without_critic else "base", steps=1, **how,
             )  # fmt: skip
+        loop.latents = problem.described
         if isinstance(D, FreshCritic):  # the head can be loaded without it
             loop.note(critic_spec=(D.spec, loop.facts.value_range or (-1.0, 1.0)))
         return loop

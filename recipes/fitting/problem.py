@@ -22,6 +22,7 @@ from fbwrap.engine.pytree import batch_size, map_tensors, tensors
 from fbwrap.engine.trace import device_of, sample_layout, trace_forward
 from fbwrap.errors import SettingError
 from fbwrap.feedback.critic import critic_input_of, image_of
+from fbwrap.feedback.latents import Latents
 from fbwrap.files.atomic import atomic_write
 from fbwrap.recognition.detect import Recognised
 from fbwrap.recognition.trained_with import loss_of
@@ -57,6 +58,7 @@ class Problem:
         takes_classes: whether the D that was given is called with a class beside the sample.
         attach: arguments of :func:`fbwrap.attach` for the D that was given.
         loss: that it was trained with, if the user says.
+        described: how G's inputs are distributed, in words; None: nobody knows.
         channels_last: whether samples are sequences (N, T, C), as recurrent networks make them.
     """
 
@@ -73,6 +75,7 @@ class Problem:
     takes_classes: bool
     attach: dict[str, Any]
     loss: str | None = None
+    described: Latents | None = None
     channels_last: bool = False
 
     @property
