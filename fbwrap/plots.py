@@ -215,7 +215,7 @@ def voxels(cubes: object, threshold: float = 0.5, samples: int = 4, slices: int 
     """A row a cube: the view in three dimensions of what lies above the threshold, and slices along the first axis."""
     held = image_of(cubes).detach().float().cpu()[:samples, 0]
     if held.dim() != 4:
-        raise SettingError(f"voxels wants cubes (N, C, X, Y, Z), not {tuple(image_of(cubes).shape)}.")
+        raise SettingError(f"voxels needs cubes (N, C, X, Y, Z), not {tuple(image_of(cubes).shape)}.")
     figure = figure_class()(figsize=(1.5 * slices + 2.6, 2.2 * len(held)), layout="constrained")
     for row, cube in enumerate(held):
         axes: Any = figure.add_subplot(len(held), slices + 1, row * (slices + 1) + 1, projection="3d")

@@ -93,8 +93,8 @@ def load_pretrained(
     name = config_of(folder)["base"]
     if not pinned(name):
         raise HeadError(
-            f"{repo_or_dir} does not say where its generator can be fetched. Load the generator, and pass it: "
-            "fbwrap.from_pretrained(..., G)."
+            f"{repo_or_dir} does not say where to download its generator. Load the generator and pass it: "
+            "fbwrap.from_pretrained(..., G), or -g and --weights on the command line."
         )
     generator, _ = load_generator(name, **how)
     loop = from_folder(folder, generator.to(device), discriminator, **options)

@@ -70,7 +70,7 @@ class Heads:
             raise SettingError(f"There is a head {name!r} already. Pass another name=, or remove it first.")
         if isinstance(head, FeedbackLoop):
             if discriminator is not None or options:
-                raise SettingError("A loop brings its own discriminator and settings: pass it alone, with name=.")
+                raise SettingError("A loop already has its discriminator and settings: pass only the loop and name=.")
             loop = head
         else:
             loop = from_pretrained(head, self.generator, discriminator, **options)
@@ -78,7 +78,10 @@ class Heads:
             raise SettingError(f"The head {name!r} is attached to another generator. Attach it to this one.")
         methods = {each.method for each in (*self.loops.values(), loop)}
         if len(methods) > 1:
-            raise SettingError(f"Heads of one generator must be of one method, and these are of {sorted(methods)}.")
+            raise SettingError(
+                f"All heads must correct the same method of G, but these correct {sorted(methods)}. Attach them "
+                "all with the same method=."
+            )
         self.loops[name] = loop
         self.weights[name] = 1.0
         return loop

@@ -94,11 +94,12 @@ class AFL:
         if loop.steps < 1:
             raise SettingError("The loop has steps=0: there is no feedback to train. Set loop.steps = 1.")
         if unclear := loop.facts.unclear_response:
-            raise SettingError(f"{unclear} (at attach)")
+            raise SettingError(f"{unclear} Attach again with it.")
         if loop.facts.critic_in_part:
             raise SettingError(
-                "This head brought the beginning of its own D, which has no end: it cannot judge. Give a whole D "
-                "first: loop.use_discriminator(D); or save heads that are to be trained on with discriminator='all'."
+                "This head was saved with only the first layers of its D, so it cannot be trained further. "
+                "Pass a complete D first: loop.use_discriminator(D). To avoid this, save heads with "
+                "discriminator='all'."
             )
         if generator_mode not in ("train", "eval"):
             raise SettingError(f"generator_mode={generator_mode!r}: pass 'train' or 'eval'.")
@@ -107,8 +108,9 @@ class AFL:
         pack, part = loop.critic_call.pack, self.options.batch // self.options.accumulate
         if part % pack:
             raise SettingError(
-                f"batch={self.options.batch}, accumulate={self.options.accumulate}: D judges packs of {pack} samples, "
-                f"and a part of a batch, {part}, is no multiple of it. Pass batch={pack * max(1, round(64 / pack))}."
+                f"D judges {pack} samples together, so batch / accumulate = {part} must be a multiple of "
+                f"{pack}. Pass "
+                f"batch={pack * self.options.accumulate * max(1, round(64 / pack / self.options.accumulate))}."
             )
         self._perceptual, self._trackers = perceptual, trackers
         self._generator_mode: str | None = generator_mode

@@ -69,7 +69,8 @@ class FAL(AFL):
             )
         if train_generator and not any(p.requires_grad for p in unwrap(loop.generator).parameters()):
             raise SettingError(
-                "None of G's parameters may learn (requires_grad is False). Let them, or pass train_generator=False."
+                "All parameters of G are frozen (requires_grad is False). Call G.requires_grad_(True), or "
+                "pass train_generator=False."
             )
         super().__init__(loop, **{"critic_ema": 0.0, **options})
         self._train_generator = train_generator

@@ -126,7 +126,7 @@ def test_what_feedback_sees_is_the_value_after():
 
 def test_the_plan_says_it():
     with fbwrap.attach(Generator(), Critic(F.relu), "auto", example=torch.randn(2, 5, 1, 1)) as loop:
-        assert "conv2:input is what conv1 returns, after the nonlinearity" in str(loop.plan)
+        assert "conv2:input is the output of conv1 after its activation" in str(loop.plan)
 
 
 def test_residual_blocks_stay_whole():

@@ -67,7 +67,7 @@ def test_quickstart_interrupted_and_resumed(tmp_path):
     first.send_signal(signal.SIGINT)
     _, error = first.communicate()
     assert first.returncode == 130, error
-    assert "goes on where it was" in error
+    assert "continue if you run them again" in error
     step = torch.load(max((out / "gan").glob("checkpoint-*.pt")), weights_only=True)["step"]
     assert step >= 40
     shrunk = run("quickstart", "--out", str(out), "--steps", str(step + 4), first=often)
@@ -181,7 +181,7 @@ READ_ONLY = "/proc/fbwrap"
         (["ablate", "nonsense"], "no experiment"),
         (["eval", "nowhere", "-g", "torch.nn:Linear(2, 3)"], "There is no head at nowhere"),
         (["study", "steps", "nowhere"], "There is no head at nowhere"),
-        (["sample", "HEAD", "--out", "x"], "does not say where its generator"),
+        (["sample", "HEAD", "--out", "x"], "does not say where to download its generator"),
         (["sample", "HEAD", "-g", "torch.nn:Linear(2, 3)"], "This head is for another generator"),
         (["sample", "HEAD", *["NETWORKS"], "--out", READ_ONLY], READ_ONLY),
         (["push", "nowhere", "me/head"], "There is no head at nowhere"),
@@ -228,8 +228,8 @@ def test_devices_weights_and_files_are_not_dropped_silently():
     from digits import FOLDER
 
     for words, sentence in (
-        (["--weights", "x.pth"], "--weights wants --generator"),
-        (["-g", "torch.nn:Linear(1, 1)", "--critic-weights", "x.pth"], "--critic-weights wants --discriminator"),
+        (["--weights", "x.pth"], "--weights needs --generator"),
+        (["-g", "torch.nn:Linear(1, 1)", "--critic-weights", "x.pth"], "--critic-weights needs --discriminator"),
     ):
         done = command("sample", FOLDER / "head", *words)
         assert done.exit_code == 1
@@ -308,7 +308,8 @@ def test_what_makes_no_network_is_not_called(spec, tmp_path, monkeypatch):
         "removing = functools.partial(rmtree)\n"
     )
     with pytest.raises(
-        fbwrap.errors.SettingError, match=r"is not called: .* neither a class of networks nor a function of your own"
+        fbwrap.errors.SettingError,
+        match=r"is refused for safety: .* neither an nn.Module class nor a function in your own",
     ):
         load_model(spec)
     assert (tmp_path / "kept").is_dir()

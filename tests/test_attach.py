@@ -91,7 +91,7 @@ def test_the_generator_may_be_a_method():
         assert torch.equal(torch.utils._pytree.tree_leaves(net.decode(z=z))[0], y)
     assert torch.equal(net.decode(z)["sample"], plain)
     assert "decode" not in vars(net)
-    with pytest.raises(LayerNotCalledError, match=r"called mid 2 times in this pass.*slices or tiles"):
+    with pytest.raises(LayerNotCalledError, match=r"called mid 2 times this time.*slices or tiles"):
         loop(z, slices=2)
     with pytest.raises(SettingError, match="has no such method"):
         fbwrap.attach(net, D, example=z, method="nonsense")
@@ -101,7 +101,7 @@ def test_the_generator_may_be_a_method():
 
 def test_a_d_that_cannot_go_on_is_noted_in_the_plan():
     loop = fbwrap.attach(latent.BigGanG(), latent.BigGanD())
-    assert "D refuses the sample behind its last tap, so it has no response" in str(loop.plan)
+    assert "D fails on G's sample after the last layer that a link reads" in str(loop.plan)
 
 
 def test_a_response_path_ends_at_a_tensor():

@@ -193,7 +193,7 @@ def test_no_sample_sees_its_neighbours(name):
     loop = stir(fbwrap.attach(G, D, layers, example=x, steps=2))
     if form is not None:
         assert str(loop.connections[0].form) == form
-    assert not loop.plan.notes or not any("no layer around" in note for note in loop.plan.notes)
+    assert not loop.plan.notes or not any("is assumed to be" in note for note in loop.plan.notes)
     more = samples(axis, 5, time, inside)
     with torch.no_grad():
         y = loop(more)
@@ -274,7 +274,7 @@ def test_what_is_not_of_one_sample_is_refused():
         def forward(self, z):
             return self.out(self.side(z)) + self.body(z).mean()
 
-    with pytest.raises(errors.PairingError, match=r"Which axis of G's layer 'body'.*'time_first' \(T, N, C\)"):
+    with pytest.raises(errors.PairingError, match=r"batch axis of G's layer 'body'.*'time_first' \(T, N, C\)"):
         fbwrap.attach(Plain(), None, [("body", "image")], example=torch.randn(4, 12, 6))
 
 
@@ -298,7 +298,7 @@ def test_what_no_layer_tells_is_said_and_can_be_said_otherwise():
     x = samples(0)
     loop = fbwrap.attach(Net(), None, ["a"], example=x)
     assert str(loop.connections[0].form) == "12 @ 8"
-    assert any("no layer around tells" in note and "target_layout='channels_last'" in note for note in loop.plan.notes)
+    assert any("is assumed to be" in note and "target_layout='channels_last'" in note for note in loop.plan.notes)
     loop = fbwrap.attach(Net(), None, [fbwrap.Link("a", "image", target_layout="channels_last")], example=x)
     assert str(loop.connections[0].form) == "8 @ 12 channels last"
     assert not any("'a'" in note for note in loop.plan.notes)

@@ -216,6 +216,7 @@ def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
     class Case:
         def __init__(self, name, *folders):
             torch.manual_seed(0)
+            self.name, self.how = name, {}
             self.G = nn.Sequential(
                 nn.Sequential(nn.ConvTranspose2d(4, 8, 4), nn.ReLU()), nn.Sequential(nn.ConvTranspose2d(8, 6, 4, 2, 1)),
                 nn.Sequential(nn.ConvTranspose2d(6, 1, 4, 2, 1), nn.Tanh()),

@@ -57,7 +57,7 @@ def test_the_widest_modules_within_the_budget():
 def test_a_budget_that_nothing_keeps_takes_the_narrowest_and_says_so():
     with attached(module="auto", budget=1) as loop:
         assert loop.connections[0].spec.options["ratio"] == 16
-        assert "more than the budget, even with the narrowest modules" in str(loop.plan)
+        assert "more than the budget, even with the smallest modules" in str(loop.plan)
 
 
 def test_a_loop_that_costs_much_names_a_cheaper_choice():

@@ -271,4 +271,4 @@ def test_a_perceptual_loss_from_the_command_line(data, tmp_path):
     assert heads[0] != heads[1], "the loss is felt"
     done = invoke(*words, "--out", tmp_path / "x")
     assert done.exit_code == 1
-    assert "--perceptual wants --perceptual-layer" in done.output
+    assert "--perceptual needs --perceptual-layer" in done.output

@@ -215,7 +215,7 @@ def test_ahead_of_time(tmp_path):
     ("arguments", "says"),
     [
         (["--to", "loop.pth"], "ends in .onnx or .pt2"),
-        (["--to", "loop.onnx", "--ahead-of-time"], "compiles to .pt2 files"),
+        (["--to", "loop.onnx", "--ahead-of-time"], "needs --to FILE.pt2"),
     ],
 )
 def test_what_cannot_be_is_said(arguments, says, tmp_path, monkeypatch):

@@ -238,7 +238,7 @@ def test_a_folder_holds_one_fit(tmp_path, quick):
         ("G", {"generator": Deconv().eval()}), ("D", {"discriminator": patch()}),
     ):  # fmt: skip
         given = {"generator": G, "discriminator": None, "data": pictures(), "steps": 2, **more}
-        with pytest.raises(SettingError, match=f"a fit with another {'data' if other == 'seed' else other}"):
+        with pytest.raises(SettingError, match=f"a fit whose {'data' if other == 'seed' else other} was different"):
             fbwrap.fit(given.pop("generator"), given.pop("discriminator"), given.pop("data"), **given, **how)
 
 
@@ -542,7 +542,7 @@ def test_pairs_from_the_command_line(tmp_path, quick):
         assert "RMSE" in found["rows"][0]["beside"]
     done = command("fit", "-g", f"{tmp_path / 'nets.py'}:Up(1)", "--data", tmp_path / "data", *words)
     assert done.exit_code == 1
-    assert "say where both are" in done.output
+    assert "must give inputs and targets" in done.output
 
 
 def test_a_perfect_g_is_no_gain(tmp_path, quick):

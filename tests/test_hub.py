@@ -170,11 +170,11 @@ def test_private_and_missing(hub, nets, tmp_path):
         lambda: fbwrap.from_pretrained("me/nothing", *nets),
         lambda: loop.push_to_hub("me/mine", token="wrong"),
     ):
-        with pytest.raises(HubError, match="There is no repository"):
+        with pytest.raises(HubError, match="The Hub has no repository"):
             ask()
     assert "me/mine" not in hub.repos
     hub.repos["me/empty"] = type(hub.repos["me/secret"])()
-    with pytest.raises(HubError, match="is no head"):
+    with pytest.raises(HubError, match="is not a head"):
         fbwrap.from_pretrained("me/empty", *nets)
     with pytest.raises(SettingError, match="write user/name"):
         loop.push_to_hub("just-a-name", token=hub.token)
@@ -182,7 +182,7 @@ def test_private_and_missing(hub, nets, tmp_path):
         fbwrap.from_pretrained(tmp_path / "nowhere", *nets)
     with pytest.raises(SettingError, match="is a folder"):
         fbwrap.from_pretrained(tmp_path, *nets, revision="main")
-    with pytest.raises(SettingError, match="each wants name, value, dataset"):
+    with pytest.raises(SettingError, match="each needs name, value, dataset"):
         loop.push_to_hub("me/head", token=hub.token, metrics=[{"name": "x"}])
     with pytest.raises(SettingError, match="There is no picture"):
         loop.push_to_hub("me/head", token=hub.token, pictures=[tmp_path / "none.png"])
@@ -273,7 +273,7 @@ def test_push_and_pull_from_the_command_line(hub, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert torch.equal(fbwrap.from_pretrained(done.output.strip(), G)(Z), loop(Z))
     for words, sentence in (
-        (["pull", "me/nothing"], "There is no repository me/nothing"),
+        (["pull", "me/nothing"], "The Hub has no repository me/nothing"),
         (["pull", "nothing"], "write user/name"),
     ):
         done = CliRunner().invoke(app, words)
@@ -289,9 +289,9 @@ def test_nothing_is_pushed_that_the_hub_or_the_card_would_not_take(hub, nets, tm
         (tmp_path / name).write_bytes(b"x")
     pictures = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
     for options, says in (
-        ({"pictures": [tmp_path / "config.json"]}, "is no picture"),
+        ({"pictures": [tmp_path / "config.json"]}, "is not a picture"),
         ({"pictures": pictures}, "the same name"),
-        ({"metrics": [{"name": "x", "value": float("nan"), "dataset": "y"}]}, "is no number"),
+        ({"metrics": [{"name": "x", "value": float("nan"), "dataset": "y"}]}, "is not a number"),
         ({"license": "MIT License"}, "must be one of"),
     ):
         with pytest.raises(fbwrap.FbwrapError, match=says):
@@ -408,7 +408,7 @@ def test_the_g_that_learned_with_its_head_goes_with_it(hub, nets, tmp_path, capl
     loop.save_pretrained(tmp_path / "head")
     with caplog.at_level(logging.WARNING, "fbwrap"):
         loop.push_to_hub("me/alone", token=hub.token)
-    assert "which fits no other" in caplog.text
+    assert "was trained together with this head" in caplog.text
     from fbwrap.recipes.training.weights import save_generator
 
     save_generator(nets[0], tmp_path / "head")

@@ -117,7 +117,7 @@ def test_older_weight_norm_on_a_subclass_keeps_its_weight():
     x = torch.randn(1, 4, 32)
     loop = fbwrap.attach(G, D, [("3", "1")], example=x)
     assert loop.plan.replayed
-    assert not any("plain attributes" in note for note in loop.plan.notes)
+    assert not any("its own attributes" in note for note in loop.plan.notes)
     loop(x)
     loop.detach()
     nn.utils.remove_weight_norm(conv)
@@ -491,8 +491,8 @@ def test_layers_outside_of_the_module_tree_are_warned_of(caplog):
             return self.last(self.more[0](self.first(x)).relu())
 
     loop = fbwrap.attach(deconv(), Hidden().eval(), example=torch.randn(2, 16, 1, 1))
-    assert "D calls layers that are not among its modules (Conv2d" in caplog.text
-    assert any("not among its modules" in note for note in loop.plan.notes)
+    assert "D calls layers that are not registered as submodules (Conv2d" in caplog.text
+    assert any("not registered as submodules" in note for note in loop.plan.notes)
 
 
 def test_networks_whose_eval_returns_none_and_critics_that_draw():
@@ -511,4 +511,4 @@ def test_networks_whose_eval_returns_none_and_critics_that_draw():
             return self.net(x + 0.1 * torch.randn_like(x))
 
     loop = fbwrap.attach(deconv(), Augments().eval(), example=z)
-    assert any("D draws random numbers" in note for note in loop.plan.notes)
+    assert any("D is random in eval mode" in note for note in loop.plan.notes)

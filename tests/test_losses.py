@@ -54,5 +54,5 @@ def test_content_loss_by_hand():
 
 
 def test_a_response_that_does_not_depend_on_the_sample_is_said():
-    with pytest.raises(TrainingError, match="Set r1=0"):
+    with pytest.raises(TrainingError, match="also set r1=0"):
         L.r1(lambda x: torch.zeros(2, 1, requires_grad=True) * 1, images(2))

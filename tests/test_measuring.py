@@ -39,11 +39,11 @@ def test_a_study_in_a_feature_space_and_wrong_ones(head, nets, tmp_path):
         (["study", "strength", *head, "--at", "0;1"], "--at 0;1: write numbers"),
         (["study", "steps", *head, "--at", "0,1"], "--at is for the studies"),
         (["study", "steps", *head, "--reference", "x.png"], "--reference is for the study switching"),
-        (["eval", *head, "--features", "inception"], "go together"),
-        (["eval", *head, "--label", "1"], "--label wants --classifier"),
+        (["eval", *head, "--features", "inception"], "both --features and --real"),
+        (["eval", *head, "--label", "1"], "--label needs --classifier"),
         (["eval", *head, "--real", "nowhere", "--features", "torch.nn:Flatten()"], "there is no such file or folder"),
         (["study", "switching", *head, "--reference", "nowhere.png"], "nowhere.png"),
-        (["eval", *head, "--features", "torch.nn:Flatten()"], "go together"),
+        (["eval", *head, "--features", "torch.nn:Flatten()"], "both --features and --real"),
         (["eval", *head[:-3], "8xx", "--samples", "4"], "--latent '8xx'"),
         (["eval", tmp_path / "nowhere", *head[1:]], "There is no head at"),
     ):
@@ -237,11 +237,11 @@ def test_eval_of_pairs_voxels_and_readers(tmp_path):
     for column in ("frechet[torch.nn:Flatten()]", f"accuracy[{spec}Kinds()]", f"inception score[{spec}Kinds()]"):
         assert column in done.output
     for words, sentence in (
-        (["eval", *heads["image"]], "Pass --latent SHAPE or --pairs"),
+        (["eval", *heads["image"]], "Pass --pairs KIND:PATH"),
         (["eval", *heads["image"], "--pairs", "up:x"], "KIND one of left"),
         (["eval", *heads["image"], "--pairs", "folders:x"], "write two folders"),
-        (["eval", *heads["voxel"], *cubes[:4], *readers[:2]], "--segmenter wants --pairs"),
-        (["eval", *heads["voxel"], *cubes[:4], "--lpips"], "--lpips wants --pairs"),
+        (["eval", *heads["voxel"], *cubes[:4], *readers[:2]], "--segmenter needs --pairs"),
+        (["eval", *heads["voxel"], *cubes[:4], "--lpips"], "--lpips needs --pairs"),
         (["study", "variance", *heads["image"], *pairs], "scales G's latents"),
         (["ablate", "cityscapes_fal", "--smoke"], "pass --pairs"),
         (["ablate", "swiss_roll", "--smoke", *pairs[:2]], "leave out --pairs"),
@@ -271,7 +271,7 @@ def test_numbers_of_other_weights_do_not_go_into_a_card(head, tmp_path, caplog):
     assert _of_this_head(folder) == ["eval"]
     (folder / "feedback.safetensors").write_bytes(b"others")
     assert _of_this_head(folder) == []
-    assert "of other weights" in caplog.text
+    assert "with other weights" in caplog.text
 
 
 def test_the_study_of_samplers_from_the_command_line(head, tmp_path):
@@ -293,7 +293,7 @@ def test_the_study_of_samplers_from_the_command_line(head, tmp_path):
     assert done.exit_code == 0, done.output
     assert (tmp_path / "head" / "studies" / "samplers.png").exists()
     for more, sentence in (
-        (["study", "samplers", *head, "--loss", "bce"], "leave out --latent"),
+        (["study", "samplers", *head, "--loss", "bce"], "Leave out --latent"),
         (["study", "strength", *head, "--only", "drs"], "are for the study samplers"),
         ([*words, "--only", "best"], "There is no sampler 'best'"),
         ([*words, "--calibrate-on", tmp_path / "nothing"], "no such folder"),

@@ -132,7 +132,7 @@ def test_a_head_keeps_it(table, tmp_path):
         loop.save_pretrained(tmp_path / "head")
     with fbwrap.from_pretrained(tmp_path / "head", G, D) as loop:
         assert torch.equal(loop(Z), expected)
-        assert "judges 3 samples as one" in str(loop.plan)
+        assert "judges 3 samples together" in str(loop.plan)
 
 
 def test_the_plan_counts_what_the_examples_samples_cost(table):
@@ -149,7 +149,7 @@ def test_it_trains_in_batches_of_whole_packs(table):
             real, lambda n: torch.randn(n, 4), 4, progress=False
         )
         assert any(not torch.equal(value, before[name]) for name, value in loop.feedback.state_dict().items())
-        with pytest.raises(SettingError, match=r"batch=4.*packs of 3.*batch=63"):
+        with pytest.raises(SettingError, match=r"D judges 3 samples together.*= 4 must be.*batch=63"):
             AFL(loop, loss="bce", batch=4, trackers="none").fit(real, lambda n: torch.randn(n, 4), 4, progress=False)
 
 

@@ -128,9 +128,9 @@ def test_depth_by_hand():
 @pytest.mark.parametrize(
     ("package", "call", "says"),
     [
-        ("lpips", lambda x: Q.lpips(x, x), "LPIPS cannot be had"),
-        ("pyiqa", Q.perceptual_index, "PI cannot be had"),
-        ("torch_fidelity", lambda x: M.inception(), "Inception cannot be had"),
+        ("lpips", lambda x: Q.lpips(x, x), "LPIPS cannot be loaded"),
+        ("pyiqa", Q.perceptual_index, "PI cannot be loaded"),
+        ("torch_fidelity", lambda x: M.inception(), "Inception cannot be loaded"),
         ("basicsr", Q.niqe, "NIQE needs basicsr"),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_checkpoint_of_an_older_version_is_said(tmp_path):
     held = torch.load(path, weights_only=True)
     del held["same"]
     torch.save(held, path)
-    with pytest.raises(TrainingError, match="of an older fbwrap"):
+    with pytest.raises(TrainingError, match="by an older fbwrap"):
         fit(AFL(attached(), batch=4, loss="bce"), 3, out=tmp_path, resume=True)
 
 
@@ -132,7 +132,7 @@ def test_a_run_is_not_resumed_with_another_d_that_gives_the_feedback(how, tmp_pa
     fit(AFL(fbwrap.attach(G, D, ["main.5"], example=latents(2)), batch=4, **how, loss="bce"), out=tmp_path)
     torch.manual_seed(1)
     loop = fbwrap.attach(G, pair(7)[1], ["main.5"], example=latents(2))
-    with pytest.raises(TrainingError, match="another run: D's weights were"):
+    with pytest.raises(TrainingError, match=r"another run\. D's weights: then"):
         fit(AFL(loop, batch=4, **how, loss="bce"), 3, out=tmp_path, resume=True)
 
 
@@ -140,7 +140,7 @@ def test_a_d_is_not_taught_on_against_another_g(tmp_path):
     (G, D), (other, _) = pair(), pair(7)
     how = {"batch": 4, "progress": False, "out": tmp_path}
     train_discriminator(G, D, images(), latents, 2, **how, loss="bce")
-    with pytest.raises(TrainingError, match="another run: G's weights were"):
+    with pytest.raises(TrainingError, match=r"another run\. G's weights: then"):
         train_discriminator(other, D, images(), latents, 3, resume=True, **how, loss="bce")
 
 
@@ -387,9 +387,9 @@ def test_numpys_numbers_are_plain_ones_and_resume(tmp_path):
 
 def test_losses_without_targets_and_precisions_without_a_gpu():
     for how in ({"reconstruction": 1.0}, {"perceptual": nn.Identity()}):
-        with pytest.raises(SettingError, match=r"wants targets: pass Pairs"):
+        with pytest.raises(SettingError, match=r"needs targets: pass Pairs"):
             fit(AFL(attached(), batch=4, **how, loss="bce"))
-    with pytest.raises(SettingError, match="fp16' wants a GPU"):
+    with pytest.raises(SettingError, match="fp16' needs a GPU"):
         fit(AFL(attached(), batch=4, mixed_precision="fp16", loss="bce"))
 
 
@@ -402,7 +402,7 @@ def test_loops_that_cannot_learn(tmp_path):
     fit(AFL(loop, batch=4, loss="bce"))
     loop.save_pretrained(tmp_path, discriminator="auto")
     again = fbwrap.from_pretrained(tmp_path, *pair())
-    with pytest.raises(SettingError, match=r"it cannot judge.*use_discriminator"):
+    with pytest.raises(SettingError, match=r"only the first layers.*use_discriminator"):
         AFL(again, loss="bce")
     again.use_discriminator(pair()[1])
     AFL(again, loss="bce")
@@ -410,7 +410,7 @@ def test_loops_that_cannot_learn(tmp_path):
         GAN(*pair(), generator_mode="Train", loss="bce")
     G = Residual().requires_grad_(False)
     loop = fbwrap.attach(G, patch(), ["body.1"], module="ast", example=torch.zeros(2, 3, 8, 8))
-    with pytest.raises(SettingError, match="None of G's parameters may learn"):
+    with pytest.raises(SettingError, match="All parameters of G are frozen"):
         FAL(loop, loss="bce")
     FAL(loop, train_generator=False, loss="bce")
 

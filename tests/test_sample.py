@@ -159,7 +159,7 @@ def test_sample_with_a_sampler(tmp_path):
         (["--with", "best"], "There are plain, drs"),
         (["--with", "topk", "--keep", "0.5"], "no setting 'keep'"),
         (["--with", "topk", "--set", "of"], "write NAME=VALUE"),
-        (["--keep", "0.5"], "--keep wants --with"),
+        (["--keep", "0.5"], "--keep needs --with"),
         (["--with", "drs", "--loss", "hinge"], "--real"),
         (["--with", "drs", "--real", tmp_path / "nothing"], "no such folder"),
         (["--with", "drs", "--loss", "gan"], "'wasserstein_gp'"),

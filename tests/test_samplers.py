@@ -620,7 +620,7 @@ def test_a_d_that_is_no_ratio_is_refused_with_the_reason(loss):
 
 
 def test_without_a_loss_it_is_asked_for():
-    with pytest.raises(SettingError, match="Which loss"):
+    with pytest.raises(SettingError, match="which loss D was trained with"):
         DRS(toy())
     with pytest.raises(SettingError, match="one of"):
         DRS(toy(), loss="gan")
@@ -733,7 +733,7 @@ def test_settings_that_cannot_be_are_one_sentence():
             made(loop, loss="bce", **wrong)
     with pytest.raises(SettingError, match="1 or more"):
         Plain(loop)(0)
-    with pytest.raises(SettingError, match="wants a loop"):
+    with pytest.raises(SettingError, match="needs a loop"):
         DRS(loop.generator)
     with pytest.raises(LayerNotFoundError, match="9"):
         Collaborative(images(), layer="9")

@@ -174,7 +174,7 @@ def test_an_attribute_of_d_that_no_adapter_knows_is_not_set(tmp_path):
     for name in ("training", "_version", "dump_patches", "call_super_init"):
         path.write_text(json.dumps({**config, "critic_size": name}))
         before = sorted(vars(D))
-        with pytest.raises(HeadError, match="no adapter knows such a D"):
+        with pytest.raises(HeadError, match="fbwrap does not know this D"):
             fbwrap.from_pretrained(tmp_path, G, D)
         assert sorted(vars(D)) == before
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_is_said(nets, heads, tmp_path):
     loop = fbwrap.attach(G, D, [("main.2", "3")], example=Z)
     with pytest.raises(SettingError, match="'low' already"):
         heads.add(loop, name="low")
-    with pytest.raises(SettingError, match="brings its own"):
+    with pytest.raises(SettingError, match="already has its discriminator"):
         heads.add(loop, D, name="third")
     with pytest.raises(SettingError, match="another generator"):
         heads.add(fbwrap.attach(Deconv().eval(), D, [("main.2", "3")], example=Z), name="third")
@@ -159,7 +159,7 @@ def test_a_network_of_another_method(nets):
     heads = fbwrap.Heads(G)
     heads.add(stir(fbwrap.attach(G, nets[1], [("main.2", "3")], example=Z, method="decode")), name="a")
     assert torch.equal(heads(Z), heads["a"](Z))
-    with pytest.raises(SettingError, match="one method"):
+    with pytest.raises(SettingError, match="the same method"):
         heads.add(fbwrap.attach(G, nets[1], [("main.2", "3")], example=Z), name="b")
 
 

@@ -88,7 +88,7 @@ def test_super_resolution_patches_go_together(tmp_path):
     assert torch.allclose(low, torch.nn.functional.avg_pool2d(high, 4), atol=0.02)
     with pytest.raises(DataError, match="smaller than the patch"):
         S.SuperResolution(tmp_path, 4, 64)[0]
-    with pytest.raises(DataError, match="no multiple"):
+    with pytest.raises(DataError, match="not a multiple"):
         S.SuperResolution(tmp_path, 4, 10)
 
 
@@ -173,7 +173,7 @@ def test_voxels_of_every_format(tmp_path):
         DataError, match=r"one\.npy, row 0 cannot be read: .*its cube is 8x8x8, and 16 on each side is wanted"
     ):
         voxels.Voxels(tmp_path / "one.npy", size=16)[0]
-    with pytest.raises(DataError, match=r"a\.txt is no file of voxels"):
+    with pytest.raises(DataError, match=r"a\.txt is not a file of voxels"):
         (tmp_path / "a.txt").write_text("")
         voxels.Voxels(tmp_path / "a.txt")
     (tmp_path / "damaged").mkdir()

@@ -175,7 +175,7 @@ def test_state_in_plain_attributes_is_as_if_the_loop_were_not_there():
     G = Remembering()
     loop = fbwrap.attach(G, critic(), [("b", "1")], example=X)
     assert isinstance(G.h, float), "attach leaves it as it was"
-    assert "G keeps state in plain attributes (h)" in str(loop.plan.notes)
+    assert "G changes its own attributes (h)" in str(loop.plan.notes)
     plain = [G(X), G(X)]
     G.h = 0.0
     assert all(torch.equal(a, b) for a, b in zip(plain, [loop(X), loop(X)], strict=True))

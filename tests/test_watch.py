@@ -38,7 +38,9 @@ def test_a_loss_that_nobody_knows_is_asked_for():
         lambda: GAN(Deconv(), patch(), batch=4).fit(images(), latents, 1, progress=False),
         lambda: train_discriminator(Deconv(), patch(), images(), latents, 1),
     ):
-        with pytest.raises(SettingError, match=r"Which loss was D trained with\?.*'bce'.*'wasserstein_gp' \(WGAN-GP\)"):
+        with pytest.raises(
+            SettingError, match=r"cannot find out which loss D was trained with.*'bce'.*'wasserstein_gp' \(WGAN-GP\)"
+        ):
             recipe()
     assert AFL(loop, loss="hinge").options.critic_steps == 2
     assert AFL(loop, loss="wasserstein_gp").options.critic_steps == 5
@@ -77,12 +79,12 @@ def test_a_sigmoids_answer_is_read_as_its_logit():
         ((images() * 127 + 128).to(torch.uint8), r"of type uint8.*\(4, 3, 16, 16\) uint8 from 1 to 254.*127\.5 - 1"),
         (
             images() * 127.5 + 127.5,
-            r"out of the range of G's samples, -1 to 1.*what G makes is \(4, 3, 16, 16\) float32",
+            r"outside the range of G's samples, -1 to 1.*what G makes is \(4, 3, 16, 16\) float32",
         ),
         (images()[:, :1], r"1 channels, G's samples 3"),
         (list(images()), r"3 dimensions, G's samples 4.*torch\.stack"),
-        ((images(), torch.zeros(24)), r"D cannot be asked: TypeError.*sources\.Mapped"),
-        ("photos", r"'photos' is a path, not data.*data\.Images"),
+        ((images(), torch.zeros(24)), r"D fails on this data: TypeError.*sources\.Mapped"),
+        ("photos", r"'photos' is text, not data.*data\.Images"),
     ],
 )
 def test_data_that_d_cannot_take_is_refused_before_the_first_step(real, says):
@@ -97,7 +99,7 @@ def test_data_that_d_cannot_take_is_refused_before_the_first_step(real, says):
 def test_pixels_of_0_to_255_are_refused_where_the_range_is_not_known_and_not_said():
     pixels, small = images() * 127.5 + 127.5, torch.rand(4, 3, 8, 8)
     loop = fbwrap.attach(Residual(), patch(), [("body.1", "1")], example=small[:2])
-    with pytest.raises(SettingError, match=r"looks like pixels of 0 to 255.*value_range=\(0, 255\)"):
+    with pytest.raises(SettingError, match=r"looks like pixels from 0 to 255.*value_range=\(0, 255\)"):
         AFL(loop, loss="bce", batch=4).fit(pixels, lambda n: small[:n], 1, progress=False)
     for known in (loop, attached()):  # of the other, an adapter knows the range
         draw = (lambda n: small[:n]) if known is loop else latents
@@ -157,7 +159,7 @@ def test_a_run_that_diverges_stops_goes_back_and_says_so(caplog, tmp_path):
         fit = recipe.fit(real, latents, 900, out=tmp_path, progress=False)
     assert "diverged" in fit.stopped
     assert fit.steps < 900
-    assert "The head is what it was after step" in caplog.text
+    assert "The head was set back to step" in caplog.text
     z = latents(64)
     space = PixelSpace(real)
     with torch.no_grad():

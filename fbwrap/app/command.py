@@ -139,7 +139,7 @@ def in_one_sentence(debug: bool = False, as_json: bool = False, options: Collect
             raise
         raise failed(f"Error: {type(error).__name__}: {error} (--debug shows where)", 1) from None
     except KeyboardInterrupt:
-        raise failed("Stopped. The same command goes on where it was.", 130) from None
+        raise failed("Stopped. Commands that train continue if you run them again.", 130) from None
 
 
 _VALUE = r"""('[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|[\w.:/-]*\w)?"""

@@ -86,7 +86,7 @@ def write(
     if kind not in KINDS:
         raise SettingError(f"{path}: pass a file that ends in {' or '.join(KINDS)}.")
     if ahead_of_time and kind != ".pt2":
-        raise SettingError("Ahead of time torch compiles to .pt2 files.")
+        raise SettingError("--ahead-of-time needs --to FILE.pt2.")
     if kind == ".onnx":
         _check_onnx()
     args, kwargs = _inputs(loop, seed)

@@ -18,7 +18,7 @@ from fbwrap.loop import FeedbackLoop
 
 from .command import Answer, command
 from .inspect import example_of
-from .options import Loss, NetworkOptions, Range
+from .options import LossOfFit, NetworkOptions, Range
 
 if TYPE_CHECKING:
     from fbwrap.recipes.data import Source
@@ -74,7 +74,7 @@ def fit(
             "Default: all.",
         ),
     ] = None,
-    loss: Loss = None,
+    loss: LossOfFit = None,
     controls: Annotated[
         bool, typer.Option(help="Also train the alternatives: the same modules without D, and G further.")
     ] = True,
@@ -150,8 +150,8 @@ def _pairs(data: str, loop: FeedbackLoop, span: tuple[float, float], said: bool)
         return SuperResolution(folder, scale, scale * side, value_range=span)
     if not colon:
         raise SettingError(
-            "This G makes a picture of a picture of the same size, so --data has to say where both are: "
-            f"right:{data} (of the two halves of a file G takes the right one), left:{data}, or folders:INPUTS,TARGETS."
+            "This G turns pictures into pictures of the same size, so --data must give inputs and targets: "
+            f"right:{data} or left:{data} (that half of each file is G's input), or folders:INPUTS,TARGETS."
         )
     return pair_source(data, int(shape[-1]), span)
 
@@ -167,5 +167,8 @@ def _samples(where: Path, loop: FeedbackLoop, span: tuple[float, float]) -> "Sou
     if any(path.suffix.lower() in CUBES for path in (where.rglob("*") if where.is_dir() else [where])):
         return Voxels(where, size=shape[-1])
     if len(shape) != 3:
-        raise SettingError(f"G makes samples of the shape {shape}, and --data {where} is a folder of pictures.")
+        raise SettingError(
+            f"G makes samples of shape {shape}, which are not pictures, but --data {where} holds pictures. Pass "
+            "voxel files, or use fbwrap.fit in Python."
+        )
     return Images(where, (shape[1], shape[2]), channels=shape[0], value_range=span)

@@ -28,7 +28,8 @@ def inputs_of_head(loop: FeedbackLoop, samples: int, seed: int, label: int | Non
     args, kwargs = loop.facts.example
     if takes_pictures(args) or kwargs:
         raise SettingError(
-            "What this head's G takes cannot be drawn. Pass --latent SHAPE or --pairs KIND:PATH: what its inputs are."
+            "This head's G takes pictures or keyword inputs, which cannot be drawn. Pass --pairs KIND:PATH "
+            "(pictures) or --latent SHAPE (noise). The study samplers cannot run with this head."
         )
     drawn_args, _ = draw_inputs(loop, samples, seed, label)
     return drawn_args[0] if len(drawn_args) == 1 else drawn_args

@@ -97,9 +97,9 @@ def _check_makes_networks(spec: str, found: object) -> None:
     if isinstance(found, types.FunctionType) and (package in PACKAGES or _is_own(found.__code__.co_filename)):
         return
     raise SettingError(
-        f"{short(spec, 120)!r} is not called: {type(found).__name__} of {module or 'no module'} is neither a class of "
-        "networks nor a function of your own code. Write a function that returns the network into a file of yours, and "
-        "name that: nets.py:make()."
+        f"{short(spec, 120)!r} is refused for safety: {type(found).__name__} of {module or 'no module'} is "
+        "neither an nn.Module class nor a function in your own files. Write a function that returns the "
+        "network in a file, and pass nets.py:make()."
     )
 
 

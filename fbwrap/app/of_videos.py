@@ -74,7 +74,7 @@ def of_video(
             given = from_bytes(frame, args[0].shape[1], span).to(device_of(loop.generator), args[0].dtype)
             made, shown = made_of(loop, given, sampler, tiles)
             if not is_picture(made.shape):
-                raise SettingError(f"G makes {tuple(made.shape)} of a frame, and that is no picture.")
+                raise SettingError(f"G makes {tuple(made.shape)} of a frame, and that is not a picture.")
             film.append_data(_as_frame(plots.pictures(made, span)[0]))
             if not place:
                 figure = plots.grid(made, span) if shown is None else plots.steps(shown, span)

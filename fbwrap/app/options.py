@@ -15,15 +15,18 @@ from fbwrap.errors import SettingError
 from fbwrap.loop import FeedbackLoop
 
 NETWORKS, INPUTS, MEASURES, STUDIES = "Networks", "Inputs and samples", "Measures", "Options of single studies"
-_LOSS = (
-    "The loss that D was trained with: bce, hinge, least_squares or wasserstein_gp. Needed only if fbwrap asks for it."
-)
+_LOSS = "The loss that D was trained with: bce, hinge, least_squares, wasserstein_gp or relativistic."
+_ASKED = " Needed only if fbwrap asks for it."
 
 Head = Annotated[str, typer.Argument(help="The head: a folder, or user/name on the Hugging Face Hub.")]
 Range = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        help="The values of black and white in G's samples. Default: -1 1, and 0 1 for sr:.", rich_help_panel=INPUTS
+        help=(
+            "The values of black and white in G's samples. Default: in sample, ui and fit, G's range if it is "
+            "known; else -1 1 (with --pairs sr: 0 1)."
+        ),
+        rich_help_panel=INPUTS,
     ),
 ]
 Device = Annotated[
@@ -41,9 +44,13 @@ Pairs = Annotated[
 Samples = Annotated[int, typer.Option(help="Number of samples.", min=2, rich_help_panel=INPUTS)]
 Seed = Annotated[int, typer.Option(help="Seed of the latents.", rich_help_panel=INPUTS)]
 Label = Annotated[int | None, typer.Option(help="The class that the samples should show.", rich_help_panel=MEASURES)]
+LossOfFit = Annotated[
+    str | None,
+    typer.Option(help=f"{_LOSS} Default: as known for this network; else hinge if D has spectral norm, else bce."),
+]
 Loss = Annotated[
     str | None,
-    typer.Option(help=_LOSS[0].upper() + _LOSS[1:]),
+    typer.Option(help=_LOSS + _ASKED),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the table (CSV) and the plot.")]
 TheirWeights = Annotated[
@@ -60,15 +67,18 @@ class NetworkOptions:
         typer.Option(
             "--generator",
             "-g",
-            help="The generator: package.module:Class(args), file.py:Class(args) or spandrel:FILE. Not needed if the "
-            "head names the generator that it belongs to.",
+            help="The generator: package.module:Class(args), file.py:Class(args), spandrel:FILE or diffusers:NAME. "
+            "fit always needs it; other commands only if the head does not name its G.",
             rich_help_panel=NETWORKS,
         ),
     ] = None
     discriminator: Annotated[
         str | None,
         typer.Option(
-            "--discriminator", "-d", help="The discriminator, written in the same way.", rich_help_panel=NETWORKS
+            "--discriminator",
+            "-d",
+            help="The discriminator, written in the same way. If it is left out, fit trains a new one.",
+            rich_help_panel=NETWORKS,
         ),
     ] = None
     weights: Annotated[Path | None, typer.Option(help="File with G's weights.", rich_help_panel=NETWORKS)] = None
@@ -77,7 +87,8 @@ class NetworkOptions:
         str | None,
         typer.Option(
             help="The distribution of G's inputs: normal, uniform:LOW:HIGH, truncated:0.5 or labels:0:9. Several "
-            "inputs: normal,labels:0:9, or by name z=normal,y=labels:0:9. Default: what the head says.",
+            "inputs: normal,labels:0:9, or by name z=normal,y=labels:0:9. Default: as saved in the head; in "
+            "fit: normal.",
             rich_help_panel=INPUTS,
         ),
     ] = None
@@ -93,9 +104,9 @@ class NetworkOptions:
 
         device = device_of(self.device)
         if self.weights is not None and self.generator is None:
-            raise SettingError("--weights wants --generator: whose weights they are.")
+            raise SettingError("--weights needs --generator, the network for these weights.")
         if self.critic_weights is not None and self.discriminator is None:
-            raise SettingError("--critic-weights wants --discriminator: whose weights they are.")
+            raise SettingError("--critic-weights needs --discriminator, the network for these weights.")
         if Path(head).is_file():
             raise SettingError(f"{head} is a file: pass the folder of a head, or user/name on the Hub.")
         named = self.discriminator
@@ -228,5 +239,5 @@ class StudyOptions:
         ),
     ] = None
     loss: Annotated[
-        str | None, typer.Option(help=f"samplers: {_LOSS[0].lower()}{_LOSS[1:]}", rich_help_panel=STUDIES)
+        str | None, typer.Option(help=f"samplers: {_LOSS[0].lower()}{_LOSS[1:]}{_ASKED}", rich_help_panel=STUDIES)
     ] = None

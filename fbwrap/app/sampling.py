@@ -47,7 +47,7 @@ class SamplerOptions:
         """Options that mean nothing without a sampler."""
         given = [name for name in ("keep", "settings", "real", "loss") if getattr(self, name) is not None]
         if given and self.sampler is None:
-            raise SettingError(f"--{given[0].replace('settings', 'set')} wants --with: a sampler.")
+            raise SettingError(f"--{given[0].replace('settings', 'set')} needs --with, a sampler.")
 
     def made(self, loop: FeedbackLoop, seed: int, span: tuple[float, float]) -> Sampler | None:
         """The sampler; None where none is asked for."""

@@ -183,7 +183,11 @@ def _of_this_head(head: Path) -> list[str]:
     now = sha256(path_of(head, FEEDBACK)) if path_of(head, FEEDBACK).is_file() else ""
     found = sorted((head / "studies").glob("*.of"))
     if stale := [path.stem for path in found if path.read_text().strip() != now]:
-        logger.warning("%s of %s are of other weights: left out.", ", ".join(stale), head / "studies")
+        logger.warning(
+            "The studies %s in %s were made with other weights of this head. They are not uploaded.",
+            ", ".join(stale),
+            head / "studies",
+        )
     return [path.stem for path in found if path.stem not in stale]
 
 

@@ -155,13 +155,13 @@ def measure_of(
 def _partners(measures: MeasureOptions, targets: Tensor | None) -> None:
     """Options that mean nothing without another."""
     if (measures.features is None) is not (measures.real is None):
-        raise SettingError("--features and --real go together: the distance is that of samples to real ones there.")
+        raise SettingError("Pass both --features and --real, or neither: they measure the distance to real samples.")
     if measures.label is not None and not measures.classifier:
-        raise SettingError("--label wants --classifier: who is to take samples for it.")
+        raise SettingError("--label needs --classifier, which measures how many samples show this class.")
     compared = {"segmenter": measures.segmenter, "depth": measures.depth, "lpips": measures.lpips}
     for name, given in compared.items():
         if given and targets is None:
-            raise SettingError(f"--{name} wants --pairs: it compares samples with the targets.")
+            raise SettingError(f"--{name} needs --pairs: it compares samples with the targets.")
 
 
 def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) -> studies.Measure:
@@ -301,7 +301,10 @@ def samplers_of(
 ) -> studies.Study:
     """Each sampler beside the head; with ``label`` samples of this class alone."""
     if inputs.latent or inputs.pairs:
-        raise SettingError("The study samplers draws what the head says: leave out --latent and --pairs.")
+        raise SettingError(
+            "The study samplers draws G's inputs itself, so it needs a G that takes noise. Leave out --latent and "
+            "--pairs."
+        )
     real = real_images(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else None
     only = [name.strip() for name in how.only.split(",")] if how.only else None
     return sampler_study(loop, measure, real=real, loss=how.loss, count=inputs.samples, seed=inputs.seed, label=label,
@@ -324,7 +327,10 @@ def _at(options: StudyOptions, name: str) -> dict[str, Any]:
 
 def _latents(z: studies.Inputs, inputs: InputOptions) -> studies.Inputs:
     if inputs.pairs:
-        raise SettingError("The study variance scales G's latents: this G makes images of images. Pass --latent.")
+        raise SettingError(
+            "The study variance scales G's latents, so it needs a G that takes noise. Pass --latent in place of "
+            "--pairs."
+        )
     return z
 
 

@@ -90,9 +90,9 @@ def _scale(given: Tensor, made: Tensor) -> int:
     scale = made.shape[2] // given.shape[2] if made.dim() == 4 else 0
     if not scale or tuple(made.shape[2:]) != tuple(scale * side for side in given.shape[2:]):
         raise SettingError(
-            f"G makes {tuple(made.shape)} of a tile {tuple(given.shape)}: tiles are for networks whose output is as "
-            "large as their input, or a whole number of times as large. Leave out the tiles, or choose a tile whose "
-            "side it divides (a multiple of 16, say)."
+            f"G makes {tuple(made.shape)} from a tile {tuple(given.shape)}. Tiles need a G whose output is 1, "
+            "2, 3 … times as large as its input. Leave out --tile, or pass another one, such as a multiple of "
+            "16."
         )
     return scale
 

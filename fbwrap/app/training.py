@@ -84,7 +84,7 @@ def _perceptual(config: Any, spec: str | None, weights: Path | None, layers: lis
     if spec is None:
         return None
     if not layers:
-        raise SettingError("--perceptual wants --perceptual-layer: where in the backbone images are compared.")
+        raise SettingError("--perceptual needs --perceptual-layer, the layer whose features are compared.")
     from fbwrap.recipes import Perceptual
 
     from .models import IMAGENET, load_model, of_imagenet

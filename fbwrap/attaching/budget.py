@@ -76,7 +76,10 @@ def advice(request: Request, plan: Plan, connections: Sequence[Connection]) -> t
     rest = plan.cost - plan.share(plan.module_flops)
     text = f"A sample costs {plan.cost:.3g} times G's own FLOPs with one step of feedback ({rest:.3g} without modules)."
     if auto:
-        return (f"{text} That is more than the budget, even with the narrowest modules.",)
+        return (
+            f"{text} That is more than the budget, even with the smallest modules. Use fewer links, or a higher "
+            "budget=.",
+        )
     cheap = (
         link.flops if c.spec.factory or c.carry else _flops_of(replace(c, spec=ModuleSpec("fpn")), plan.batch)
         for c, link in zip(connections, plan.links, strict=True)

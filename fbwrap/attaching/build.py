@@ -60,7 +60,7 @@ def _facts(networks: Networks, observed: Observed, plan: ExecutionPlan) -> Facts
     generator_trace, critic_trace, response = observed.generator_trace, observed.critic_trace, observed.response
     unclear = observed.unclear_response()
     if unclear:
-        logger.warning("%s Feedback works without; training and rollout.responses do not.", unclear)
+        logger.warning("%s Feedback works without response=, but training and rollout.responses need it.", unclear)
     critic = None
     if observed.discriminator is not None and critic_trace is not None:
         moving = names_of_places(critic_trace.model, critic_trace.moving)

@@ -147,8 +147,8 @@ def _checked_and_attached(
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
     if discriminator is None and config["discriminator"] is not None:
         raise HeadError(
-            f"This head looks with a discriminator ({config['discriminator']['class']}). Pass one of that "
-            "architecture: from_pretrained(folder, G, D)."
+            f"This head needs a discriminator of the class {config['discriminator']['class']}. Pass it: "
+            "from_pretrained(folder, G, D), or -d on the command line."
         )
     critic = discriminator
     if shipped and critic is not None:
@@ -174,8 +174,9 @@ def _check_critic_size(config: Mapping[str, object], said: str | None) -> None:
     known = {family.size for adapter in adapters() for family in adapter.critics} | {None, said}
     if name not in known:
         raise HeadError(
-            f"This head says that D's attribute {short(name, 60)!r} holds the only height that it takes, and no "
-            "adapter knows such a D. If it does, pass its name to from_pretrained: critic_size=."
+            f"This head sets D's attribute {short(name, 60)!r} (the image height that D accepts), but fbwrap "
+            f"does not know this D. If you trust the head, pass critic_size={short(name, 60)!r} to "
+            "from_pretrained."
         )
 
 
@@ -185,8 +186,8 @@ def _method_of(config: Mapping[str, object], generator: nn.Module, method: str |
     said = config.get("method", "forward")
     if said not in ("forward", method) and said != Recognised(generator, None, "auto").method:
         raise HeadError(
-            f"This head says that G generates by its method {said!r}, and no adapter knows this G so. If it does, pass "
-            f"from_pretrained(..., method={said!r})."
+            f"This head calls G's method {said!r}, but fbwrap does not know this G. If that method generates "
+            f"samples, pass from_pretrained(..., method={said!r})."
         )
     return str(said)
 
@@ -204,11 +205,11 @@ def _built(config: Mapping[str, Any], *, bare: bool) -> nn.Module:
         raise
     except Exception as error:
         raise HeadError(
-            f"The head's critic {short(name, 60)!r} cannot be made: {short(error)}. Get it again."
+            f"The head's critic {short(name, 60)!r} cannot be made: {short(error)}. Download or copy the head again."
         ) from error
     raise HeadError(
         f"The head's config is damaged: the layers of {short(name, 60)!r} are not those of the D that it was trained "
-        "with. Get it again."
+        "with. Download or copy the head again."
     )
 
 
@@ -304,7 +305,9 @@ def _link(config: Any, own: Mapping[str, object]) -> Link:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, FbwrapError):
             raise
-        raise HeadError(f"The head's config is damaged: a link lacks {short(error)}. Get it again.") from error
+        raise HeadError(
+            f"The head's config is damaged: a link lacks {short(error)}. Download or copy the head again."
+        ) from error
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

@@ -56,7 +56,10 @@ def method_of(generator: nn.Module, name: str) -> str:
     """The name of a method of G that can generate."""
     net = unwrap(generator)
     if name != "forward" and (hasattr(nn.Module, name) or name.startswith("_")):
-        raise SettingError(f"method={name!r} belongs to every module, and generates nothing.")
+        raise SettingError(
+            f"method={name!r} is private or a method of every nn.Module. Pass the method of G that generates "
+            "samples, such as 'decode'."
+        )
     if not callable(getattr(net, name, None)):
         raise SettingError(f"method={name!r}: {type(net).__name__} has no such method.")
     return name

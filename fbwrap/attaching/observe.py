@@ -160,8 +160,8 @@ def _observe_generator(net: nn.Module, inputs: Inputs, method: str, *, adapted: 
         if lacks := without_forward(net, method):
             raise ExampleError(f"{lacks} fbwrap.attach(..., method=NAME).") from error
         raise ExampleError(
-            f"The generator refuses {whose}{how} (tensors of shape {shapes}): {type(error).__name__}: "
-            f"{error}. Pass in example= what G is called with, on G's device. {how_to_call(net, method)}"
+            f"G refuses {whose}{how}, shapes {shapes}: {type(error).__name__}: {error}. Pass example=, valid "
+            f"inputs of G on G's device. {how_to_call(net, method)}"
         ) from error
     if not torch.isfinite(image_of(trace.output)).all():
         raise ExampleError("The generator returns NaN or infinity for the example. Check its weights.")

@@ -125,26 +125,29 @@ def _notes(observed: Observed, resolved: Resolved) -> Iterator[str]:
     yield from dict.fromkeys(resolved.notes)
     if observed.pack > 1:
         yield (
-            f"D judges {observed.pack} samples as one: neighbours in the batch get one signal, and a sample depends on "
-            "the others of its pack."
+            f"D judges {observed.pack} samples together (pack=), so these neighbours in the batch get the same "
+            "feedback and depend on each other."
         )
     if observed.critic_preset not in (None, "all_outputs"):  # else a user said which D judges
         yield from _pictures(generator_trace)
     if critic_trace is None:
-        yield "There is no discriminator: every link sees the sample alone."
+        yield "There is no discriminator: every link reads only G's sample."
     elif critic_trace.random:
         yield (
-            "D draws random numbers in eval mode (augmentation?): what it sees may not lie where G's features do. If D "
-            "has a switch for that, turn it off."
+            "D is random in eval mode (augmentation?), so its features may be shifted against G's. Turn the "
+            "randomness off if D has an option for it."
         )
     if generator_trace.attributes:
         yield (
-            f"G keeps state in plain attributes ({', '.join(generator_trace.attributes[:3])}): nothing is replayed in "
-            "calls that change it, every step starts from the state before the call, and it is left as one call of G "
-            "leaves it."
+            f"G changes its own attributes ({', '.join(generator_trace.attributes[:3])}) when it runs. In such "
+            "calls all of G is computed again at each step. Afterwards the attributes are as after one call "
+            "of G."
         )
     if critic_trace and critic_trace.error is not None:
-        yield f"D refuses the sample behind its last tap, so it has no response: {critic_trace.error}"
+        yield (
+            "D fails on G's sample after the last layer that a link reads. Feedback works, but D gives no "
+            f"response: {critic_trace.error}"
+        )
     for what, trace in (("G", generator_trace), ("D", critic_trace)):
         if trace and trace.outside:
             yield outside_of(what, trace)

@@ -3,7 +3,7 @@
 Examples:
     >>> G = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> how_to_call(G, "forward")
-    'G runs with example=torch.randn(1, 64): pass that, if it is what G is called with.'
+    "G runs with example=torch.randn(1, 64). Pass it if G's inputs look like this."
     >>> presets_that_run(nn.Bilinear(3, 5, 1), torch.zeros(2, 3), ((torch.zeros(2, 4), torch.zeros(2, 5)), {}))
     ['output_and_label']
 """
@@ -60,7 +60,7 @@ def how_to_call(net: nn.Module, method: str) -> str:
             for shape in ((1, width, *each) for each in sides):
                 if _runs(net, method, shape):
                     inputs = ", ".join(map(str, shape))
-                    return f"G runs with example=torch.randn({inputs}): pass that, if it is what G is called with."
+                    return f"G runs with example=torch.randn({inputs}). Pass it if G's inputs look like this."
     ahead = next((name for name, module in unwrap(net).named_modules() if module._parameters), None)
     known = bool(layers) and layers[0][0] == ahead
     first = f" Its first layer, {layers[0][0]}, takes {layers[0][1]} channels or features." if known else ""
@@ -109,14 +109,15 @@ def how_to_ask(critic: nn.Module, output: object, inputs: Inputs) -> str:
     """A sentence on what D may be called with."""
     if found := presets_that_run(critic, output, inputs):
         listed = " or ".join(f"critic_input={name!r}" for name in found)
-        return f"D runs with {listed}: pass that, if D is called so."
+        return f"D runs with {listed}. Pass it if D was trained like this."
     takes = parameters_of(critic)
     asked = ", ".join(each.name for each in takes[1:] if each.default is each.empty)
     size = "" if asked else " If D is made for one size of pictures, pass an example= for which G makes that size."
     how = f"(output, {asked.upper()})" if asked else "…"
     return (
-        f"D's forward takes {written(takes) or 'unknown arguments'}. Say with critic_input= what D is called with, a "
-        f"function of G's output and inputs: critic_input=lambda output, *inputs: {how}.{size}"
+        f"D's forward takes {written(takes) or 'unknown arguments'}. Pass critic_input= (in Python): a "
+        "function that makes D's input from G's output and inputs, such as lambda output, *inputs: "
+        f"{how}.{size}"
     )
 
 
@@ -141,7 +142,7 @@ def unused_condition(critic: nn.Module, given: object, called: set[nn.Module]) -
 def outside_of(what: str, trace: Trace) -> str:
     """A warning of layers that nobody can reach."""
     return (
-        f"{what} calls layers that are not among its modules ({', '.join(trace.outside[:3])}; in a plain list?): they "
-        "stay in their own mode, what they change is not put back, and no link can name them. Put them into an "
-        "nn.ModuleList."
+        f"{what} calls layers that are not registered as submodules ({', '.join(trace.outside[:3])}; in a "
+        "plain list?). Links cannot use them, eval mode does not reach them, and their state is not restored. "
+        "Put them into an nn.ModuleList."
     )

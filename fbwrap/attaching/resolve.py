@@ -136,8 +136,8 @@ class Resolver:
         if layers is None:
             if self._critic_trace is not None and self._critic_trace.error:
                 raise CriticError(
-                    f"D refuses what it was given: {self._critic_trace.error}. Say with critic_input= what D is called "
-                    "with, such as 'output_and_label'."
+                    f"D refuses its input: {self._critic_trace.error}. Pass critic_input=, which makes D's "
+                    "input, such as 'output_and_label'."
                 )
             return []
         if request.auto:
@@ -258,7 +258,9 @@ class Resolver:
             found.append(self._checked(Source(name, Ref(ref.name, call, path, ref.at), form), info, batch))
             if ref.at == "input" and called.activates is not None:
                 before = self._critic_trace.calls[called.activates].name
-                self.notes.append(f"D's {name} is what {before} returns, after the nonlinearity, which is no layer.")
+                self.notes.append(
+                    f"D's {name} is the output of {before} after its activation, which is a function and not a module."
+                )
         return found
 
     def _image_form(self, layout: str | None) -> FeatureSpec:
@@ -298,10 +300,10 @@ class Resolver:
             rows, count = info.shape[0], len(self._image)
             packed = f" If D judges {count // rows} samples as one, pass pack={count // rows}."
             raise PairingError(
-                f"Which axis of {where}, shape {info.shape}, is the batch cannot be told: no part of it is of one "
-                "sample alone. Choose another layer, or say how it is laid out: Link(target_layout=…, source_layout=…) "
-                "with 'channels_first' (N, C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C); of frames in "
-                "the batch, (N·T, C, H, W), target_layout='frames'."
+                f"fbwrap cannot find the batch axis of {where}, shape {info.shape}. Choose another layer, or "
+                "pass its layout, Link(target_layout=…) for G or source_layout= for D: 'channels_first' (N, "
+                "C, T), 'channels_last' (N, T, C) or 'time_first' (T, N, C). For frames in the batch, (N·T, "
+                "C, H, W): target_layout='frames'."
                 + packed
                 * (trace is self._critic_trace and rows < count and count % rows == 0)
             )
@@ -311,8 +313,8 @@ class Resolver:
         form = replace(feature_spec_of(info.shape, call.layout, self._dims, batch.axis), rows=batch.rows)
         if len(info.shape) == 3 and not call.layout_known and not batch.axis:
             self.notes.append(
-                f"{where}, shape {info.shape}, is taken as channels first, (N, C, T): no layer around tells. If it is "
-                "not, say Link(target_layout='channels_last'), or source_layout=."
+                f"{where}, shape {info.shape}, is assumed to be channels first, (N, C, T). If that is wrong, "
+                "pass Link(target_layout='channels_last') for a layer of G, or source_layout= for one of D."
             )
         return form
 

@@ -252,18 +252,18 @@ class Replay:
             if self.replaying:
                 raise _Diverged
             raise LayerNotCalledError(
-                f"The generator did not reach {', '.join(missing)} in this pass, though it did when "
-                "the loop was attached: its path depends on its input or mode. Attach with an "
-                "example that takes the same path, or inject at a layer that is always called."
+                f"G did not call {', '.join(missing)} this time, but did when the loop was attached: which "
+                "layers run depends on G's input or mode. Attach with a similar input as example=, or link to "
+                "a layer that G always calls."
             )
         if self.replaying and len(self._played) != len(self._schedule.replay):
             raise _Diverged
         often = [s for s in self._sites if s.only and self._seen[s.module] > 1]
         if often and not self.replaying:
             raise LayerNotCalledError(
-                f"The generator called {often[0].name} {self._seen[often[0].module]} times in this pass, and once "
-                "when the loop was attached (does it work in slices or tiles now?). Turn that off, attach to the "
-                "part that is called for each of them, or say which call is meant: 'NAME#0'."
+                f"G called {often[0].name} {self._seen[often[0].module]} times this time, but once when the "
+                "loop was attached. If G works in slices or tiles, turn that off or attach to the network "
+                "that runs on one tile. Or choose one call: 'NAME#0'."
             )
         return output
 

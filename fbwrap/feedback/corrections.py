@@ -100,8 +100,7 @@ def _refuse_checkpointing(target: str, training: bool) -> None:
     within = hooks is not None and "_checkpoint_hook" in getattr(hooks[0], "__qualname__", "")
     if within or (training and not torch.is_grad_enabled()):
         raise UnsupportedError(
-            f"G computes its layer {target!r} under gradient checkpointing (or no_grad), so a feedback "
-            "module there would get wrong gradients. Turn gradient checkpointing off in G while the "
-            "head is trained (the loop keeps no graph of what comes before the first corrected layer), or "
-            "run under torch.no_grad()."
+            f"G computes its layer {target!r} under gradient checkpointing (or no_grad), so a feedback module "
+            "there would get wrong gradients. Turn checkpointing off in G to train the head. To only make "
+            "samples, call the loop under torch.no_grad()."
         )

@@ -142,23 +142,23 @@ class CriticRunner:
         except (RuntimeError, ValueError, TypeError) as error:
             shapes = [tuple(tensor.shape) for _, tensor in tensors(given)]
             raise CriticError(
-                f"D refuses what it was given (shapes {shapes}): {error}. Say with critic_input= what D "
-                "is called with, or give G an input whose output has the size that D was built for."
+                f"D refuses its input (shapes {shapes}): {error}. Attach with critic_input=, which makes D's "
+                "input, or give G an input for which it makes samples of D's size."
             ) from error
 
     def _tap(self, ref: Ref) -> Tap:
         if ref.name not in self._layers:
             raise CriticError(
                 f"The discriminator has no layer {ref.name!r}, which a link looks at. Use one of the same "
-                "architecture, or attach anew."
+                "architecture, or attach again."
             )
         return Tap(self._layers[ref.name], ref.call or 0, ref.path, ref.at)
 
     def _reached(self, name: str, values: dict[Tap, Tensor], tap: Tap) -> Tensor:
         if tap not in values:
             raise CriticError(
-                f"D did not reach its layer {name!r} in this pass, though it did when the loop was "
-                "attached. Tap a layer that D always calls."
+                f"D did not call its layer {name!r} this time, but did when the loop was attached. Link to a "
+                "layer that D always calls."
             )
         return values[tap]
 

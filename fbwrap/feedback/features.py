@@ -93,8 +93,8 @@ def feature_spec_of(
     if batch_axis:
         if len(shape) != 3 or batch_axis != 1:
             raise PairingError(
-                f"A feature of shape {shape} has its batch on axis {batch_axis}: that is read of sequences (T, N, C) "
-                "alone. Choose a layer that returns the batch first."
+                f"A feature of shape {shape} has its batch on axis {batch_axis}, which is supported only for "
+                "sequences (T, N, C). Choose a layer that returns the batch first."
             )
         return FeatureSpec(shape[2], (shape[0],), "channels_last", None, 1)
     if len(shape) == 2:
@@ -143,8 +143,8 @@ def to_map(feature: Tensor, form: FeatureSpec) -> Tensor:
     side = math.isqrt(first.shape[2] - prefix)
     if side * side != first.shape[2] - prefix:
         raise PairingError(
-            f"{first.shape[2]} tokens are not {prefix} + a square grid, as they were when the loop was "
-            "attached. Attach again with an example of this size."
+            f"A layer returned {first.shape[2]} tokens, which are not {prefix} + a square grid as at attach. "
+            "Attach again with an example of this size."
         )
     return first[:, :, prefix:].unflatten(2, (side, side))
 

@@ -423,8 +423,8 @@ class Loop(Adjustable):
     def _check_whole_critic(self) -> None:
         if self.facts.critic_in_part:
             raise HeadError(
-                "This head holds the beginning of its D, all that feedback needs; what the trained D answers cannot be "
-                "told. Save the loop that was trained with save_pretrained(folder, discriminator='all')."
+                "This head holds only the first layers of its D, so D's response is not known. Save the "
+                "trained loop again: save_pretrained(folder, discriminator='all')."
             )
 
     def _check_attached(self) -> None:

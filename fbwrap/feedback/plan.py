@@ -192,7 +192,7 @@ def call_of(trace: Trace, module: nn.Module, ref: Ref, where: str) -> Call:
         )
     if (index := ref.call or 0) >= len(calls):
         raise LayerNotCalledError(
-            f"{where} layer {ref.name!r} is called {len(calls)} time(s); there is no call #{index}."
+            f"{where} layer {ref.name!r} is called {len(calls)} time(s), counted from 0; there is no call #{index}."
         )
     return calls[index]
 

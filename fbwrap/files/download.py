@@ -67,9 +67,9 @@ def check_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise SettingError(f"{repo_id!r} is no name of a repository: write user/name ({error}).") from error
+        raise SettingError(f"{repo_id!r} is not a repository name: write user/name ({error}).") from error
     if not REPO.fullmatch(repo_id):
-        raise SettingError(f"{repo_id!r} is no name of a repository: write user/name.")
+        raise SettingError(f"{repo_id!r} is not a repository name: write user/name.")
 
 
 def _stopping_at(most: int, what: str) -> type:
@@ -153,16 +153,16 @@ def hub_errors(name: str) -> Iterator[None]:
         if isinstance(error, hub.RevisionNotFoundError):
             raise HubError(f"{name} has no such revision ({why}). Pass a branch, a tag or a commit of it.") from error
         if isinstance(error, hub.EntryNotFoundError) and not isinstance(error, hub.LocalEntryNotFoundError):
-            raise HubError(f"{name} is no head, or lacks a file: {why}") from error
+            raise HubError(f"{name} is not a head, or lacks a file: {why}") from error
         if isinstance(error, hub.LocalEntryNotFoundError):
             raise HubError(
-                f"{name} is not in the cache, and the Hub is not asked or not reached. Check the network, or ask "
-                "it (without local_files_only, --offline, HF_HUB_OFFLINE)."
+                f"{name} is not in the cache, and the Hub was not contacted. Check the network, and turn off "
+                "local_files_only, --offline or HF_HUB_OFFLINE."
             ) from error
         if isinstance(error, hub.RepositoryNotFoundError | hub.LocalTokenNotFoundError) or status in (401, 403):
             raise HubError(
-                f"There is no repository {name} on the Hub, or it is private, or you may not write there ({why}). "
-                "Check the name (a folder must exist), and log in (hf auth login) or pass token=."
+                f"The Hub has no repository {name}, or you may not use it ({why}). Check the name; if you mean "
+                "a local folder, it does not exist. For private ones log in (hf auth login) or pass token=."
             ) from error
         if (isinstance(error, hub.HfHubHTTPError) and 400 <= status < 500) or isinstance(error, ValueError):
             raise HubError(f"The Hub refuses what was asked of {name}: {short(error, 240)}") from error

@@ -4,7 +4,7 @@ Examples:
     >>> check_config({"format": "fbwrap-head", "version": 1}, "config.json")
     Traceback (most recent call last):
     ...
-    fbwrap.errors.HeadError: config.json is damaged: 'links' is missing. Get the head again.
+    fbwrap.errors.HeadError: config.json is damaged: 'links' is missing. Download or copy the head again.
 
 A config may be a stranger's. What passes here is plain data of bounded size; whether it fits the networks is found out
 when it is attached.
@@ -212,7 +212,7 @@ def check_config(config: object, where: str) -> None:
         raise HeadError(f"{where} names files that no head has: {shown(sorted(config['files']))}.")
     for number, link in enumerate(config["links"]):
         if type(link) is not dict:
-            raise HeadError(f"{where} is damaged: link {number} is {shown(link)}. Get the head again.")
+            raise HeadError(f"{where} is damaged: link {number} is {shown(link)}. Download or copy the head again.")
         _check(link, _LINK, where, f" of link {number}")
     _check({key: config.get(key) for key in _LATER}, _LATER, where, "")
 
@@ -221,14 +221,15 @@ def _check(held: Mapping[str, object], wanted: Mapping[str, Check], where: str, 
     for key, check in wanted.items():
         value = held.get(key, _ABSENT)
         if value is _ABSENT:
-            raise HeadError(f"{where} is damaged: {key!r}{of} is missing. Get the head again.")
+            raise HeadError(f"{where} is damaged: {key!r}{of} is missing. Download or copy the head again.")
         try:
             fine = check(value)
         except (TypeError, ValueError, OverflowError, RecursionError):
             fine = False
         if not fine:
             raise HeadError(
-                f"{where} is damaged: {key!r}{of} is {shown(value)}, which no head has. Get the head again."
+                f"{where} is damaged: {key!r}{of} is {shown(value)}, which no head has. Download or copy the head "
+                "again."
             )
 
 

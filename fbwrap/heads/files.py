@@ -234,20 +234,22 @@ def _tensors(folder: Path, name: str, facts: Mapping[str, object]) -> dict[str, 
 
     path = path_of(folder, name)
     if not path.is_file():
-        raise HeadError(f"The head is incomplete: {path} is missing. Get it again.")
+        raise HeadError(f"The head is incomplete: {path} is missing. Download or copy the head again.")
     held = None
     try:
         if path.stat().st_size == facts["bytes"] and sha256(path) == facts["sha256"]:
             held = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise HeadError(f"{path} cannot be read: {short(error)}. Get the head again.") from error
+        raise HeadError(f"{path} cannot be read: {short(error)}. Download or copy the head again.") from error
     if held is None:
         raise HeadError(
             f"{path} is damaged or belongs to another head: its size or hash is not the one that {CONFIG} names. Get "
             "the head again."
         )
     if (wrong := not_finite(name, held)) is not None:
-        raise HeadError(f"{path} is damaged: its weight {wrong[:100]!r} holds NaN or infinity. Get the head again.")
+        raise HeadError(
+            f"{path} is damaged: its weight {wrong[:100]!r} holds NaN or infinity. Download or copy the head again."
+        )
     return held
 
 

@@ -197,9 +197,9 @@ def _operations(paths: Mapping[str, Path], there: Collection[str]) -> list[Any]:
 
 def _check_metrics(metrics: Sequence[Mapping[str, object]]) -> None:
     if wrong := [row for row in metrics if not set(FIELDS) <= set(row)]:
-        raise SettingError(f"metrics holds {dict(wrong[0])}: each wants {', '.join(FIELDS)}.")
+        raise SettingError(f"metrics holds {dict(wrong[0])}: each needs {', '.join(FIELDS)}.")
     if wrong := [row for row in metrics if not _finite(row["value"])]:
-        raise SettingError(f"metrics holds {dict(wrong[0])}: its value is no number.")
+        raise SettingError(f"metrics holds {dict(wrong[0])}: its value is not a number.")
 
 
 def _checked_pictures(pictures: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -207,7 +207,7 @@ def _checked_pictures(pictures: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if absent := [path for path in files if not path.is_file()]:
         raise SettingError(f"There is no picture {absent[0]}.")
     if wrong := [path for path in files if path.suffix.lower() not in IN_BROWSERS]:
-        raise SettingError(f"{wrong[0]} is no picture: pass {', '.join(IN_BROWSERS)}.")
+        raise SettingError(f"{wrong[0]} is not a picture: pass {', '.join(IN_BROWSERS)}.")
     if len({path.name for path in files}) < len(files):
         raise SettingError("Two pictures have the same name: on the Hub they lie in one folder.")
     return files
@@ -230,8 +230,8 @@ def _generators_weights(folder: Path, there: set[str]) -> dict[str, Path]:
         return {GENERATOR: folder / GENERATOR}
     if GENERATOR not in there:
         logger.warning(
-            "G learned with this head, which fits no other: push the folder that was trained in (fbwrap push), with %s "
-            "in it, or write G's weights to the Hub yourself.", GENERATOR,
+            "G was trained together with this head, and the head needs its weights. Push the training "
+            "folder's head, which holds %s (fbwrap push), or upload G's weights yourself.", GENERATOR,
         )  # fmt: skip
     return {}
 

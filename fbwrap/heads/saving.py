@@ -40,8 +40,8 @@ def save_pretrained(
         raise HeadError(f"discriminator={discriminator!r}: pass 'auto', 'all' or 'none'.")
     if discriminator == "all" and loop.facts.critic_in_part:
         raise HeadError(
-            "This loop's D came from a head that holds the beginning of it alone: there is no whole one to save. Save "
-            "the loop that was trained."
+            "This loop was loaded from a head with only the first layers of D, so all of D cannot be saved. "
+            "Save the loop that was trained."
         )
     if not loop.connections:
         raise HeadError("This loop has no links (layers=None): there is no head to save.")

@@ -218,8 +218,10 @@ class Recognised:
         match, wanted = self.found.generator, self._generator_family.targets
         if placement:
             if placement not in self._generator_family.placements:
-                known = ", ".join(f"'auto:{name}'" for name in self._generator_family.placements) or "none"
-                raise SettingError(f"layers='auto:{placement}': for this generator adapters know {known}.")
+                known = ", ".join(["'auto'", *(f"'auto:{name}'" for name in self._generator_family.placements)])
+                raise SettingError(
+                    f"layers='auto:{placement}': this generator has no such set of links. Pass one of: {known}."
+                )
             wanted = self._generator_family.placements[placement]
         if match is None or wanted is None:
             return []

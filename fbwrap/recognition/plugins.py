@@ -41,7 +41,7 @@ def _loaded() -> tuple[tuple[Adapter, ...], dict[str, str]]:
         else:
             found[adapter.name] = adapter
     for name, reason in broken.items():
-        logger.warning("The adapter plugin %r is passed over: %s.", name, reason)
+        logger.warning("The adapter plugin %r is skipped: %s.", name, reason)
     return tuple(found.values()), broken
 
 
@@ -66,7 +66,7 @@ def ask(adapter: Adapter, what: str, function: Callable[..., object], *args: obj
         return function(*args)
     except Exception as error:  # noqa: BLE001 -- likewise
         logger.warning(
-            "The adapter %r recognised this network but failed to give its %s (%s: %s); it is passed over.",
+            "The adapter %r recognised this network but failed to give its %s (%s: %s); it is skipped.",
             adapter.name,
             what,
             type(error).__name__,

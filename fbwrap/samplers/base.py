@@ -88,7 +88,7 @@ class Sampler(ABC):
     ):
         if not isinstance(loop, Loop | Sampler):
             raise SettingError(
-                f"{type(self).__name__} wants a loop, not {type(loop).__name__}: fbwrap.attach(G, D, None) makes one "
+                f"{type(self).__name__} needs a loop, not {type(loop).__name__}: fbwrap.attach(G, D, None) makes one "
                 "without feedback, fbwrap.load_pretrained(head) one with."
             )
         if batch < 1:

@@ -36,8 +36,8 @@ Ratio = Callable[[Tensor], Tensor]
 
 RATIOS = ("bce", "least_squares")
 _WHY = {
-    "hinge": "with the hinge loss, so the best one answers with the sign of p - q: its size is no ratio",
-    "wasserstein_gp": "with a Wasserstein loss, so it answers with a potential, which is no ratio",
+    "hinge": "with the hinge loss, so its answer is not a density ratio, which this sampler needs",
+    "wasserstein_gp": "with a Wasserstein loss, so its answer is not a density ratio, which this sampler needs",
     "relativistic": "with a relativistic loss, so it answers how much more real a sample is than another",
 }
 
@@ -91,8 +91,9 @@ def ratio_of(loss: str | None, *, sigmoid: bool = False) -> Ratio:
     """
     if loss is None:
         raise SettingError(
-            "Which loss was D trained with? Nothing tells, and the density ratio depends on it. Pass loss='bce' or "
-            "'least_squares'. Measure the ratio: calibration=fbwrap.calibrate(loop, real_samples)."
+            "This sampler needs to know which loss D was trained with. Pass loss='bce' or 'least_squares' if "
+            "it was one of these, else calibrate D. Measure the ratio: calibration=fbwrap.calibrate(loop, "
+            "real_samples)."
         )
     if loss in _WHY:
         raise SettingError(

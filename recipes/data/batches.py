@@ -186,16 +186,16 @@ class Batches:
             "The data is empty: its iterable yields no batch."
             if not self.batches else
             f"The data gave no more than {self.batches} batches and does not begin again, as a generator does not. "
-            "Pass a list, a DataLoader, or an object whose __iter__ begins anew."
+            "Pass a list, a DataLoader, or an object whose __iter__ begins from the start each time."
         )  # fmt: skip
 
 
 def _refuse_a_path(source: object) -> None:
     if isinstance(source, str | os.PathLike):
         raise SettingError(
-            f"{str(source)!r} is a path, not data. Read it: fbwrap.recipes.data.Images(path, size=64) for a "
-            "folder of pictures, SideBySide, PairedFolders, SuperResolution or fbwrap.recipes.data.Voxels for "
-            "others."
+            f"{str(source)!r} is text, not data. A folder of pictures: pass fbwrap.recipes.data.Images(path, "
+            "size=64); other kinds are in fbwrap.recipes.data. Latents: pass a function, such as lambda n: "
+            "torch.randn(n, 100)."
         )
 
 
@@ -305,7 +305,7 @@ class Stream:
         self.paired = isinstance(real, Pairs)
         if self.paired is not (latents is None):
             raise SettingError(
-                "Pass real data and latents, or Pairs(inputs, targets) alone: with pairs the inputs are G's."
+                "Pass real data and latents= (inputs of G). Or pass Pairs(inputs, targets) and no latents."
             )
         source = real
         if isinstance(real, Pairs):

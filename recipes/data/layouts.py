@@ -152,7 +152,9 @@ class CIFAR10:
             raise DataError(f"{root} holds no data_batch_*.bin: get the binary version of CIFAR-10.")
         for path in paths:
             if path.stat().st_size % 3073:
-                raise DataError(f"{path} is cut off: it is no whole number of rows of 3073 bytes. Get it again.")
+                raise DataError(
+                    f"{path} is cut off: it is not a whole number of rows of 3073 bytes. Download it again."
+                )
         rows = [np.fromfile(path, dtype=np.uint8).reshape(-1, 3073)[:, 1:] for path in paths]
         self._pixels, self._flip = torch.from_numpy(np.concatenate(rows)).view(-1, 3, 32, 32), flip
 

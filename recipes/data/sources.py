@@ -55,7 +55,7 @@ class Source:
             except Exception as error:
                 message = f"{_named(self.keys[at])} cannot be read: {type(error).__name__}: {error}"
                 if self._on_error == "stop":
-                    raise DataError(f"{message}. Mend or remove it, or pass on_error='skip'.") from error
+                    raise DataError(f"{message}. Repair or remove the file, or pass on_error='skip'.") from error
                 logger.warning("%s; the next one takes its place.", message)
                 self._bad.add(at)
         raise DataError("None of the data can be read.")
@@ -307,7 +307,7 @@ class SuperResolution(Source):
         on_error: OnError = "stop",
     ):
         if patch is not None and patch % scale:
-            raise DataError(f"patch={patch} is no multiple of scale={scale}.")
+            raise DataError(f"patch={patch} is not a multiple of scale={scale}.")
         whole = Path(folder) / "DIV2K_train_HR"  # beside it lie the validation's, and small ones
         super().__init__(files(whole if whole.is_dir() else folder, READABLE), on_error)
         self._scale, self._patch, self._range, self._flip = scale, patch, value_range, flip

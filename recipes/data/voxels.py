@@ -45,7 +45,7 @@ class Voxels(Source):
         if not paths[0].exists():
             raise DataError(f"There is no {root}.")
         if paths[0].suffix.lower() not in CUBES:
-            raise DataError(f"{paths[0]} is no file of voxels: {', '.join(CUBES)}.")
+            raise DataError(f"{paths[0]} is not a file of voxels: {', '.join(CUBES)}.")
         self._array, self._packed, self._size = array, packed, size
         many: list[tuple[Path, int | None]] = []
         for path in paths:

@@ -171,7 +171,8 @@ def _latents(
         with fbwrap.attach(generator, discriminator, "auto", **attach) as loop:
             if given is None and loop.latents is None:
                 logger.warning(
-                    "It is not known how G's latents are distributed: normal numbers are assumed (latents=)."
+                    "The distribution of G's latents is not known: normal is assumed. If it is another, pass "
+                    "latents=, such as 'uniform:-1:1'."
                 )
             loop.latents = given if given is not None else (loop.latents or "normal")
             return source_of(loop), loop.latents

@@ -168,7 +168,8 @@ class Problem:
         before = json.loads(path.read_text()) if path.is_file() else now
         if differ := [name for name, value in now.items() if before.get(name) != value]:
             raise SettingError(
-                f"{folder} holds a fit with another {differ[0]}. Choose another out=, or remove it to start anew."
+                f"{folder} holds a fit whose {differ[0]} was different. Pass another out=, or delete the "
+                "folder to start again."
             )
         with atomic_write(path) as part:
             part.write_text(json.dumps(now))

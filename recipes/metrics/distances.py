@@ -97,7 +97,9 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 def _enough(*sets: Tensor) -> None:
     if min(len(rows) for rows in sets) < 2:
-        raise SettingError("A distance of sets wants at least two samples on each side; many more for it to mean much.")
+        raise SettingError(
+            "A distance of sets needs at least two samples on each side, and many more to be meaningful."
+        )
 
 
 def precision_and_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
@@ -145,8 +147,8 @@ def inception(value_range: tuple[float, float] = (-1.0, 1.0)) -> Space:
         net = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"])
     except Exception as error:
         raise SettingError(
-            f"Inception cannot be had: {type(error).__name__}: {error}. It needs torch-fidelity, and its weights once "
-            "from the net. Or name another module as the feature space; its numbers are then no FID."
+            f"Inception cannot be loaded: {type(error).__name__}: {error}. It needs torch-fidelity, and its weights, "
+            "which are downloaded once. Or pass another network; its distance is then not called FID."
         ) from error
 
     def answer(samples: Tensor, place: int) -> Tensor:

@@ -51,7 +51,7 @@ def niqe(images: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> float
     """NIQE (Mittal et al. 2013) on Y, by BasicSR with its official parameters: lower is more natural. Images with room
     for two blocks of 96x96: fewer have no covariance."""
     if (images.shape[2] // 96) * (images.shape[3] // 96) < 2:
-        raise SettingError(f"NIQE looks at blocks of 96x96 and wants at least two; {tuple(images.shape[2:])} is less.")
+        raise SettingError(f"NIQE looks at blocks of 96x96 and needs at least two; {tuple(images.shape[2:])} is less.")
     calculate = _basicsr_niqe()
     pixels = (unit(images, value_range) * 255).round().permute(0, 2, 3, 1).cpu().numpy()
     scores = [calculate(image[:, :, ::-1].astype("float32"), crop_border=0) for image in pixels]
@@ -101,7 +101,7 @@ def _lpips(net: str) -> Any:
         return package.LPIPS(net=net, verbose=False).eval()
     except Exception as error:
         raise SettingError(
-            f"LPIPS cannot be had: {type(error).__name__}: {error}. It needs the package lpips, and its trunk's "
+            f"LPIPS cannot be loaded: {type(error).__name__}: {error}. It needs the package lpips, and its trunk's "
             "weights once from the net; fbwrap.recipes.Perceptual measures in the features of any other network."
         ) from error
 
@@ -125,8 +125,8 @@ def _pyiqa(name: str) -> Any:
         return pyiqa.create_metric(name)
     except Exception as error:
         raise SettingError(
-            f"PI cannot be had: {type(error).__name__}: {error}. Its half by Ma et al. is in pyiqa alone: install it "
-            "if its licence suits you; niqe() is the other half."
+            f"PI cannot be loaded: {type(error).__name__}: {error}. Its half by Ma et al. is only in pyiqa: install "
+            "that if its licence suits you; niqe() is the other half."
         ) from error
 
 

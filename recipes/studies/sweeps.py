@@ -257,7 +257,7 @@ def latent_variance(
 ) -> Study:
     """AFL Fig. 4b: latents of a larger variance than in training, without feedback and with."""
     if not isinstance(latents, Tensor):
-        raise SettingError("This study scales G's latents: it wants one tensor of them.")
+        raise SettingError("This study scales G's latents: it needs G to take one tensor.")
     if wrong := [variance for variance in variances if not variance >= 0]:
         raise SettingError(f"A variance of {wrong[0]} cannot be: pass 0 or more.")
     rows, shown = [], {}

@@ -129,7 +129,7 @@ def newest(folder: Path) -> dict[str, Any] | None:
             logger.warning("%s cannot be read (%s); the one before it is tried.", path, type(error).__name__)
     if paths:
         raise TrainingError(f"{paths[-1]} is not a checkpoint that can be read, nor is one before it. Remove them to "
-                            "start anew.")  # fmt: skip
+                            "start again.")  # fmt: skip
     return None
 
 
@@ -162,12 +162,15 @@ def check_same_run(state: Mapping[str, Any], options: Options, same: Mapping[str
             "ones, or choose another out=."
         )
     if not isinstance(state.get("same"), dict):
-        raise TrainingError("The checkpoint is of an older fbwrap. Choose another out=, or resume=False.")
+        raise TrainingError(
+            "The checkpoint was written by an older fbwrap. Pass another out=, or resume=False (command line: --fresh)."
+        )
     for name, value in same.items():
         if not _alike(was_then := state["same"].get(name), value):
             raise TrainingError(
-                f"The checkpoint is of another run: {name} were {str(was_then)[:80]}, and are {str(value)[:80]}. "
-                "Resume with the same, or choose another out=, or resume=False."
+                f"The checkpoint belongs to another run. {name}: then {str(was_then)[:80]}, now "
+                f"{str(value)[:80]}. Use the same again, or pass another out=, or resume=False (command line: "
+                "--fresh)."
             )
 
 

@@ -69,8 +69,8 @@ def check_data(critic: Critic, real: object, made: object, value_range: tuple[fl
         _check_range(sample, value_range, what)
     elif _is_bytes(sample) and float(wanted.abs().max()) < _BYTES / 10:
         raise SettingError(
-            f"The real data looks like pixels of 0 to 255. {what}. Bring it to the range of G's samples; if it is "
-            "right as it is, say value_range=(0, 255)."
+            f"The real data looks like pixels from 0 to 255. {what}. Scale it to the range of G's samples. If "
+            "the data is right, pass value_range=(0, 255) to the recipe (AFL, FAL, GAN)."
         )
     try:
         with training_mode(list(critic.net.modules()), False):
@@ -80,9 +80,9 @@ def check_data(critic: Critic, real: object, made: object, value_range: tuple[fl
         raise
     except Exception as error:
         raise SettingError(
-            f"D cannot be asked: {type(error).__name__}: {short(error, 120)}. {what}. Real data is what D is called "
-            "with; of items with more parts take the sample (sources.Mapped), or say critic_input= or response= at "
-            "attach."
+            f"D fails on this data: {type(error).__name__}: {short(error, 120)}. {what}. The real data is D's "
+            "input. If its items have more parts, keep only the sample (fbwrap.recipes.data.sources.Mapped), "
+            "or attach with critic_input= or response=."
         ) from error
 
 
@@ -104,11 +104,19 @@ def _check_range(sample: Tensor, value_range: tuple[float, float], what: str) ->
     far = max(most - middle, middle - least) / reach
     if math.isfinite(far) and far > _FAR:
         raise SettingError(
-            f"The real data is out of the range of G's samples, {low:g} to {high:g}. {what}. Bring it to that range; "
-            "if it is right as it is, say value_range=(low, high)."
+            f"The real data is outside the range of G's samples, {low:g} to {high:g}. {what}. Scale the data "
+            "to that range. If the data is right, pass value_range=(low, high) to the recipe (AFL, FAL, GAN)."
         )
     if far > _NEAR or (low < 0 <= least and len(sample) > 1):
-        logger.warning("Is the real data in the range of G's samples, %g to %g? %s.", low, high, what)
+        logger.warning(
+            (
+                "The real data may not be in the range of G's samples, %g to %g. %s. Scale the data if that is not "
+                "intended."
+            ),
+            low,
+            high,
+            what,
+        )
 
 
 def _first(given: object) -> Tensor | None:

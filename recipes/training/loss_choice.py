@@ -55,6 +55,6 @@ def check_loss(loss: str | None) -> None:
         return
     listed = ", ".join(f"{name!r} ({_MEMBERS[name]})" for name in LOSSES)
     raise SettingError(
-        f"Which loss was D trained with? Nothing in the network tells, and with another one the head makes samples "
-        f"worse: pass loss= one of {listed}."
+        "fbwrap cannot find out which loss D was trained with, and a wrong loss makes samples worse. Pass "
+        f"loss=, one of {listed}."
     )

@@ -100,8 +100,8 @@ def _squared_norm(response: Tensor, inputs: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(response.sum(), inputs, create_graph=True, allow_unused=True)
     if gradient is None:
         raise TrainingError(
-            "D's response does not depend on the first tensor that D is called with, so its gradient there, which R1 "
-            "and WGAN-GP penalise, does not exist. Set r1=0, or name the right response."
+            "D's response does not depend on D's first input, so R1 and WGAN-GP have no gradient to penalise. "
+            "Pass response= at attach if another output of D is the response. For R1 you can also set r1=0."
         )
     return gradient.flatten(1).square().sum(1)
 

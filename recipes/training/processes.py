@@ -47,7 +47,7 @@ class Processes(Passes):
         except ImportError as error:
             raise SettingError(f"The recipes need accelerate: {extra('recipes')} ({error}).") from error
         if mixed_precision == "fp16" and device.type == "cpu":
-            raise SettingError("mixed_precision='fp16' wants a GPU: on a CPU pass 'bf16', or 'no'.")
+            raise SettingError("mixed_precision='fp16' needs a GPU: on a CPU pass 'bf16', or 'no'.")
         # accelerate's state is the process's: the user's comes back in the end. Several processes keep their group
         alone = PartialState._shared_state.get("num_processes", 1) == 1 and not self._launched()
         shared = [AcceleratorState, GradientState, *([PartialState] if alone else [])]

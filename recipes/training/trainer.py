@@ -117,8 +117,8 @@ class Trainer:
             fit.trained = begin < total
             if not fit.trained:
                 logger.warning(
-                    "The run in %s had ended after %d steps: nothing was trained. Ask for more steps, or start anew "
-                    "(resume=False).", folder, begin,
+                    "The run in %s has already finished its %d steps: nothing was trained. Pass more steps, "
+                    "or start again with resume=False (command line: --fresh).", folder, begin,
                 )  # fmt: skip
             bar = stack.enter_context(_bar(begin, total, progress and self._processes.main))
             self._steps(range(begin, total), steps, generate, fit, bar, stop, folder, preview)
@@ -175,7 +175,7 @@ class Trainer:
     def _open_data(self, stack: ExitStack, real_data: object, latents: object) -> None:
         options = self.options
         if not isinstance(real_data, Pairs) and (options.reconstruction or self._perceptual is not None):
-            raise SettingError("A reconstruction or perceptual loss wants targets: pass Pairs(inputs, targets).")
+            raise SettingError("A reconstruction or perceptual loss needs targets: pass Pairs(inputs, targets).")
         self._stream = Stream(
             real_data, latents, options.seed, self._device, self._processes.share, options.workers
         )  # fmt: skip
@@ -243,7 +243,7 @@ class Trainer:
     def _diverged(self, done: int) -> str:
         if self.watch is None or not self.watch.check(done):
             return ""
-        reason = "It was worse than the base, three times running: training has diverged."
+        reason = "The head was worse than G alone in three comparisons in a row: training has diverged. Lower lr."
         self.watch.restore_best(reason)
         return reason
 
@@ -421,7 +421,8 @@ class Trainer:
             checkpoint.load_state(self.critic.net, state["critic"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise TrainingError(
-                f"The checkpoint is of another model: {error}. Choose another out=, or resume=False."
+                f"The checkpoint belongs to another model: {error}. Pass another out=, or resume=False "
+                "(command line: --fresh)."
             ) from error
 
 
@@ -438,6 +439,7 @@ def _learning(net: nn.Module) -> list[nn.Parameter]:
     found = [p for p in net.parameters() if p.requires_grad]
     if not found:
         raise SettingError(
-            "None of D's parameters may learn (requires_grad is False). Let them: D is a copy, yours does not change."
+            "All parameters of D are frozen (requires_grad is False). Call D.requires_grad_(True) before you "
+            "make the recipe."
         )
     return found

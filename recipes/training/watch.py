@@ -97,7 +97,10 @@ class Watch:
         for name, net in self._networks.items():
             load_state(net, self.best["state"][name])
         logger.warning(
-            "%s The head is what it was after step %d; its distance to held-out data was %.2f of the base's then.",
+            (
+                "%s The head was set back to step %d, where its distance to held-out data was %.2f times that of "
+                "G alone."
+            ),
             reason, self.best["step"], self.best["ratio"],
         )  # fmt: skip
         return True
@@ -124,8 +127,8 @@ class Watch:
             listed = ", ".join(f"{at:g}: {ratio:.3f}" for at, ratio in ratios.items())
             why = "the best one" if share else "no gain: the head is worse than the base"
             logger.warning(
-                "The head's strength was set to %g times that of the training (%s). Distance to held-out data, divided "
-                "by the base's, for each strength: %s.", share, why, listed,
+                "The head's strength was set to %g times its strength in training (%s). Distance to held-out "
+                "data by strength, divided by that of G alone: %s.", share, why, listed,
             )  # fmt: skip
         return ratios
 
