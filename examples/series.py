@@ -1,6 +1,6 @@
 """Feedback for a recurrent generator of time series: an LSTM that makes sine waves.
 
-    python examples/series.py [--epochs 400] [--steps 600]
+    python examples/series.py [--epochs 2000] [--steps 400]
 
 Trains a small recurrent GAN on pairs of sine waves of random frequency and phase (24 points, two values at each), then
 lets ``fbwrap.fit`` train a feedback head and say whether it is worth having. Sequences are (N, T, C), as PyTorch's
@@ -67,13 +67,13 @@ def drawn(real: Tensor, before: Tensor, after: Tensor) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=400, help="steps of the base")
-    parser.add_argument("--steps", type=int, default=600, help="of the head, at most")
+    parser.add_argument("--epochs", type=int, default=2000, help="steps of the base")
+    parser.add_argument("--steps", type=int, default=400, help="of the head, at most")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     real, G, D = waves(4000), Generator(), Discriminator()
-    GAN(G, D, loss="bce", lr=1e-3, critic_lr=1e-3, batch=64).fit(real, noise, options.epochs, progress=False)
+    GAN(G, D, loss="bce", lr=1e-3, critic_lr=2e-3, batch=64).fit(real, noise, options.epochs, progress=False)
     G.eval(), D.eval()
     result = fbwrap.fit(G, D, real, latents=noise, out="series", steps=options.steps)
     print(result)

@@ -300,7 +300,7 @@ def _controls(
         for critic in critics:
             runs = [functools.cache(functools.partial(run_of, critic, rate, steps)) for rate in RATES]
 
-            def after_a_trial(place: int, runs: list[Callable[[], TrainedOn]] = runs, name: str = name) -> float:
+            def after_a_trial(place: int, runs: Sequence[Callable[[], TrainedOn]] = runs, name: str = name) -> float:
                 run = runs[place]()
                 progress.tell(name, run.train(trial), run.lr)
                 return run.within(trial)
