@@ -28,23 +28,31 @@ def _encoder_end(net: Network) -> Sequence[str]:
 
 
 _HD = {"model.13": "Conv2d", "model.16.conv_block.1": "Conv2d"}
+_HD_OF_3 = {"model.10": "Conv2d", "model.13.conv_block.1": "Conv2d"}  # its constructor's own number; the script takes 4
+
+
+def _global(name: str, layers: dict[str, str], block: str) -> GeneratorFamily:
+    """Its global generator: layers that tell it, and the fourth residual block."""
+    return GeneratorFamily(
+        name,
+        layers=layers,
+        shapes={"model.1": (None, None, 7, 7)},
+        lacks=("model1_1",),
+        example=_labels("model.1", 64),
+        targets=_encoder_end,
+        placements={"after block 4": (block,)},
+        module="ast",
+        steps=3,
+        value_range=(-1.0, 1.0),
+    )
+
 
 ADAPTER = Adapter(
     name="pix2pixhd",
     citation="Wang et al., High-Resolution Image Synthesis with Conditional GANs, CVPR 2018",
     generators=(
-        GeneratorFamily(
-            "GlobalGenerator",
-            layers=_HD,
-            shapes={"model.1": (None, None, 7, 7)},
-            lacks=("model1_1",),
-            example=_labels("model.1", 64),
-            targets=_encoder_end,
-            placements={"after block 4": ("model.19",)},
-            module="ast",
-            steps=3,
-            value_range=(-1.0, 1.0),
-        ),
+        _global("GlobalGenerator", _HD, "model.19"),
+        _global("GlobalGenerator, three downsamplings", _HD_OF_3, "model.16"),
         GeneratorFamily(
             "LocalEnhancer",
             layers={**_HD, "model1_1.1": "Conv2d", "model1_2.0.conv_block.1": "Conv2d"},

@@ -234,6 +234,11 @@ FAMILIES: dict[str, Entry] = {
         lambda: (translate.GlobalGenerator(), translate.MultiscaleDiscriminator()), "pix2pixhd: GlobalGenerator",
         "pix2pixhd: MultiscaleDiscriminator with features", links=["model.14 <- ast <- image + response"],
     ),
+    "pix2pixHD global, three downsamplings": Entry(
+        lambda: (translate.GlobalGenerator(downs=3), translate.MultiscaleDiscriminator()),
+        "pix2pixhd: GlobalGenerator, three downsamplings", "pix2pixhd: MultiscaleDiscriminator with features",
+        links=["model.11 <- ast <- image + response"],
+    ),
     "pix2pixHD local": Entry(
         lambda: (translate.LocalEnhancer(), translate.MultiscaleDiscriminator(scales=3, features=False)),
         "pix2pixhd: LocalEnhancer", "pix2pixhd: MultiscaleDiscriminator",

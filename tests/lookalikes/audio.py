@@ -73,6 +73,16 @@ class BigVganG(nn.Module):
         return self.conv_post(x + torch.sin(x).square()).clamp(-1, 1)
 
 
+def judged(net, x):
+    """A period's or a resolution's answer, and all features."""
+    features = []
+    for conv in net.convs:
+        x = F.leaky_relu(conv(x), 0.1)
+        features.append(x)
+    x = net.conv_post(x)
+    return torch.flatten(x, 1, -1), [*features, x]
+
+
 class PeriodD(nn.Module):
     """Audio folded to (N, C, T / p, p); returns its answer and all features."""
 
@@ -89,12 +99,7 @@ class PeriodD(nn.Module):
         n, c, t = x.shape
         pad = -t % self.period
         x = F.pad(x, (0, pad), "reflect").view(n, c, (t + pad) // self.period, self.period)
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.1)
-            features.append(x)
-        x = self.conv_post(x)
-        return torch.flatten(x, 1, -1), [*features, x]
+        return judged(self, x)
 
 
 class MultiPeriodD(nn.Module):
@@ -130,12 +135,7 @@ class ResolutionD(nn.Module):
             .abs()
             .unsqueeze(1)
         )
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.1)
-            features.append(x)
-        x = self.conv_post(x)
-        return torch.flatten(x, 1, -1), [*features, x]
+        return judged(self, x)
 
 
 class MultiResolutionD(MultiPeriodD):
