@@ -293,9 +293,8 @@ FAMILIES: dict[str, Entry] = {
     "timm resnet10t": Entry(
         lambda: (latent.dcgan_g(), "timm:resnet10t(pretrained=False)"), DC, TIMM, "PyPI timm", "timm"
     ),
-    "timm Swin (channels last)": Entry(
-        lambda: (latent.dcgan_g(), "timm:swin_s3_tiny_224(pretrained=False, levels=[1, 2])"), DC, TIMM, "PyPI timm",
-        "timm",
+    "timm MambaOut (channels last)": Entry(
+        lambda: (latent.dcgan_g(), "timm:test_mambaout(pretrained=False)"), DC, TIMM, "PyPI timm", "timm"
     ),
     "timm ViT (tokens)": Entry(
         lambda: (translate.ResnetGenerator(outside=1), "timm:test_vit(pretrained=False)"), "cyclegan: ResnetGenerator",

@@ -40,10 +40,12 @@ def calibrate(
     Examples:
         >>> import torch, fbwrap
         >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
         >>> G, D = nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 1)
         >>> loop = fbwrap.attach(G, D, None, example=torch.zeros(1, 2))
         >>> loop.latents = "normal"
-        >>> calibration = fbwrap.calibrate(loop, torch.randn(200, 2) + 2 * D.weight.detach())
+        >>> real = torch.randn(200, 2) + 3 * D.weight.detach() / D.weight.norm()
+        >>> calibration = fbwrap.calibrate(loop, real)
         >>> calibration.auc > 0.6, calibration(D(G(torch.randn(3, 2)))).shape
         (True, torch.Size([3]))
 

@@ -12,7 +12,6 @@ Examples:
 """
 
 import copy
-import functools
 import json
 import math
 import statistics
@@ -147,18 +146,21 @@ class TrainedOn(Rounds):
         return self.net.eval()
 
 
-def lowest(value: Callable[[int], float], count: int) -> int:
-    """The place of a lowest value of a row, looked for from the middle: on to the better neighbour, until both are
-    worse.
+def around_lowest(value: Callable[[int], float], count: int) -> dict[int, float]:
+    """Values of a row by their places, looked at from the middle: on to the better neighbour, until both are worse.
 
     Examples:
-        >>> lowest([5.0, 2.0, 3.0, 4.0, 1.0].__getitem__, 5)
-        1
+        >>> around_lowest([5.0, 2.0, 3.0, 4.0, 1.0].__getitem__, 5)
+        {1: 2.0, 2: 3.0, 3: 4.0, 0: 5.0}
     """
-    values, at = functools.cache(value), count // 2
-    while (best := min(range(max(at - 1, 0), min(at + 2, count)), key=values)) != at and values(best) < values(at):
-        at = best
-    return at
+    found: dict[int, float] = {}
+    at, before = count // 2, -1
+    while at != before:
+        for place in range(max(at - 1, 0), min(at + 2, count)):
+            if place not in found:
+                found[place] = value(place)
+        before, at = at, min(found, key=lambda place: found[place])
+    return found
 
 
 def step_ratio(head: HeadRun, rival: TrainedOn, folder: Path) -> float:

@@ -38,7 +38,7 @@ from fbwrap.recognition.named import resolve_generator
 from fbwrap.recognition.trained_with import LOSSES
 
 from ..metrics import inception
-from .controls import TrainedOn, lowest, step_ratio
+from .controls import TrainedOn, around_lowest, step_ratio
 from .head_run import HeadRun
 from .measure import Generator, Interval
 from .problem import Problem, is_paired
@@ -59,6 +59,7 @@ _SHARE = 0.3  # of the minutes, for the heads; what they are compared with takes
 _TRAINED_ON, _ZEROS = ("G trained on", "low-rank update of G"), "same modules on zeros"
 _ALONE = "without_D"
 _MIXED_UP = "head, with D's features of other samples"
+_HOPELESS = 2.0  # times the least distance: what is farther off is given up
 _BETTER = 0.99  # of the best distance: less is no news
 
 
@@ -189,7 +190,7 @@ def _trained(
         progress.expect(_ZEROS, steps)
         critics = 1 + any(run.way.teaches == "published" for run in heads.values())
         for name, trials in zip(_TRAINED_ON, (critics * _TRIALS, _TRIALS), strict=True):
-            progress.expect(name, 2 * steps + (trials - 1) * min(2 * ROUND, steps))
+            progress.expect(name, 3 * steps + (trials - 2) * min(2 * ROUND, steps))
     winner, sweep, zeros = _best_of(_race(heads, until, folder, progress), folder, progress, controls)
     rivals: dict[str, Generator] = {}
     critic = ""
@@ -221,7 +222,7 @@ def _race(heads: dict[str, HeadRun], until: float, folder: Path, progress: Progr
             slow = [run for run in ranked[1:] if run.way.teaches == "published"]
             finalists = [ranked[0], *(slow or ranked[1:])[:1]]
         least = min(run.best.distance for run in finalists)
-        hopeless = 2 * least if done > ROUND else math.inf
+        hopeless = _HOPELESS * least if done > ROUND else math.inf
         going = [run for run in finalists if run.best.distance < hopeless and not _is_over(run)]
         if done >= over or time.monotonic() >= until:
             with atomic_write(path) as part:
@@ -285,7 +286,8 @@ def _controls(
     winner: HeadRun, published: HeadRun | None, folder: Path, progress: Progress
 ) -> tuple[dict[str, Generator], str]:
     """G trained on and a low-rank update, at equal steps, then at equal time; and the way whose D trains them: the
-    head's, or the published D, whichever does better. The rate is searched for with each."""
+    head's, or the published D, whichever does better. The rate is searched for with each; the best two go on to the
+    end, for the rate that is best after a short trial is often too low."""
     steps, trial = winner.steps, min(2 * ROUND, winner.steps)
     parameters = sum(map(torch.numel, winner.loop.parameters()))
     critics = [winner] if published is None or published is winner else [winner, published]
@@ -296,7 +298,7 @@ def _controls(
             where = folder / name.replace(" ", "-") / critic.folder.name / f"{rate:g}-{planned}"
             return TrainedOn(critic.problem, critic.way, critic.warmed_critic, where, critic.seed, rate, planned, size)
 
-        found_with = []
+        tried: list[tuple[float, HeadRun, TrainedOn]] = []
         for critic in critics:
             runs = [functools.cache(functools.partial(run_of, critic, rate, steps)) for rate in RATES]
 
@@ -305,11 +307,14 @@ def _controls(
                 progress.tell(name, run.train(trial), run.lr)
                 return run.within(trial)
 
-            place = lowest(after_a_trial, len(RATES))
-            found_with.append((critic, runs[place]()))
-        critic, first = min(found_with, key=lambda each: each[1].within(trial))
+            around = around_lowest(after_a_trial, len(RATES))
+            tried += [(value, critic, runs[place]()) for place, value in around.items()]
+        tried.sort(key=lambda each: each[0])
+        finalists = [(critic, run) for value, critic, run in tried[:_FINALISTS] if value <= _HOPELESS * tried[0][0]]
+        for _, run in finalists:
+            _to_the_end(name, run, steps, progress)
+        critic, first = min(finalists, key=lambda each: each[1].best.distance)
         critics = [critic]  # the update is taught by the D that taught all of G best
-        _to_the_end(name, first, steps, progress)
         found[f"{name}, equal steps"] = first.best_network()
         # as many steps as take the time that the head takes
         planned = max(steps, round(steps * step_ratio(winner, first, folder / name.replace(" ", "-"))))

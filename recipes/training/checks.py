@@ -81,7 +81,7 @@ def check_data(critic: Critic, real: object, made: object, value_range: tuple[fl
     except Exception as error:
         raise SettingError(
             f"D fails on this data: {type(error).__name__}: {short(error, 120)}. {what}. The real data is D's "
-            "input. If its items have more parts, keep only the sample (fbwrap.recipes.data.sources.Mapped), "
+            "input. If items have more parts, keep only the sample (fbwrap.recipes.data.sources.Mapped), "
             "or attach with critic_input= or response=."
         ) from error
 
