@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from fbwrap.recipes import AFL
 from helpers import stir
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fbwrap
+from fbwrap.errors import LayerNotCalledError
 
 
 def links(loop):
@@ -130,6 +132,9 @@ def test_a_second_name_tells_which_call_of_a_shared_layer_is_meant():
         assert links(loop) == ["1#0 <- dual <- 3#1", "3#1 <- dual <- 1#0"]
         assert [link.form.spatial for link in loop.connections] == [(4, 4), (8, 8)]
         assert [link.sources[0].form.spatial for link in loop.connections] == [(4, 4), (8, 8)]
+    for layers in ([(act, "3")], [("1", leaky)]):  # the module itself does not tell
+        with pytest.raises(LayerNotCalledError, match="is called 2 times in one pass"):
+            fbwrap.attach(G, D, layers, example=z)
 
 
 class PackedG(nn.Module):

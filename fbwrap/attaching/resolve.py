@@ -182,7 +182,9 @@ class Resolver:
     def _connect(self, link: Link, ref: Ref) -> Connection:
         if ref.at == "input":  # NAME:input is the same as at="input"
             link, ref = replace(link, at="input"), replace(ref, at="output")
-        module, ref = self._module_of(ref), with_call(self._generator_trace, ref)
+        module = self._module_of(ref)
+        if not isinstance(link.target, nn.Module):  # a module has no name that tells its call
+            ref = with_call(self._generator_trace, ref)
         found = call_of(self._generator_trace, module, ref, "Generator")
         infos = found.outputs if link.at == "output" else found.inputs
         path, info = _pick(ref, infos, link.at, "generator", found)
@@ -247,7 +249,8 @@ class Resolver:
             form = self._response_form(response, layout)
             return [self._checked(Source("response", None, form), info_of(response), batch)]
         found = []
-        for ref in (with_call(self._critic_trace, each) for each in references(self._critic_trace.model, item)):
+        for ref in references(self._critic_trace.model, item):
+            ref = ref if isinstance(item, nn.Module) else with_call(self._critic_trace, ref)
             called = call_of(self._critic_trace, module_of(self._critic_trace, ref), ref, "Discriminator")
             path, info = _pick(
                 ref, called.inputs if ref.at == "input" else called.outputs, ref.at, "discriminator", called
