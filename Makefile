@@ -22,8 +22,9 @@ test: lint browser $(VENV)/.integration
 published: $(VENV)/.done
 	$(BIN)/python tests/published.py constraints.txt
 
-# everything but publishing: make release VERSION=0.1.0
+# everything but publishing: make release VERSION=0.1.0 FBWRAP_REPOSITORY=https://…
 release: $(VENV)/.done
+	@test -n "$(VERSION)" || { echo "Which version? make release VERSION=0.1.0"; exit 2; }
 	$(BIN)/python -m pip install -q twine
 	$(BIN)/python tools/release.py $(VERSION)
 

@@ -19,6 +19,8 @@ from fbwrap.adapter import Adapter
 from fbwrap.errors import SettingError
 from fbwrap.recognition.spec import parse_call
 
+from .zero_critic import ZeroCritic
+
 _CONVS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _SWITCHES = ("naming_is_response", "channels_last")
 _SMALLEST = 4  # the side at which the stages end
@@ -78,16 +80,19 @@ def _spec(shape: Sequence[int], classes: int, naming_is_response: bool, width: i
     return f"fresh:critic({sides}, classes={classes}, naming_is_response={naming_is_response}, width={width}{last})"
 
 
-def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> FreshCritic:
-    """``"critic(3, 64, 64)"``: for samples of three channels, 64 by 64.
+def build(spec: str, value_range: tuple[float, float], bare: bool = False) -> FreshCritic | ZeroCritic:
+    """``"critic(3, 64, 64)"``: for samples of three channels, 64 by 64. ``"zeros([64, 8, 8])"``: a
+    :class:`~fbwrap.adapters.zero_critic.ZeroCritic`.
 
     Args:
         value_range, bare: not looked at: it takes any range, and nothing is fetched.
 
     Raises:
-        SettingError: other arguments than :class:`FreshCritic`'s.
+        SettingError: other arguments than those of the two classes.
     """
     name, shape, named = parse_call(spec)
+    if name == "zeros" and not named:
+        return ZeroCritic(*shape)
     numbers = (*shape, *(value for key, value in named.items() if key not in _SWITCHES))
     if (
         name != "critic"

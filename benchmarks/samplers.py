@@ -12,7 +12,7 @@ labels. Costs are in calls of G for one sample, by FLOPs. A folder (``--out``) i
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,12 @@ def grids(
             f"{divergence}, η = {size}",
             lambda d=divergence, s=size: DGFlow(loop, divergence=d, step_size=s, steps=25, **how),
         )
-    for size in (0.05, 0.2):
-        yield "DOT", f"20 steps of {size}", lambda size=size: DOT(loop, step_size=size, **how)
+    for steps, size in ((20, 0.05), (20, 0.2), (100, 0.01)):
+        yield (
+            "DOT",
+            f"{steps} steps of {size}",
+            lambda steps=steps, size=size: DOT(loop, steps=steps, step_size=size, **how),
+        )
     yield "DDLS", "50 steps of 0.01", lambda: DDLS(loop, step_size=0.01, steps=50, **how)
     for layer, sizes in zip(layers, ((0.01,), (0.03, 0.1, 0.3)), strict=False):
         for size in sizes:
@@ -71,6 +75,9 @@ def grids(
                 f"{layer}, 10 steps of {size}",
                 lambda layer=layer, size=size: Collaborative(loop, layer=layer, step_size=size, steps=10, **how),
             )
+    if layers:
+        long = lambda: Collaborative(loop, layer=layers[-1], step_size=0.1, steps=50, **how)  # noqa: E731
+        yield "Collaborative", f"{layers[-1]}, 50 steps of 0.1", long
 
 
 class Frozen(torch.nn.Module):
@@ -141,7 +148,7 @@ class Bench:
         }
 
     def chosen(
-        self, loop: fbwrap.FeedbackLoop, layers: tuple[str, ...], only: tuple[str, ...] = (), unit: float = 1.0
+        self, loop: fbwrap.FeedbackLoop, layers: tuple[str, ...], only: Sequence[str] = (), unit: float = 1.0
     ) -> dict[str, Any]:
         """Each method at the settings that the validation part prefers, measured; ``unit``: what a sample costs that is
         chosen from, in calls of G."""
@@ -172,6 +179,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--critics", nargs="+", default=[*WAYS, "published D"], help="D's that are asked")
+    parser.add_argument("--methods", nargs="*", default=[], help="those alone, such as DRS")
+    parser.add_argument("--without-head", action="store_true", help="no head is trained")
     parser.add_argument("--base-seed", type=int, default=0, help="of the bases of clothes, which are trained here")
     parser.add_argument("--base-precision", default="bf16", help="no: for processors that emulate bf16, slowly")
     parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
@@ -185,14 +194,18 @@ def main() -> None:
     for seed in options.seeds:
         bench = Bench(case, options.out / str(seed), seed, options.steps)
         results.once("base", seed, lambda b=bench: b.measured(Plain(b.loop_of(case.D), batch=250)))
-        if options.pair in HEADS:
+        if options.pair in HEADS and not options.without_head:
             on_the_head(bench, results)
         for kind in (kind for kind in WAYS if kind in options.critics):
             results.once(
-                kind, seed, lambda b=bench, k=kind: b.chosen(b.loop_of(b.new_critic(k), response="[0]"), layers)
+                kind,
+                seed,
+                lambda b=bench, k=kind: b.chosen(b.loop_of(b.new_critic(k), response="[0]"), layers, options.methods),
             )
         if "published D" in options.critics:
-            results.once("published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D, **case.how), layers))
+            results.once(
+                "published D", seed, lambda b=bench: b.chosen(b.loop_of(case.D, **case.how), layers, options.methods)
+            )
     print(table(results))
 
 

@@ -251,7 +251,8 @@ class Adapter:
         generators, critics: the families.
         holders: ``{class name: attribute}``: objects that are not modules, but hold the generator.
         build: for critics made by name, ``"NAME:SPEC"``: ``f(SPEC, value_range, bare)`` returns the critic; with
-            ``bare`` its weights are about to be loaded. ``critic.reproducible`` says whether it is the same each time.
+            ``bare`` its weights are about to be loaded. ``critic.reproducible`` says whether it is the same each time,
+            ``critic.no_response`` (a text) why its response means nothing.
         load: for generators by name, ``"NAME:FILE"``: ``f(FILE)`` returns the generator.
         files: for those on the Hub, ``"NAME:user/name/INSIDE"``: ``f(INSIDE)`` says which files it wants of that
             repository, safetensors and ``config.json`` alone, the weights last; ``load`` then gets INSIDE's path on

@@ -1,12 +1,14 @@
-"""What is published, as a stranger gets it: sdist and wheel are built, and the wheel alone is installed.
+"""What is published, as a stranger gets it: sdist and wheel are built, and installed alone.
 
     python tests/published.py CONSTRAINTS [--quick | --few] [--keep FOLDER]
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
 attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's first
-lines run as they stand, and every command says what it does. Last the tests of the unpacked sdist, without the slow
+lines run as they stand, and every command says what it does. The tests of the unpacked sdist, without the slow
 ones, run against the installed wheel: not with ``--quick``, and with ``--few`` those of a few files (all of them run
-in the checkout, too). Anything that fails ends the program with its output. ``--keep``: a folder for both files.
+in the checkout, too). With neither, the head of README's lines is exported (extra ``onnx``) and run by ONNX Runtime
+alone, and the sdist is installed in a second empty environment. Anything that fails ends the program with its output.
+Printed are the seconds of each step, and the sizes of the files. ``--keep``: a folder for both files.
 """
 
 import os
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import venv
 from pathlib import Path
 
@@ -43,6 +46,14 @@ G.eval()
 assert torch.equal(fbwrap.from_pretrained("run/head", G, D)(z), again(z))
 """
 
+NETWORKS = "from fbwrap.app.digits import pretrained\nG, D = pretrained()\n"
+SERVE = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession("loop.onnx", providers=["CPUExecutionProvider"])
+made = session.run(None, {session.get_inputs()[0].name: numpy.zeros((5, 16), "float32")})[0]
+assert made.shape == (5, 1, 8, 8) and "fbwrap" not in sys.modules and "torch" not in sys.modules
+"""
+
 
 def run(*words: str, cwd: Path, **env: str) -> str:
     done = subprocess.run(
@@ -53,27 +64,40 @@ def run(*words: str, cwd: Path, **env: str) -> str:
     return done.stdout
 
 
+def empty(place: Path) -> str:
+    """A new environment; its Python."""
+    venv.create(place, with_pip=True)
+    return str(place / "bin" / "python")
+
+
 def main() -> None:
     constraints, quick = Path(sys.argv[1]).resolve(), "--quick" in sys.argv
     kept = Path(sys.argv[sys.argv.index("--keep") + 1]).resolve() if "--keep" in sys.argv else None
-    root = Path(__file__).parent.parent
+    root, begun = Path(__file__).parent.parent, time.monotonic()
+
+    def done(what: str) -> None:
+        nonlocal begun
+        print(f"{what} ({time.monotonic() - begun:.0f} s)", flush=True)
+        begun = time.monotonic()
+
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run(sys.executable, "-m", "build", "--outdir", str(folder), str(root), cwd=folder)
         (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-        venv.create(folder / "env", with_pip=True)
-        python = str(folder / "env" / "bin" / "python")
+        done("built: " + ", ".join(f"{file.name} {file.stat().st_size / 2**20:.1f} MiB" for file in (wheel, sdist)))
+        python = empty(folder / "env")
 
         def install(extra: str = "") -> None:
             run(python, "-m", "pip", "install", "-q", "-c", str(constraints), f"{wheel}{extra}", cwd=folder)
 
         install()
+        done("the wheel is installed, with the packages that it needs")
         run(python, "-m", "pip", "check", cwd=folder)
         run(python, "-W", "error::ImportWarning", "-c", ATTACH + BARE, cwd=folder)
-        print("the wheel alone: attached, saved, loaded", flush=True)
+        done("the wheel alone: attached, saved, loaded")
         install("[recipes]")
         run(python, "-c", ATTACH + TRAIN, cwd=folder)
-        print("with recipes: two steps trained, saved, loaded", flush=True)
+        done("with recipes: two steps trained, saved, loaded")
         install("[app]")
         said = run(python, "-m", "fbwrap", "--help", cwd=folder, COLUMNS="200", NO_COLOR="1")
         commands = re.findall(r"^│ ([a-z]+(?:-[a-z]+)*) ", said, re.MULTILINE)
@@ -83,17 +107,28 @@ def main() -> None:
             run(python, "-m", "fbwrap", command, "--help", cwd=folder)
         readme = (root / "README.md").read_text()
         run(python, "-c", readme.split("```python\n")[1].split("```")[0], cwd=folder)
-        print("with app: README's first lines run as they stand", flush=True)
-        print(f"with app: --help of {', '.join(commands)}", flush=True)
+        done(f"with app: --help of {', '.join(commands)}; README's first lines run as they stand")
         if quick:
             return
+        if "--few" not in sys.argv:
+            install("[onnx]")
+            (folder / "nets.py").write_text(NETWORKS)
+            networks = ("-g", "nets.py:G", "-d", "nets.py:D")
+            run(python, "-m", "fbwrap", "export", "head", *networks, "--to", "loop.onnx", cwd=folder)
+            run(python, "-c", SERVE, cwd=folder)
+            size = (folder / "loop.onnx").stat().st_size / 2**20
+            done(f"with onnx: exported ({size:.1f} MiB), run by ONNX Runtime without fbwrap and torch")
+            other = empty(folder / "other")
+            run(other, "-m", "pip", "install", "-q", "-c", str(constraints), str(sdist), cwd=folder)
+            run(other, "-W", "error::ImportWarning", "-c", ATTACH + BARE, cwd=folder)
+            done("the sdist in another empty environment: attached, saved, loaded")
         install("[test]")
         with tarfile.open(sdist) as held:
             held.extractall(folder, filter="data")
         (source,) = (path for path in folder.iterdir() if path.name.startswith("fbwrap-") and path.is_dir())
         chosen = [f"tests/{name}.py" for name in FEW] if "--few" in sys.argv else []
         run(str(folder / "env" / "bin" / "pytest"), "-m", "not slow", "-q", *chosen, cwd=source, PYTHONSAFEPATH="1")
-        print("the sdist's own tests pass", flush=True)
+        done("the sdist's own tests pass")
         if kept is not None:
             kept.mkdir(exist_ok=True)
             for file in (wheel, sdist):

@@ -162,6 +162,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert {"index.html", "tutorial/index.html", "api/core/index.html"} <= pages
     text = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
     assert "push_to_hub" in text
+    text = (tmp_path / "site" / "examples" / "index.html").read_text()
+    shown = set(re.findall(r"<summary>examples/(\w+)\.py</summary>", text))
+    assert shown == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"networks"}, "each example's code"
     for name in ("core", "recipes", "plots"):
         text = (tmp_path / "site" / "api" / name / "index.html").read_text()
         assert 'class="gp">&gt;&gt;&gt;' in text, f"no example of {name} is a block of code"

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from commandline import command
-from fbwrap.adapters.fresh_critic import FreshCritic
+from fbwrap.adapters.fresh_critic import FreshCritic, build
 from fbwrap.recipes import AFL
 from fbwrap.recipes.fitting import Verdict, Way, controls, fitting, head_run
 from fbwrap.recipes.fitting.clusters import pseudo_classes
@@ -24,6 +24,7 @@ from fbwrap.recipes.fitting.problem import Problem
 from fbwrap.recipes.fitting.space import distance, learned_space, paired_errors
 from fbwrap.recipes.fitting.verdict import judge
 from fbwrap.recipes.fitting.ways import PUBLISHED, chosen_ways
+from fbwrap.recipes.fitting.without_critic import without_critic
 from fbwrap.recipes.metrics import Space, frechet_distance
 from fbwrap.recipes.training.steps import NotFiniteError
 from helpers import same, state
@@ -32,7 +33,7 @@ from torch import nn
 from zoo import Deconv, LabelCritic, patch
 
 import fbwrap
-from fbwrap.errors import SettingError
+from fbwrap.errors import HeadError, SettingError
 from fbwrap.feedback.pairing import targets_of
 from fbwrap.heads.card import card
 from fbwrap.heads.files import config_of
@@ -316,16 +317,17 @@ def test_a_d_whose_features_know_nothing_is_no_gain(tmp_path, quick, monkeypatch
     assert result.verdict is Verdict.NO_GAIN
     assert result.without_critic is not None, "and so are its modules without D"
     assert "worth having without feedback" in result.why
-    z, asked = latents(3), []
-    D = Blind()
-    D.register_forward_pre_hook(lambda *given: asked.append(given))
-    with fbwrap.from_pretrained(tmp_path / "without_D", G, D) as alone:
-        asked.clear()  # attach looks at D once
+    z = latents(3)
+    assert not (tmp_path / "without_D" / "discriminator.safetensors").exists(), "D has no part in it"
+    with fbwrap.from_pretrained(tmp_path / "without_D", G) as alone:
         y = alone(z)
         assert torch.equal(y, result.without_critic(z))
+        assert torch.equal(y, result.rivals["same modules on zeros"](z))
         assert not torch.equal(y, G(z))
-        assert not asked, "D is not run"
+        assert torch.equal(alone.rollout(z, steps=3).output, y), "further steps see zeros, too"
         assert alone.facts.trained_on["verdict"] == "better than G, without feedback"
+    with pytest.raises(HeadError, match="leave it out"):
+        fbwrap.from_pretrained(tmp_path / "without_D", G, Blind())
     assert "so what D sees is not what helps" in result.why
 
 
@@ -797,3 +799,35 @@ def test_the_published_ds_head_has_a_link_at_each_resolution(tmp_path, quick):
     assert len(run.loop) == len(targets_of(run.loop.traces[0])) > 1
     fresh = HeadRun(problem, Way("fresh", "nothing", 1e-4), tmp_path / "fresh", 0, 4)
     assert len(fresh.loop) == 1
+
+
+@pytest.mark.parametrize(
+    "spec", ["zeros()", "zeros(8)", "zeros([0, 4])", "zeros([True])", "zeros([8, 4, 4, 4, 4])", "zeros([9999, 9999])",
+             "zeros([8], width=3)"]
+)  # fmt: skip
+def test_shapes_of_a_d_of_zeros_that_make_no_sense_are_refused(spec):
+    with pytest.raises(SettingError, match="fresh:"):
+        build(spec, (-1.0, 1.0))
+
+
+def test_modules_on_zeros_of_any_layout_need_no_d():
+    """Tokens, vectors and sequences as features of D are maps of zeros just as well."""
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.mix, self.judge = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 1)
+
+        def forward(self, x):
+            return self.judge(self.mix(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+    torch.manual_seed(0)
+    G, z = Deconv().eval(), latents(3)
+    links = [fbwrap.Link("main.5", ["mix", "judge"], module="fpn")]
+    with fbwrap.attach(G, Tokens(), links, example=z, first="zeros") as loop:
+        for parameter in loop.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        with without_critic(loop) as alone:
+            assert torch.equal(alone(z), loop(z))
+            assert not torch.equal(alone(z), G(z))
+            assert not alone.discriminator.state_dict()

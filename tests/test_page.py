@@ -196,6 +196,20 @@ def test_off_and_as_saved(page):
     page.wait(lambda: strength() == 0.5, "half of the head's strength")
 
 
+def test_a_link_is_switched_off_and_on(page):
+    corrected = page.pixels("feedback")
+    page.one("#on0 input").click()
+    page.wait(lambda: (page.pixels("feedback") != corrected).any(), "one link is off")
+    assert page.one("#link0 input[type=number]").get_attribute("value") == "1", "its strength is kept"
+    page.tab("Export")
+    page.one("#ascode").click()
+    page.wait(lambda: "loop[0].strength = 0 " in page.text("#code"), "the code says so")
+    page.one("#on1 input").click()
+    page.wait(lambda: (page.pixels("feedback") == page.pixels("base")).all(), "all links are off")
+    page.one("#reset").click()
+    page.wait(lambda: (page.pixels("feedback") == corrected).all(), "as saved: both are on")
+
+
 def test_a_setting_is_held_and_compared_with(page):
     left = lambda: page.first_of("compare")
     page.set("strength", 2)
@@ -231,15 +245,18 @@ def test_pictures_come_first_and_nothing_overlaps_or_is_empty(page, width, heigh
             "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
             "return [b.left, b.top + window.scrollY, b.right, b.bottom + window.scrollY]", name
         )  # fmt: skip
-        compare, pictures, controls, tabs = map(box, ("#compare", "#pictures", "#controls", "#tabs"))
+        compare, single, controls, tabs = map(box, ("#compare", "#single", "#controls", "#tabs"))
+        strength = box("#strength")
         assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width + 1
         assert compare[1] < height / 3, "the picture is on the first screen"
+        assert max(compare[3], strength[3]) <= height, "the whole comparison and the strength are on the first screen"
         if width > 1000:
-            assert pictures[2] <= controls[0] + 1, "side by side"
-            assert controls[1] < height / 3
+            assert max(compare[2], single[2]) <= controls[0] + 1, "side by side"
+            assert compare[3] <= single[1] + 1
         else:
-            assert pictures[3] <= controls[1] + 1, "controls below the pictures"
-        assert max(pictures[3], controls[3]) <= tabs[1] + 1
+            assert compare[3] <= controls[1] + 1, "controls below the comparison"
+            assert controls[3] <= single[1] + 1, "single pictures below the controls"
+        assert max(single[3], controls[3]) <= tabs[1] + 1
         page.wait(lambda: page.driver.find_elements("css selector", "#responses img"), "D's response is there")
         for name in ("base", "feedback", "difference"):
             assert page.driver.find_elements("css selector", f"#{name} img"), f"{name} is empty"
@@ -286,7 +303,7 @@ def test_a_reference_and_a_mask(page, tmp_path):
 
 def test_gallery_code_and_head(page, tmp_path):
     page.set("strength", 0.5)
-    page.tab("Strengths")
+    page.tab("Gallery")
     page.one("#show").click()
     page.wait(lambda: page.pixels("gallery").shape[0] == 5 * page.pixels("base").shape[0], "five strengths")
     assert "α = 0.25" in page.text("#strengths")
@@ -330,9 +347,14 @@ def test_a_picture_is_uploaded_for_super_resolution(driver, tmp_path):
     page = Page(driver, *nets)
     try:
         page.wait(lambda: "Upload a picture" in page.text("#status"), "it asks for a picture")
+        shown = lambda name: [each.is_displayed() for each in page.driver.find_elements("css selector", f"#{name}")]
+        assert not any(shown("compare") + shown("base") + shown("difference")), "nothing empty is shown"
+        assert page.one("#picture").location["y"] < page.one("#controls").location["y"] + 200
+        assert page.one("#picture").location["y"] < 300, "the upload is on the first screen"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype("uint8")).save(tmp_path / "x.png")
         page.upload("picture", tmp_path / "x.png")
         page.one("#feedback img")
+        page.wait(lambda: any(shown("compare")), "now there is something to show")
         assert page.pixels("base").shape[1] / page.pixels("base").shape[0] == 60 / 40
         page.set("strength", 0)
         page.wait(lambda: (page.pixels("feedback") == page.pixels("base")).all(), "strength 0")

@@ -19,9 +19,9 @@ def release():
 
 @pytest.fixture
 def checkout(release, tmp_path, monkeypatch):
-    """A copy of the three files, and commands that are only noted."""
+    """A copy of the five files, and commands that are only noted."""
     (tmp_path / "fbwrap").mkdir()
-    for name in ("VERSION", "CHANGELOG", "CITATION"):
+    for name in ("VERSION", "CHANGELOG", "CITATION", "README", "SETUP"):
         path = getattr(release, name)
         copy = tmp_path / path.relative_to(ROOT)
         copy.write_text(path.read_text())
@@ -32,6 +32,7 @@ def checkout(release, tmp_path, monkeypatch):
     def run(*words):
         ran.append(words)
         if "--keep" in words:
+            release.built = {name: (tmp_path / name).read_text() for name in ("README.md", "setup.cfg")}
             (tmp_path / "dist").mkdir()
             (tmp_path / "dist" / "fbwrap.whl").touch()
         return ""
@@ -51,6 +52,29 @@ def test_a_release_writes_its_version_everywhere(release, checkout):
     assert "\nversion: 0.1.0\ndate-released: 2026-01-31\n" in (checkout / "CITATION.cff").read_text()
     assert "## Unreleased\n\n## 0.1.0, 2026-01-31\n\n### Added" in (checkout / "CHANGELOG.md").read_text()
     assert [words[1:3] for words in release.ran[1:]] == [("tests/published.py", "constraints.txt"), ("-m", "twine")]
+
+
+def test_links_lead_to_the_repository_in_what_is_built(release, checkout):
+    import configparser
+    import re
+
+    before = {name: (checkout / name).read_text() for name in ("README.md", "setup.cfg")}
+    release.prepare("0.1.0", "2026-01-31", "https://host/fbwrap/")
+    links = re.findall(r"\]\(([^)]+)\)", release.built["README.md"])
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "](https://host/fbwrap/raw/v0.1.0/docs/images/before_after.png)" in release.built["README.md"]
+    told = configparser.ConfigParser()
+    told.read_string(release.built["setup.cfg"])
+    assert told["metadata"]["url"] == "https://host/fbwrap"
+    assert "Source = https://host/fbwrap" in told["metadata"]["project_urls"]
+    assert {name: (checkout / name).read_text() for name in before} == before, "in the repository they stay relative"
+    assert "\nrepository-code: https://host/fbwrap\n" in (checkout / "CITATION.cff").read_text()
+
+
+def test_an_address_that_is_none_is_refused(release, checkout):
+    with pytest.raises(release.ReleaseError, match="no address"):
+        release.prepare("0.1.0", "2026-01-31", "github/fbwrap")
 
 
 @pytest.mark.parametrize("fails", ["tests/published.py", "twine"])

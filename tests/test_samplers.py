@@ -104,6 +104,43 @@ def test_the_share_that_is_kept_is_what_was_asked_for(keep):
     assert sampler.diagnostics["acceptance"] == pytest.approx(keep, abs=0.03)
 
 
+@pytest.mark.parametrize("keep", [0.1, 0.5])
+def test_the_share_is_kept_also_where_ever_larger_ratios_come(keep):
+    """D's answer has a heavy tail: d_M goes on rising after the first samples, and γ follows."""
+
+    class Heavy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.power = nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, y):
+            return y[:, :1].abs() ** self.power
+
+    loop = fbwrap.attach(Modes(), Heavy(), None, example=torch.zeros(2, 4))
+    loop.latents = "normal"
+    sampler = DRS(loop, loss="bce", keep=keep, burn_in=300, batch=100)
+    sampler._prepare()
+    begun = sampler._largest
+    sampler(4000)
+    assert sampler.diagnostics["largest log ratio"] > begun + 20, "it has risen"
+    assert sampler.diagnostics["acceptance"] == pytest.approx(keep, abs=0.05)
+
+
+def test_what_samplers_note(real):
+    loop = toy()
+    calibration = fbwrap.calibrate(loop, real[:500])
+    noted = lambda made: set((made(4), made.diagnostics)[1])
+    known = {"calibration AUC", "calibration error"}
+    assert noted(TopK(loop, of=2)) == {"D's answer at first", "D's answer at best"}
+    assert noted(MHGAN(loop, loss="bce", length=2)) == {"acceptance", "chains that never moved"}
+    assert noted(MHGAN(loop, calibration=calibration, length=2)) > known
+    moved = {"D's answer at first", "D's answer at last", "moved", "steps"}
+    assert noted(DDLS(loop, calibration=calibration, steps=2)) == {*moved, *known}
+    sampler = MHGAN(loop, loss="bce", length=1)
+    sampler(4)
+    assert sampler.diagnostics["chains that never moved"] == 1
+
+
 def test_rejection_accepts_what_the_papers_rule_accepts():
     """The rule of Azadi et al., sample by sample, as in the code of MH-GAN's authors."""
     sampler = DRS(toy(), loss="bce", keep=None, burn_in=50)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from digits import loaded, pair
+from digits import FOLDER, loaded, pair
+from fbwrap.adapters.zero_critic import ZeroCritic
 from helpers import stir
 from torch import nn
 from zoo import Deconv, patch
@@ -14,7 +15,7 @@ from zoo import Deconv, patch
 import fbwrap
 from fbwrap import plots
 from fbwrap.app.studio import Setting, Studio
-from fbwrap.errors import SettingError
+from fbwrap.errors import CriticError, SettingError
 
 
 @pytest.fixture
@@ -74,15 +75,15 @@ def test_the_gallery_begins_with_the_base(studio):
     assert (found[-1][0] == studio.view(Setting(seed=5)).feedback).all()
 
 
-def test_the_code_makes_the_same_samples(studio):
+def test_the_code_makes_the_same_samples(studio, monkeypatch):
     setting = Setting(seed=9, samples=3, strength=0.6, links=(0.5, 1.5), steps=2)
     G, D = pair()
     scope = {"G": G, "D": D}
-    from digits import FOLDER
-
-    exec(studio.code(setting).replace("'examples/digits/head'", repr(str(FOLDER / "head"))), scope)
+    code, shown = studio.code(setting), studio.view(setting).feedback
+    monkeypatch.chdir(FOLDER)
+    exec(code, scope)
     row = studio._row(plots.pictures(scope["y"], (-1.0, 1.0)).detach())
-    assert (row == studio.view(setting).feedback).all()
+    assert (row == shown).all()
     assert "reference=reference, strength={0: loop[0].strength * mask" in studio.code(
         Setting(reference=np.zeros(1), mask=np.zeros(1))
     )
@@ -128,8 +129,24 @@ def test_a_head_with_the_beginning_of_d_shows_no_response(tmp_path):
     loop = stir(fbwrap.attach(G, D, [("main.5", "0")], example=torch.randn(2, 6, 1, 1)))
     loop.use_discriminator(stir(patch().eval()))
     loop.save_pretrained(tmp_path / "head")
-    view = Studio(fbwrap.from_pretrained(tmp_path / "head", G, D)).view(Setting())
-    assert view.responses == []
+    studio = Studio(fbwrap.from_pretrained(tmp_path / "head", G, D))
+    assert studio.view(Setting()).responses == []
+    assert "only the part of D that feedback needs" in studio.why_silent()
+
+
+def test_why_there_is_no_response_is_said():
+    torch.manual_seed(0)
+    G, z = Deconv().eval(), torch.randn(2, 6, 1, 1)
+    alone = fbwrap.attach(G, None, [fbwrap.Link("main.5", "image")], example=z)
+    zeros = fbwrap.attach(G, ZeroCritic([8, 4, 4]), [("main.5", "features.0")], example=z, first="zeros")
+    for loop, said in ((alone, "has no D"), (zeros, "trained without D")):
+        studio = Studio(loop)
+        assert studio.view(Setting()).responses == []
+        assert said in studio.why_silent()
+    with pytest.raises(CriticError, match="trained without D"):
+        _ = zeros.rollout(z).responses
+    with pytest.raises(SettingError, match="trained without D"):
+        fbwrap.recipes.AFL(zeros).fit(torch.rand(8, 3, 16, 16), z, steps=1)
 
 
 class Named(nn.Module):
@@ -147,7 +164,7 @@ class Named(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["positional", "named"])
-def test_the_code_holds_labels_lists_and_keywords(how, tmp_path):
+def test_the_code_holds_labels_lists_and_keywords(how, tmp_path, monkeypatch):
     torch.manual_seed(0)
     G, z = Named().eval(), torch.randn(2, 6)
     example = ([z], torch.zeros(2, dtype=torch.int64)) if how == "positional" else None
@@ -156,8 +173,10 @@ def test_the_code_holds_labels_lists_and_keywords(how, tmp_path):
     loop.save_pretrained(tmp_path / "head")
     studio = Studio(fbwrap.from_pretrained(tmp_path / "head", G), str(tmp_path / "head"))
     assert studio.takes_labels
+    monkeypatch.chdir(tmp_path)
     setting = Setting(seed=4, samples=3, label=2, strength=0.5, links=(1.0, 0.25), steps=2)
     scope = {"G": G}
+    assert str(tmp_path) not in studio.code(setting), "no path of the server"
     exec(studio.code(setting), scope)
     assert (studio._row(plots.pictures(scope["y"], (-1.0, 1.0)).detach()) == studio.view(setting).feedback).all()
 

@@ -178,6 +178,51 @@ def test_a_step_in_a_loop_of_ones_own():
         fal_step(loop, critic, latents(4), images(4), *optimizers)
 
 
+def test_steps_are_those_of_the_plain_formulation():
+    """Three steps written out in plain torch, with everything computed anew: the same losses and weights. The library
+    shares the generated batch between D and the head, and builds no graph before the first corrected layer."""
+    torch.manual_seed(0)
+    G, D = Deconv().eval().requires_grad_(False), patch()
+    loop = fbwrap.attach(G, D, [("main.5", "1")], module={"kind": "dual", "norm": "none"}, example=latents(2)).train()
+    for parameter in loop.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    module, plain_D, options = copy.deepcopy(loop.feedback[0]), copy.deepcopy(D), Options(loss="bce", r1_every=2)
+    batches = [(latents(4), images(4)) for _ in range(3)]
+    critic = Critic(D, loop.critic_input, loop.response)
+    optimizers = torch.optim.Adam(loop.parameters(), 1e-3), torch.optim.Adam(D.parameters(), 1e-3)
+    found = [afl_step(loop, critic, z, y, *optimizers, options, step) for step, (z, y) in enumerate(batches)]
+
+    softplus = nn.functional.softplus
+    mine = torch.optim.Adam(module.parameters(), 1e-3), torch.optim.Adam(plain_D.parameters(), 1e-3)
+
+    def corrected(z):
+        with torch.no_grad():
+            signal = plain_D[:2](G(z))
+        phi = G.main[:6](z)
+        return G.main[6:](phi + module(phi, nn.functional.interpolate(signal, phi.shape[2:], mode="nearest")))
+
+    for step, (z, y) in enumerate(batches):
+        player = softplus(-plain_D(corrected(z))).mean()
+        mine[0].zero_grad()
+        player.backward()
+        with torch.no_grad():
+            fake = corrected(z)
+        mine[0].step()
+        mine[1].zero_grad()
+        judged = softplus(-plain_D(y)).mean() + softplus(plain_D(fake)).mean()
+        total = judged
+        if step % 2 == 0:
+            x = y.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(plain_D(x).flatten(1).mean(1).sum(), x, create_graph=True)
+            total = judged + 2 * 0.5 * slope.flatten(1).square().sum(1).mean()
+        total.backward()
+        mine[1].step()
+        assert found[step] == pytest.approx({"player": float(player), "critic": float(judged)}, rel=1e-5)
+    for ours, theirs in ((loop.feedback[0], module), (D, plain_D)):
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("critic_steps", [1, 3])
 def test_d_sees_the_outputs_of_every_step(critic_steps):
     loop = fal_loop()

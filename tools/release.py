@@ -1,14 +1,17 @@
 """Prepare a release: the version and the changelog's section are written, sdist and wheel built, checked and tested.
 
-    python tools/release.py 0.1.0        (or: make release VERSION=0.1.0)
+    python tools/release.py 0.1.0 [--repository https://…]
+    make release VERSION=0.1.0 [FBWRAP_REPOSITORY=https://…]        (the same)
 
 Needs a clean checkout. The built files lie in dist/ afterwards, tested in empty environments (tests/published.py) and
-checked by twine. Publishing them is left to a person; the last lines say how. If anything fails, all files are as they
-were.
+checked by twine. The repository's address is said here alone: it goes into the package's metadata and CITATION.cff, and
+README's links and pictures, as they are built, lead there. Publishing is left to a person; the last lines say how. If
+anything fails, all files are as they were.
 """
 
 import argparse
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 VERSION, CHANGELOG, CITATION = ROOT / "fbwrap" / "version.py", ROOT / "CHANGELOG.md", ROOT / "CITATION.cff"
+README, SETUP = ROOT / "README.md", ROOT / "setup.cfg"  # these two change only while it is built
 UNRELEASED = "## Unreleased\n"
 
 
@@ -60,6 +64,39 @@ def with_version(text: str, version: str, date: str) -> str:
     return re.sub(r"^date-released: .*$", f"date-released: {date}", text, flags=re.MULTILINE)
 
 
+def with_links(readme: str, repository: str, version: str) -> str:
+    """README whose links and pictures work from anywhere.
+
+    Examples:
+        >>> with_links("![a](docs/a.png) [b](docs/b.md#c) [d](https://d)", "https://host/fbwrap", "0.1.0")
+        '![a](https://host/fbwrap/raw/v0.1.0/docs/a.png) [b](https://host/fbwrap/blob/v0.1.0/docs/b.md#c) [d](https://d)'
+    """
+
+    def absolute(found: re.Match[str]) -> str:
+        kind = "raw" if found[1] else "blob"
+        return f"{found[1]}[{found[2]}]({repository}/{kind}/v{version}/{found[3]})"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)]+)\)", absolute, readme)
+
+
+def with_addresses(setup: str, repository: str) -> str:
+    """setup.cfg with the project's addresses."""
+    urls = {
+        "Source": "",
+        "Documentation": "/tree/main/docs",
+        "Changelog": "/blob/main/CHANGELOG.md",
+        "Issues": "/issues",
+    }
+    lines = "\n".join(f"    {name} = {repository}{path}" for name, path in urls.items())
+    return setup.replace("[metadata]\n", f"[metadata]\nurl = {repository}\nproject_urls =\n{lines}\n", 1)
+
+
+def with_repository(citation: str, repository: str) -> str:
+    """CITATION.cff that says where the code is."""
+    citation = re.sub(r"^repository-code: .*\n", "", citation, flags=re.MULTILINE)
+    return citation.replace("type: software\n", f"type: software\nrepository-code: {repository}\n", 1)
+
+
 def run(*words: str) -> str:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -67,8 +104,11 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def prepare(version: str, date: str) -> list[Path]:
+def prepare(version: str, date: str, repository: str = "") -> list[Path]:
     """Write the version, build, check, test; the built files."""
+    repository = repository.rstrip("/")
+    if repository and not repository.startswith("https://"):
+        raise ReleaseError(f"{repository!r} is no address of a repository: write https://….")
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         raise ReleaseError(f"{version!r} is no version: write 0.1.0, or 0.2.0rc1.")
     if run("git", "status", "--porcelain").strip():
@@ -76,11 +116,15 @@ def prepare(version: str, date: str) -> list[Path]:
     dist = ROOT / "dist"
     if dist.exists() and any(dist.iterdir()):
         raise ReleaseError("dist/ is not empty: remove what lies there.")
-    before = {path: path.read_text() for path in (VERSION, CHANGELOG, CITATION)}
+    before = {path: path.read_text() for path in (VERSION, CHANGELOG, CITATION, README, SETUP)}
     try:
         CHANGELOG.write_text(released(before[CHANGELOG], version, date))
         for path in (VERSION, CITATION):
             path.write_text(with_version(before[path], version, date))
+        if repository:
+            CITATION.write_text(with_repository(CITATION.read_text(), repository))
+            README.write_text(with_links(before[README], repository, version))
+            SETUP.write_text(with_addresses(before[SETUP], repository))
         print(run(sys.executable, "tests/published.py", "constraints.txt", "--keep", str(dist)), end="")
         built = sorted(dist.iterdir())
         print(run(sys.executable, "-m", "twine", "check", "--strict", *map(str, built)), end="")
@@ -88,6 +132,8 @@ def prepare(version: str, date: str) -> list[Path]:
         for path, text in before.items():
             path.write_text(text)
         raise
+    for path in (README, SETUP):
+        path.write_text(before[path])
     return built
 
 
@@ -95,9 +141,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version")
     parser.add_argument("--date", default=datetime.datetime.now(tz=datetime.UTC).date().isoformat())
+    parser.add_argument("--repository", default=os.environ.get("FBWRAP_REPOSITORY", ""), help="its address")
     options = parser.parse_args()
+    if not options.repository:
+        print("No address of the repository: README's links will not work on a package's page. Pass --repository.")
     try:
-        built = prepare(options.version, options.date)
+        built = prepare(options.version, options.date, options.repository)
     except ReleaseError as error:
         sys.exit(f"No release: {error}")
     files = " ".join(str(path.relative_to(ROOT)) for path in built)

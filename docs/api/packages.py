@@ -1,4 +1,5 @@
-"""A hook of the site: fbwrap as it is installed, where ``fbwrap.recipes`` and ``fbwrap.adapters`` are its folders."""
+"""Hooks of the site: fbwrap as it is installed, where ``fbwrap.recipes`` and ``fbwrap.adapters`` are its folders; links
+of notebooks; the code of the examples."""
 
 import re
 import shutil
@@ -17,6 +18,22 @@ def on_page_content(html: str, page: Any, **_: object) -> str:
     if not page.file.src_uri.endswith(".ipynb"):
         return html
     return re.sub(r'href="(\.\./[\w/-]+)\.md(#[\w-]+)?"', r'href="../\1/\2"', html)
+
+
+def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
+    """Each example's code, folded away, at the end of its section."""
+    if page.file.src_uri != "examples.md":
+        return markdown
+
+    def with_code(section: str) -> str:
+        path = ROOT / "examples" / f"{section.partition(chr(10))[0]}.py"
+        if not path.is_file():
+            return section
+        code = "".join(f"    {line}".rstrip() + "\n" for line in path.read_text().splitlines())
+        return f'{section.rstrip()}\n\n??? example "examples/{path.name}"\n\n    ```python\n{code}    ```\n\n'
+
+    first, *sections = markdown.split("\n## ")
+    return "\n## ".join([first, *map(with_code, sections)])
 
 
 @event_priority(100)  # before mkdocstrings reads its paths

@@ -11,7 +11,7 @@ from torch import nn
 
 import fbwrap
 from fbwrap.app.digits import pretrained
-from fbwrap.app.page import build, theme
+from fbwrap.app.page import CSS, build, theme
 from fbwrap.app.studio import Studio
 
 HEAD = os.environ.get("FBWRAP_HEAD", "head")
@@ -28,4 +28,4 @@ def page():
 
 
 if __name__ == "__main__":
-    page().launch(theme=theme())
+    page().launch(theme=theme(), css=CSS)

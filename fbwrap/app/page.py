@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     import gradio as gr
 
 
+# on a phone the controls stand right below the comparison
+CSS = """
+@media (max-width: 700px) {
+  #pictures, #seen { display: contents; }
+  #controls { order: 1; }
+  #single { order: 2; }
+}
+"""
+
+
 class _Held(NamedTuple):
     """What is held as A, on whatever latents, class or input are shown."""
 
@@ -57,7 +67,7 @@ def serve(
     page = build(Studio(loop, head, span))
     _, address, _ = page.launch(
         server_name="127.0.0.1", server_port=port or _any_port(), share=False, quiet=True, prevent_thread_lock=True,
-        inbrowser=False, ssr_mode=False, theme=theme(), footer_links=[],
+        inbrowser=False, ssr_mode=False, theme=theme(), css=CSS, footer_links=[],
     )  # fmt: skip
     done = threading.Event()
     before = {each: signal.signal(each, lambda *_: done.set()) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -79,7 +89,7 @@ def build(studio: Studio) -> "gr.Blocks":
     folder = Path(studio.head)
     name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else studio.head
     with gr.Blocks(title=f"fbwrap · {name}", analytics_enabled=False) as page:
-        gr.Markdown(f"## {name}\nFeedback from D to G. Everything runs on this machine.")
+        gr.Markdown(f"## {name}\nFeedback from the discriminator D to the generator G.")
         controls, views = parts(studio)
         _connect(studio, page, controls, views)
     return page
@@ -99,7 +109,8 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
 
     start, setting = studio.start(), controls.setting()
     inputs = [controls.held, *setting]
-    seen = [views.compare, views.base, views.feedback, views.difference, views.status, views.answers, views.answered]
+    pictures = [views.pictures, views.compare, views.base, views.feedback, views.difference]
+    seen = [*pictures, views.status, views.answers, views.answered]
     for control in setting:
         control.change(  # type: ignore[attr-defined] # made by gradio at run time
             _with_first(shown), inputs, seen, show_progress="hidden", trigger_mode="always_last", queue=True
@@ -109,8 +120,10 @@ def _connect(studio: Studio, page: "gr.Blocks", controls: Controls, views: Views
     controls.again.click(lambda: random.randrange(1 << 20), None, controls.seed)  # noqa: S311
     controls.off.click(lambda: 0.0, None, controls.strength)
     controls.half.click(lambda: start.strength / 2, None, controls.strength)
-    saved = [start.strength, start.steps, *start.links]
-    controls.reset.click(lambda: saved, None, [controls.strength, controls.steps, *controls.links])
+    saved = [start.strength, start.steps, *start.links, *(True for _ in controls.switches)]
+    controls.reset.click(
+        lambda: saved, None, [controls.strength, controls.steps, *controls.links, *controls.switches]
+    )  # fmt: skip
     for control in (controls.strength, controls.steps, *controls.links):
         control.release(_seed, [controls.keep, controls.seed], controls.seed, show_progress="hidden")
     views.show.click(
@@ -149,14 +162,16 @@ def _with_first(work: Callable[[Any, Setting], object]) -> Callable[..., object]
 
 def _shown(studio: Studio, held: _Held | None, now: Setting) -> tuple[object, ...]:
     """The pictures of a setting, beside what is held."""
+    import gradio as gr
+
     if studio.takes_pictures and now.picture is None:
-        return None, None, None, None, "Upload a picture.", _filled(None), ""
+        return gr.update(visible=False), None, None, None, None, "Upload a picture.", _filled(None), ""
     view = studio.view(now)
     left = view.base if held is None else studio.view(replace(now, **held._asdict())).feedback
     responses, said = _stacked(view.responses)
-    why = said or "This head has only the part of D that feedback needs, so D's response is not known."
     pictures = ((left, view.feedback), view.base, view.feedback, view.difference)
-    return (*pictures, view.status, _filled(responses), why)
+    told = f"{said} · colours from {view.heat[0]:.3g} (red) to {view.heat[1]:.3g} (blue)"
+    return (gr.update(visible=True), *pictures, view.status, _filled(responses), told if said else studio.why_silent())
 
 
 def _filled(value: object) -> object:
@@ -177,10 +192,12 @@ def _seed(kept: bool, number: int) -> int:
 
 
 def _setting(*values: Any) -> Setting:
-    alpha, t, number, many, kind, image, seen, painted, *alphas = values
+    alpha, t, number, many, kind, image, seen, painted, *rest = values
+    alphas, switches = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    links = tuple(float(each) if on else 0.0 for each, on in zip(alphas, switches, strict=True))
     return Setting(
-        seed=int(number or 0), samples=int(many), label=int(kind or 0), strength=float(alpha),
-        links=tuple(map(float, alphas)), steps=int(t), picture=image, reference=seen, mask=_painted(painted),
+        seed=int(number or 0), samples=int(many), label=int(kind or 0), strength=float(alpha), links=links,
+        steps=int(t), picture=image, reference=seen, mask=_painted(painted),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Examples:
     >>> with gr.Blocks() as page:                                                    # doctest: +SKIP
     ...     controls, views = parts(studio)
 
-On a narrow screen the columns stand one below the other: the pictures, then the controls, then the tabs. What has
+On a narrow screen they stand one below the other: the comparison, the controls, the single pictures, the tabs. What has
 nothing to show yet is hidden.
 """
 
@@ -27,6 +27,7 @@ class Controls:
 
     strength: "gr.Slider"
     links: "list[gr.Slider]"
+    switches: "list[gr.Checkbox]"
     steps: "gr.Slider"
     seed: "gr.Number"
     samples: "gr.Slider"
@@ -48,13 +49,14 @@ class Controls:
     def setting(self) -> "list[gr.components.Component]":
         """Those that a setting is read from, in the order of the page's ``_setting``."""
         named = [self.strength, self.steps, self.seed, self.samples, self.label]
-        return [*named, self.picture, self.reference, self.mask, *self.links]
+        return [*named, self.picture, self.reference, self.mask, *self.links, *self.switches]
 
 
 @dataclass(frozen=True)
 class Views:
     """What is shown on the page."""
 
+    pictures: "gr.Column"
     caption: "gr.Markdown"
     compare: "gr.ImageSlider"
     base: "gr.Image"
@@ -80,6 +82,9 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
 
     with gr.Row():
         with gr.Column(scale=3, min_width=_WIDE, elem_id="pictures"):
+            picture = gr.Image(
+                label="G's input", type="numpy", visible=studio.takes_pictures, elem_id="picture", height=220
+            )  # fmt: skip
             seen = _pictures(studio)
         with gr.Column(scale=1, min_width=_NARROW, elem_id="controls"):
             fields = _fields(studio)
@@ -88,7 +93,7 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
             gr.Markdown("D's response to the samples, one row for each step. Red is fake, blue is real.")
             answers = _image("D's response", "responses")
             answered = gr.Markdown(elem_id="answered")
-        with gr.Tab("Strengths"):
+        with gr.Tab("Gallery"):
             show = gr.Button("Show these samples at several strengths", elem_id="show")
             gallery = _image("one row for each strength", "gallery", visible=False)
             strengths = gr.Markdown(elem_id="strengths")
@@ -114,7 +119,7 @@ def parts(studio: Studio) -> tuple[Controls, Views]:
                 as_head = gr.Button("A head with these strengths and steps", elem_id="ashead")
             code = gr.Code(language="python", label="code", elem_id="code", visible=False)
             file = gr.File(label="head", elem_id="file", visible=False)
-    everything: tuple[Any, ...] = (*fields, reference, mask, fetch, sampler, draw)
+    everything: tuple[Any, ...] = (*fields, picture, reference, mask, fetch, sampler, draw)
     tabs: tuple[Any, ...] = (answers, answered, show, gallery, strengths, sampled, noted, as_code, as_head, code, file)
     return Controls(*everything), Views(*seen, *tabs)
 
@@ -137,11 +142,6 @@ def caption_of(held: tuple[float, int] | None) -> str:
 def _pictures(studio: Studio) -> tuple[Any, ...]:
     import gradio as gr
 
-    caption = gr.Markdown(caption_of(None), elem_id="caption")
-    compare = gr.ImageSlider(
-        label="without and with feedback", show_label=False, type="numpy", format="png", interactive=False,
-        elem_id="compare", max_height=420, buttons=["fullscreen", "download"],
-    )  # fmt: skip
     full = studio.full_colour
     captions = (
         "Without feedback",
@@ -149,20 +149,26 @@ def _pictures(studio: Studio) -> tuple[Any, ...]:
         f"Difference: red is brighter, blue darker; full colour from ±{full:g} on",
     )
     shown = []
-    with gr.Row():
-        for name, said in zip(("base", "feedback", "difference"), captions, strict=True):
-            with gr.Column(min_width=200):
-                gr.Markdown(said)
-                shown.append(_image(said, name))
+    status = gr.Markdown(elem_id="status")
+    with gr.Column(visible=not studio.takes_pictures, elem_id="seen") as pictures:
+        caption = gr.Markdown(caption_of(None), elem_id="caption")
+        compare = gr.ImageSlider(
+            label="without and with feedback", show_label=False, type="numpy", format="png", interactive=False,
+            elem_id="compare", max_height=420, buttons=["fullscreen", "download"],
+        )  # fmt: skip
+        with gr.Row(elem_id="single"):
+            for name, said in zip(("base", "feedback", "difference"), captions, strict=True):
+                with gr.Column(min_width=200):
+                    gr.Markdown(said)
+                    shown.append(_image(said, name))
     base, feedback, difference = shown
-    return caption, compare, base, feedback, difference, gr.Markdown(elem_id="status")
+    return pictures, caption, compare, base, feedback, difference, status
 
 
 def _fields(studio: Studio) -> tuple[Any, ...]:
     import gradio as gr
 
     start, latent = studio.start(), not studio.takes_pictures
-    picture = gr.Image(label="G's input", type="numpy", visible=not latent, elem_id="picture", height=220)
     strength = gr.Slider(*_range(start.strength), start.strength, step=0.05, label="strength α", elem_id="strength")
     with gr.Row():
         off = gr.Button("Off", size="sm", elem_id="off", min_width=50)
@@ -182,14 +188,16 @@ def _fields(studio: Studio) -> tuple[Any, ...]:
         label = gr.Number(0, label="class", precision=0, minimum=0, visible=studio.takes_labels, elem_id="label")
     again = gr.Button("New latents", visible=latent, elem_id="again")
     keep = gr.Checkbox(True, label="keep these latents when a slider moves", visible=latent, elem_id="keep")
+    links, switches = [], []
     with gr.Accordion(f"Strength of each link ({len(studio.names)})", open=len(studio.names) <= 4, elem_id="linkbox"):
-        links = [
-            gr.Slider(*_range(alpha), alpha, step=0.05, label=name, elem_id=f"link{i}")
-            for i, (name, alpha) in enumerate(zip(studio.link_names(), start.links, strict=True))
-        ]
+        for i, (name, alpha) in enumerate(zip(studio.link_names(), start.links, strict=True)):
+            switches.append(gr.Checkbox(True, label=name, elem_id=f"on{i}"))
+            links.append(
+                gr.Slider(*_range(alpha), alpha, step=0.05, label="strength", show_label=False, elem_id=f"link{i}")
+            )
     if said := studio.about_latents():
         gr.Markdown(f"<small>{said}</small>")
-    return strength, links, steps, seed, samples, label, keep, again, off, half, reset, hold, held, picture
+    return strength, links, switches, steps, seed, samples, label, keep, again, off, half, reset, hold, held
 
 
 def _range(alpha: float) -> tuple[float, float]:

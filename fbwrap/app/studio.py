@@ -71,12 +71,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class View:
-    """Pictures of one setting."""
+    """Pictures of one setting; ``heat``: D's responses in the full red and in the full blue."""
 
     base: object
     feedback: object
     difference: object
     responses: list[tuple[Any, str]]
+    heat: tuple[float, float]
     status: str
 
 
@@ -151,7 +152,7 @@ class Studio:
         with self._lock:
             before = self._base(args, kwargs)
             rollout = self._rollout(setting, before, args, kwargs)
-            responses = self._responses(rollout)
+            responses, heat = self._responses(rollout)
         after = image_of(rollout.output)
         change = (plots.flat(after) - plots.flat(before)).mean(1, keepdim=True)
         most = float(change.abs().max())
@@ -159,7 +160,7 @@ class Studio:
         coloured = (0.5 + 0.5 * change / self.full_colour).clamp(0, 1)
         return View(
             self._row(plots.pictures(before, self.span)), self._row(plots.pictures(after, self.span)),
-            self._row(plots.coloured(coloured, plots.CHANGE)), responses, status,
+            self._row(plots.coloured(coloured, plots.CHANGE)), responses, heat, status,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -215,7 +216,8 @@ class Studio:
         named, critic = self.loop.facts.base, self.loop.discriminator is not None
         needs_critic = critic and not self.loop.facts.critic_spec
         networks = "load_pretrained" if named else "from_pretrained"
-        given = [repr(self.head), *([] if named else ["G"]), *(["D"] if needs_critic else [])]
+        head = Path(self.head).name if Path(self.head).is_dir() else self.head  # no path of this machine
+        given = [repr(head), *([] if named else ["G"]), *(["D"] if needs_critic else [])]
         lines = ["import torch, fbwrap", ""]
         if given[1:]:
             lines += [f"# {', '.join(given[1:])}: the networks of this head, their weights loaded"]
@@ -318,11 +320,21 @@ class Studio:
         held = held[..., None].repeat(3, -1) if held.ndim == 2 else held
         return from_bytes(held, channels, self.span).to(next(iter(self.loop.generator.parameters())).device)
 
-    def _responses(self, rollout: Any) -> list[tuple[object, str]]:
-        """D's response over each step's sample; a number where D gives no map; nothing without a whole D."""
+    def why_silent(self) -> str:
+        """Why there is no response of D to show."""
+        loop = self.loop
+        if loop.discriminator is None:
+            return "This head has no D: its modules look at the sample itself."
+        if loop.facts.critic_in_part:
+            return "This head has only the part of D that feedback needs, so D's response is not known."
+        return loop.facts.unclear_response or "D does not answer for each sample."
+
+    def _responses(self, rollout: Any) -> tuple[list[tuple[object, str]], tuple[float, float]]:
+        """D's response over each step's sample; a number where D gives no map; nothing without a whole D. And the
+        responses that are shown in the full colours."""
         answers = plots.answers_of(rollout)
         if not answers:
-            return []
+            return [], (0.0, 0.0)
         first = int(rollout.starts_from_zeros)
         layers, low, high = plots.with_heat(rollout.outputs[first:], answers[first:], self.span)
         found = []
@@ -331,7 +343,7 @@ class Studio:
             tint = plots.coloured((heat - low) / ((high - low) or 1.0), plots.HEAT)
             shown = self._row((1 - weight) * below + weight * tint)
             found.append((shown, f"t = {t}: {float(answers[t].float().mean()):.3g}"))
-        return found
+        return found, (float(low), float(high))
 
     def _row(self, samples: Tensor) -> object:
         """Samples side by side as one picture, small ones enlarged."""

@@ -59,7 +59,9 @@ def _build(
 def _facts(networks: Networks, observed: Observed, plan: ExecutionPlan) -> Facts:
     generator_trace, critic_trace, response = observed.generator_trace, observed.critic_trace, observed.response
     unclear = observed.unclear_response()
-    if unclear:
+    if said := getattr(observed.discriminator, "no_response", None):
+        unclear = str(said)
+    elif unclear:
         logger.warning("%s Feedback works without response=, but training and rollout.responses need it.", unclear)
     critic = None
     if observed.discriminator is not None and critic_trace is not None:

@@ -141,7 +141,8 @@ def _checked_and_attached(
     _check_base("generator", config["generator"], generator, strict, shipped=False)
     shipped = tensors.get(DISCRIMINATOR)
     if discriminator is not None and config["discriminator"] is not None:
-        _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
+        made = bool(config.get("critic_spec"))
+        _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped), made)
     if discriminator is None and config["discriminator"] is not None and config.get("critic_spec"):
         discriminator = _built(config, bare=bool(shipped)).to(device_of(unwrap(generator)))
         _check_base("discriminator", config["discriminator"], discriminator, strict, bool(shipped))
@@ -248,12 +249,19 @@ def _attached(
     return build_loop(request)
 
 
-def _check_base(what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool) -> None:
+def _check_base(
+    what: str, wanted: Mapping[str, Any], model: nn.Module, strict: bool, shipped: bool, made: bool = False
+) -> None:
     found = fingerprint(model, wanted.get("unused"), wanted.get("moving"))
     if found["structure"] != wanted.get("structure"):
         raise HeadError(
             f"This head is for another {what}: it was made for {wanted.get('class')}, and the layers of "
-            f"this {found['class']} have other names or shapes. Pass the {what} it was trained with."
+            f"this {found['class']} have other names or shapes. "
+            + (
+                f"Its {what} is made when it is loaded: leave it out."
+                if made
+                else f"Pass the {what} it was trained with."
+            )
         )
     if strict and not shipped and found["weights"] != wanted.get("weights"):
         raise HeadError(

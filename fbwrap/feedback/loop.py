@@ -32,7 +32,7 @@ from ..engine.locks import locked
 from ..engine.names import entry, modules_of, unwrap
 from ..engine.trace import Trace
 from ..engine.training_mode import training_mode
-from ..errors import DetachedError, HeadError, UnsupportedError
+from ..errors import CriticError, DetachedError, HeadError, UnsupportedError
 from .adjustable import Adjustable
 from .critic import CriticInput
 from .critic_runner import CriticCall, CriticRunner
@@ -426,6 +426,8 @@ class Loop(Adjustable):
                 "This head holds only the first layers of its D, so D's response is not known. Save the "
                 "trained loop again: save_pretrained(folder, discriminator='all')."
             )
+        if self.facts.unclear_response:
+            raise CriticError(self.facts.unclear_response)
 
     def _check_attached(self) -> None:
         if self._detached:

@@ -11,6 +11,7 @@ Examples:
     (torch.Size([5, 2]), 1.0)
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -249,6 +250,9 @@ class Sampler(ABC):
             self._forget()
             self._source.spent = 0.0
             yield
+            if self.calibration is not None:
+                told = {"calibration AUC": self.calibration.auc, "calibration error": self.calibration.error}
+                self.diagnostics |= {name: value for name, value in told.items() if math.isfinite(value)}
             if self.loop.plan.generator_flops > 0:
                 self.cost = self._source.spent / count
 

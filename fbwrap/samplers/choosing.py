@@ -37,8 +37,8 @@ class DRS(Sampler):
     is accepted with the probability σ(F). With γ = 0 that is exact rejection sampling.
 
     Args:
-        keep: the share of samples to keep; γ is chosen for it on the first samples. None: γ = 0; exact where d is, and
-            as slow as the largest ratio demands.
+        keep: the share of samples to keep; γ is chosen for it on the first samples, anew whenever d_M has risen. None:
+            γ = 0; exact where d is, and as slow as the largest ratio demands.
         burn_in: samples with which d_M and γ are found, once, before the first call; before each one where G is given
             what cannot be drawn (pictures beside its latent).
 
@@ -59,7 +59,7 @@ class DRS(Sampler):
             raise SettingError(f"burn_in={burn_in}: pass 2 or more samples.")
         self.keep, self.burn_in = keep, burn_in
         self._largest: float | None = None
-        self._gamma = 0.0
+        self._first_ratios = torch.zeros(0)  # of the burn-in
 
     def _prepare(self, inputs: Inputs | None = None, count: int = 0) -> None:
         super()._prepare(inputs, count)
@@ -67,10 +67,8 @@ class DRS(Sampler):
             return
         sizes = list(map(len, torch.arange(self.burn_in).split(self._batch)))
         responses = [self._judged(self._like_a_call(size, inputs, count), size)[2] for size in sizes]
-        ratios = torch.cat([self._log_ratios(response) for response in responses])
-        self._largest = float(ratios.max())
-        if self.keep is not None:
-            self._gamma = shift_for(self._raw(ratios, ratios.max()), self.keep)
+        self._first_ratios = torch.cat([self._log_ratios(response) for response in responses])
+        self._largest = float(self._first_ratios.max())
 
     def _log_ratios(self, response: Tensor) -> Tensor:
         return self._ratio(response).cpu().double()
@@ -79,17 +77,25 @@ class DRS(Sampler):
         below = ratios - largest
         return below - torch.log1p(-torch.exp(below - 1e-8))
 
+    def _gamma(self, largest: float) -> float:
+        """The shift with which the share ``keep`` of the first samples would be kept."""
+        if self.keep is None:
+            return 0.0
+        return shift_for(self._raw(self._first_ratios, torch.tensor(largest, dtype=torch.float64)), self.keep)
+
     def _accepted(self, response: Tensor) -> Tensor:
         """Which of a batch of samples are kept, (N,)."""
         ratios = self._log_ratios(response)
         largest = torch.cummax(ratios, 0).values.clamp(min=self._largest)
         self._largest = float(largest[-1])
-        kept = self._uniform(len(ratios)) <= torch.sigmoid(self._raw(ratios, largest) - self._gamma)
+        gammas = {value: self._gamma(value) for value in set(largest.tolist())}
+        gamma = torch.tensor([gammas[value] for value in largest.tolist()], dtype=torch.float64)
+        kept = self._uniform(len(ratios)) <= torch.sigmoid(self._raw(ratios, largest) - gamma)
         proposed = self.diagnostics.get("proposed", 0) + len(ratios)
         accepted = self.diagnostics.get("accepted", 0) + int(kept.sum())
         self.diagnostics |= {
-            "proposed": proposed, "accepted": accepted, "acceptance": accepted / proposed, "gamma": self._gamma,
-            "largest log ratio": self._largest,
+            "proposed": proposed, "accepted": accepted, "acceptance": accepted / proposed,
+            "gamma": gammas[self._largest], "largest log ratio": self._largest,
         }  # fmt: skip
         return kept
 
@@ -188,7 +194,7 @@ class MHGAN(Sampler):
         output, made_of, response = self._judged(inputs, count)
         held: Held = (output, made_of)
         now = self._ratio(response).cpu().double()
-        moves = 0
+        moves, unmoved = 0, torch.ones(count, dtype=torch.bool)
         real = self.calibration.real if self.calibration is not None else None
         if real is not None:
             begun = real[torch.randint(len(real), (count,), generator=self._generator)]
@@ -202,6 +208,7 @@ class MHGAN(Sampler):
             taken = self._uniform(count).log() <= fresh - now
             held, now = source.where(taken, (output, made_of), held), torch.where(taken, fresh, now)
             moves += int(taken.sum())
+            unmoved &= ~taken
             if real is not None:
                 taken = self._uniform(count).log() <= fresh - begun
                 held_from_real = source.where(taken, (output, made_of), held_from_real)
@@ -211,6 +218,7 @@ class MHGAN(Sampler):
             held = source.where(from_real, held_from_real, held)
             self._tally("stayed at a real sample", count - int(from_real.sum()), count)
         self._tally("acceptance", moves, count * max(self.length - 1, 1))
+        self._tally("chains that never moved", int(unmoved.sum()), count)
         return held[0], held[1]
 
 
@@ -237,10 +245,12 @@ class TopK(Sampler):
     def _refined(self, inputs: Inputs, count: int) -> Held:
         output, made_of, response = self._judged(inputs, count)
         held: Held = (output, made_of)
-        best = self._potential(response)
+        first = best = self._potential(response)
         for _ in range(self.of - 1):
             output, made_of, response = self._judged(self._source.redraw(inputs, count, self._generator), count)
             fresh = self._potential(response)
             better = fresh > best
             held, best = self._source.where(better, (output, made_of), held), torch.where(better, fresh, best)
+        self._tally("D's answer at first", float(first.cpu().double().sum()), count)
+        self._tally("D's answer at best", float(best.cpu().double().sum()), count)
         return held[0], held[1]

@@ -117,6 +117,7 @@ class Collaborative(Sampler):
                 offset = speed if offset is None else offset + speed
         self._tally("D's answer at first", float(first.cpu().double().sum()), count)
         self._tally("D's answer at best", float(best.cpu().double().sum()), count)
+        self.diagnostics["steps"] = self.steps
         return held, inputs
 
     def _loss_of(self, answer: Tensor) -> Tensor:

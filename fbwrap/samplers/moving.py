@@ -85,6 +85,7 @@ class LatentSampler(Sampler):
         way = joint_norm({path: z[path] - start[path] for path in z}, self._source.rows, len(before))
         for name, values in (("D's answer at first", before), ("D's answer at last", after), ("moved", way)):
             self._tally(name, float(values.detach().cpu().double().sum()), len(values))
+        self.diagnostics["steps"] = self.steps
 
 
 def joint_norm(parts: Moved, rows: Rows, count: int, offset: float = 0.0) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from fbwrap.engine.checks import check_loaded
 from fbwrap.engine.names import unwrap
 from fbwrap.engine.training_mode import training_mode
-from fbwrap.errors import SettingError
+from fbwrap.errors import FbwrapError, SettingError
 from fbwrap.feedback.latents import Latents, is_latents
 from fbwrap.files.atomic import atomic_write
 from fbwrap.heads.inputs import description_of, source_of
@@ -48,6 +48,7 @@ from .result import Chosen, Result, Row
 from .rounds import Score
 from .verdict import Verdict, judge
 from .ways import Way, chosen_ways, ways_for
+from .without_critic import without_critic
 
 logger = logging.getLogger("fbwrap")
 ROUND = 200  # steps between two comparisons
@@ -361,9 +362,14 @@ def _without_critic(alone: HeadRun | None, rows: list[Row]) -> tuple[FeedbackLoo
     if alone is None or over is None or over.high >= 1:
         return None, ""
     alone.loop.strength = alone.best.strength
-    return alone.loop, (
+    try:
+        loop = without_critic(alone.loop)
+    except FbwrapError as error:
+        logger.warning("The modules without D are saved with D, although it is never run: %s", error)
+        loop = alone.loop
+    return loop, (
         f" These modules are worth having without feedback, though: they are at {over} of the base's distance, and a "
-        f"sample costs {alone.loop.plan.cost:.2g} times G. They are in the folder {_ALONE}."
+        f"sample costs {loop.plan.cost:.2g} times G. They are in the folder {_ALONE}."
     )
 
 
@@ -396,7 +402,7 @@ def _save(result: Result, problem: Problem, folder: Path) -> None:
             "verdict": "better than G, without feedback",
             "why": result.why,
         }
-        result.without_critic.save_pretrained(folder / _ALONE, discriminator="all", trained_on=about)
+        result.without_critic.save_pretrained(folder / _ALONE, trained_on=about)
     elif (folder / _ALONE / "config.json").is_file():  # of an earlier fit in this folder
         shutil.rmtree(folder / _ALONE)
     write(result, problem, folder)
