@@ -3,19 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
+# only what is imported is compiled, and when it is: this halves the time
+PIP = $(BIN)/python -m pip install -q --no-compile
+
 # the packages as they are installed: fbwrap.recipes lies in ./recipes
 TYPES = rm -rf build && $(BIN)/python -m pip install -q --no-deps --target build/typed . && \
 	(cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fbwrap)
+
+LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check .
+# Chromium comes while packages are installed
+MAKEFLAGS += --jobs=2
 
 .PHONY: quickstart test lint types browser published release
 
 quickstart: $(VENV)/.done
 	$(BIN)/fbwrap quickstart
 
-# types are checked, and what is published is built, installed and tested, beside the tests of the checkout, which run in a
-# process for each core
-test: lint browser $(VENV)/.integration
-	{ $(TYPES) && $(BIN)/python tests/published.py constraints.txt --few; } > $(VENV)/published.log 2>&1 & job=$$!; \
+# lint and types are checked, and what is published is built, installed and tested, beside the tests of the checkout, which
+# run in a process for each core
+test: browser $(VENV)/.integration
+	{ $(LINT) && $(TYPES) && $(BIN)/python tests/published.py constraints.txt --few; } > $(VENV)/published.log 2>&1 & job=$$!; \
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=40; tests=$$?; \
 	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
 
@@ -25,12 +32,11 @@ published: $(VENV)/.done
 # everything but publishing: make release VERSION=0.1.0 FBWRAP_REPOSITORY=https://…
 release: $(VENV)/.done
 	@test -n "$(VERSION)" || { echo "Which version? make release VERSION=0.1.0"; exit 2; }
-	$(BIN)/python -m pip install -q twine
+	$(PIP) twine
 	$(BIN)/python tools/release.py $(VERSION)
 
 lint: $(VENV)/.done
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(LINT)
 
 # the packages are type-checked as they are installed: fbwrap.recipes lies in ./recipes
 types: $(VENV)/.done
@@ -46,14 +52,15 @@ browser:
 
 $(VENV)/.done: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	$(PIP) -c constraints.txt -e ".[test]"
 	touch $@
 
 # other people's packages, for the tests: old ones without the dependencies that they name and never import
-$(VENV)/.integration: $(VENV)/.done
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,integration]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchgan pytorch-pretrained-biggan lightweight-gan
+$(VENV)/.integration: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt -e ".[test,integration]"
+	$(PIP) -c constraints.txt --no-deps torchgan pytorch-pretrained-biggan lightweight-gan
 	if $(BIN)/python -c "import sys; sys.exit(sys.version_info >= (3, 13))"; then \
-		$(BIN)/python -m pip install -q -c constraints.txt --no-deps --no-build-isolation basicsr; \
+		$(PIP) -c constraints.txt --no-deps --no-build-isolation basicsr; \
 	else echo "basicsr does not build on this Python: its tests are skipped"; fi
-	touch $@
+	touch $(VENV)/.done $@

@@ -36,6 +36,7 @@ loop.detach()
 again = fbwrap.from_pretrained("head", G, D)
 assert torch.equal(again(z), G(z))
 """
+PIP = ("-m", "pip", "install", "-q", "--no-compile")
 FEW = ("test_import", "test_attach", "test_saving")
 BARE = "for name in ('accelerate', 'typer', 'matplotlib', 'PIL'):\n    assert name not in sys.modules, name\n"
 TRAIN = """
@@ -88,7 +89,7 @@ def main() -> None:
         python = empty(folder / "env")
 
         def install(extra: str = "") -> None:
-            run(python, "-m", "pip", "install", "-q", "-c", str(constraints), f"{wheel}{extra}", cwd=folder)
+            run(python, *PIP, "-c", str(constraints), f"{wheel}{extra}", cwd=folder)
 
         install()
         done("the wheel is installed, with the packages that it needs")
@@ -119,7 +120,7 @@ def main() -> None:
             size = (folder / "loop.onnx").stat().st_size / 2**20
             done(f"with onnx: exported ({size:.1f} MiB), run by ONNX Runtime without fbwrap and torch")
             other = empty(folder / "other")
-            run(other, "-m", "pip", "install", "-q", "-c", str(constraints), str(sdist), cwd=folder)
+            run(other, *PIP, "-c", str(constraints), str(sdist), cwd=folder)
             run(other, "-W", "error::ImportWarning", "-c", ATTACH + BARE, cwd=folder)
             done("the sdist in another empty environment: attached, saved, loaded")
         install("[test]")

@@ -243,6 +243,23 @@ def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
     assert rows == {"base", "head", "head, its D", *critics, *(f"head, {kind}" for kind in module.WAYS)}
 
 
+def test_a_head_is_rehearsed_on_a_hub_of_this_machine(hub, tmp_path, monkeypatch):
+    import rehearse
+
+    import fbwrap
+
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    torch.manual_seed(0)
+    G = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+    loop = fbwrap.attach(G, None, [fbwrap.Link("1", "image")], example=torch.randn(2, 3))
+    for parameter in loop.parameters():
+        nn.init.normal_(parameter)
+    loop.save_pretrained(tmp_path / "head", trained_on={"verdict": "publish"})
+    said = rehearse.rehearsed(hub, tmp_path / "head", "me/rehearsed", G, torch.randn(4, 3))
+    assert "publish; " in said
+    assert said.endswith("the same samples, bit for bit")
+
+
 def test_tables_from_end_to_end(tmp_path, monkeypatch, capsys):
     pytest.importorskip("ctgan")
     pytest.importorskip("sklearn")

@@ -109,6 +109,7 @@ def test_the_tutorial_from_start_to_end(tmp_path, request):
     try:
         for kind, code in blocks(ROOT / "docs" / "tutorial.md"):
             if kind == "python":
+                code = code.replace("steps=400", "steps=120")
                 if "fbwrap.fit(" in code:  # its 200 steps are those of examples/fit_a_head.py
                     code = shortened.PRELUDE + code.replace("steps=200", "steps=4")
                 (tmp_path / "block.py").write_text(code)

@@ -7,6 +7,7 @@ import torch
 from commandline import command
 
 import fbwrap
+from fbwrap.errors import SettingError
 
 
 def test_latents_of_sample_are_as_told_and_as_the_head_keeps_them(tmp_path, caplog):
@@ -193,6 +194,47 @@ def test_sample_calibrates_on_real_images(tmp_path):
     assert done.exit_code == 0, done.output
     assert "AUC" in done.output
     assert "stayed at a real sample" in done.output
+
+
+def test_classes_of_held_out_pictures_are_those_of_their_folders(tmp_path):
+    """D is called with the class of each picture; the folder tells it, by number or in order."""
+    from PIL import Image
+    from zoo import LabelCritic
+
+    from fbwrap.app.held_out import held_out
+
+    class ByClass(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.names, self.last = torch.nn.Embedding(3, 4), torch.nn.ConvTranspose2d(4, 1, 8)
+
+        def forward(self, z, y):
+            return self.last((z + self.names(y))[..., None, None]).tanh()
+
+    seen = []
+
+    class Watched(LabelCritic):
+        def forward(self, x, y):
+            seen.append((x.mean((1, 2, 3)).round(decimals=2), y))
+            return super().forward(x, y)
+
+    example = (torch.randn(2, 4), torch.tensor([0, 1]))
+    loop = fbwrap.attach(ByClass().eval(), Watched(), None, example=example, critic_input="output_and_label")
+    loop.latents = ["normal", "labels:0:2"]
+    for names in (("0", "1", "2"), ("a cat", "dog", "owl")):
+        root = tmp_path / names[0]
+        for place in range(24):
+            (root / names[place % 3]).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 100 * (place % 3)).save(root / names[place % 3] / f"{place}.png")
+        real, inputs = held_out(loop, root, (0.0, 1.0))
+        grey = real.mean((1, 2, 3))
+        assert torch.equal(inputs[1], (grey * 2.55).round().long()), "each picture's own class"
+        seen.clear()
+        fbwrap.calibrate(loop, real, inputs=inputs)
+        assert any(torch.equal((x * 2.55).round().long(), y) for x, y in seen)
+    (root / "flat.png").write_bytes((root / "dog" / "1.png").read_bytes())
+    with pytest.raises(SettingError, match="into a subfolder"):
+        held_out(loop, root, (0.0, 1.0))
 
 
 def test_sample_of_pictures_with_a_sampler(tmp_path):

@@ -57,10 +57,11 @@ class SamplerOptions:
         named = {} if self.keep is None else {"keep": self.keep}
         how = read_settings(self.sampler, named, self.settings or [])
         if self.real is not None:
-            from .study import real_images
+            from .held_out import held_out
 
-            real = real_images(loop, self.real, span)
-            how["calibration"] = fbwrap.calibrate(loop, real, feedback=how.get("feedback", True), seed=seed)
+            real, inputs = held_out(loop, self.real, span)
+            feedback = how.get("feedback", True)
+            how["calibration"] = fbwrap.calibrate(loop, real, inputs=inputs, feedback=feedback, seed=seed)
         try:
             return SAMPLERS[self.sampler](loop, seed=seed, loss=self.loss, **how)
         except SettingError as error:

@@ -21,12 +21,11 @@ from fbwrap.recipes.data import layouts, sources, voxels
 from fbwrap.recipes.metrics import Space, accuracy, features, inception, inception_score, quality
 from fbwrap.recipes.studies import maps
 from fbwrap.recipes.studies.samplers import samplers as sampler_study
-from fbwrap.samplers.source import Source
 
+from .held_out import held_out, some_of
 from .options import InputOptions, MeasureOptions, StudyOptions
 
 logger = logging.getLogger("fbwrap")
-REAL = 5000  # samples of a folder that D is calibrated on, at most
 Study = Callable[[FeedbackLoop, studies.Inputs, studies.Measure, InputOptions, StudyOptions], studies.Study]
 STUDIES: dict[str, Study] = {
     "strength": lambda loop, z, measure, inputs, how: studies.strength_sweep(loop, z, measure, **_at(how, "strengths")),
@@ -186,25 +185,7 @@ def _distances(space: Space, where: Path, packed: bool, inputs: InputOptions) ->
 
 
 def _some(held: sources.Source, most: int) -> Tensor:
-    """So many at random, always the same: the first ones of a folder may be all of one class."""
-    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:most]
-    return torch.stack([held[int(i)] for i in order])
-
-
-def real_images(loop: FeedbackLoop, folder: Path, span: tuple[float, float]) -> Tensor:
-    """Images of a folder at the size of the head's samples.
-
-    Raises:
-        SettingError: it is none, or G makes no images.
-    """
-    if not folder.is_dir():
-        raise SettingError(f"--real {folder}: there is no such folder.")
-    source = Source(loop, feedback=False)
-    made = image_of(source.made(source.example()))
-    if made.dim() != 4:
-        raise SettingError(f"G makes samples of the shape {tuple(made.shape[1:])}, and --real is a folder of images.")
-    channels, height, width = made.shape[1:]
-    return _some(sources.Images(folder, (height, width), channels=channels, value_range=span), REAL)
+    return torch.stack([held[at] for at in some_of(len(held), most)])
 
 
 def _classified(net: nn.Module, name: str, label: int | None) -> studies.Measure:
@@ -305,10 +286,12 @@ def samplers_of(
             "The study samplers draws G's inputs itself, so it needs a G that takes noise. Leave out --latent and "
             "--pairs."
         )
-    real = real_images(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else None
+    real, given = held_out(loop, how.calibrate_on, inputs.resolved_range) if how.calibrate_on else (None, None)
     only = [name.strip() for name in how.only.split(",")] if how.only else None
-    return sampler_study(loop, measure, real=real, loss=how.loss, count=inputs.samples, seed=inputs.seed, label=label,
-                         only=only)  # fmt: skip
+    return sampler_study(
+        loop, measure, real=real, inputs=given, loss=how.loss, count=inputs.samples, seed=inputs.seed, label=label,
+        only=only,
+    )  # fmt: skip
 
 
 def _of_d(row: Mapping[str, object]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 Examples:
     >>> rows = [{"step": 0, "frechet[nets.py:F]": 10.0}, {"step": 1, "frechet[nets.py:F]": 8.0}]
     >>> table = of_rows(rows, base=0)
-    >>> [column.header for column in table.columns], list(table.columns[1].cells), table.caption
+    >>> [column.header for column in table.columns], list(table.columns[1].cells), table.title
     (['step', 'frechet ↓'], ['10', '[bold]8[/bold] (-20 %)'], 'measured with nets.py:F')
 
 What is piped or read by a program is plain text (:class:`~fbwrap.app.command.Answer`); these are for people alone.
@@ -82,9 +82,9 @@ def under(shown: RenderableType, *lines: str) -> Group:
     return Group(shown, *(Text(f"\n{line}") for line in lines))
 
 
-def _table(caption: str | None) -> Table:
-    return Table(caption=escape(caption) if caption else None, caption_justify="left", box=None, pad_edge=False,
-                 header_style="underline")  # fmt: skip
+def _table(header: str | None) -> Table:
+    return Table(title=escape(header) if header else None, title_justify="left", title_style="", box=None,
+                 pad_edge=False, header_style="underline")  # fmt: skip
 
 
 def _better(key: str) -> int:
