@@ -2,8 +2,8 @@
 
     python benchmarks/rehearse.py --data DATA --weights WEIGHTS --out runs/fit --pairs wgangp_mnist voxels_bed
 
-``--out`` is that of ``benchmarks/fit.py``. Of each fit the head is taken, and the modules without D if there are any. The
-server (tests/hubserver.py) answers the requests of huggingface_hub, so nothing leaves this machine.
+``--out`` is that of ``benchmarks/fit.py``. Of each fit the head is taken, and the modules without D if there are any.
+The server (tests/hubserver.py) answers the requests of huggingface_hub, so nothing leaves this machine.
 """
 
 import argparse
