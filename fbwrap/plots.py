@@ -217,9 +217,14 @@ def voxels(cubes: object, threshold: float = 0.5, samples: int = 4, slices: int 
     if held.dim() != 4:
         raise SettingError(f"voxels needs cubes (N, C, X, Y, Z), not {tuple(image_of(cubes).shape)}.")
     figure = figure_class()(figsize=(1.5 * slices + 2.6, 2.2 * len(held)), layout="constrained")
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
     for row, cube in enumerate(held):
         axes: Any = figure.add_subplot(len(held), slices + 1, row * (slices + 1) + 1, projection="3d")
-        axes.voxels(cube.numpy() > threshold, shade=True)
+        faces = _surface(cube > threshold).numpy()
+        if len(faces):  # matplotlib's own ``voxels`` takes many times as long
+            axes.add_collection3d(Poly3DCollection(faces, facecolors="tab:blue", shade=True))
+        axes.set(**{f"{name}lim": (0, size) for name, size in zip("xyz", cube.shape, strict=True)})
         axes.set_axis_off()
         for place in range(slices):
             depth = (place + 1) * cube.shape[0] // (slices + 1)
@@ -228,6 +233,28 @@ def voxels(cubes: object, threshold: float = 0.5, samples: int = 4, slices: int 
             panel.set(xticks=[], yticks=[])
             panel.set_title(f"x = {depth}", fontsize=7)
     return figure
+
+
+def _surface(filled: Tensor) -> Tensor:
+    """The outer faces of voxels (X, Y, Z) of true and false: (faces, 4 corners, 3 coordinates).
+
+    Examples:
+        >>> _surface(torch.ones(1, 1, 2, dtype=torch.bool)).shape           # two cubes that share a face
+        torch.Size([10, 4, 3])
+    """
+    faces = []
+    padded = F.pad(filled.to(torch.uint8), (1, 1) * 3).bool()
+    for axis in range(3):
+        one, other = (axis + 1) % 3, (axis + 2) % 3
+        corners = torch.zeros(4, 3)
+        corners[[1, 2], one], corners[[2, 3], other] = 1.0, 1.0
+        for side in (0, 1):
+            bare = padded & ~padded.roll(1 if side == 0 else -1, axis)
+            at = bare[1:-1, 1:-1, 1:-1].nonzero().float()
+            at[:, axis] += side
+            order = corners if side else corners.flip(0)  # counter-clockwise, seen from outside
+            faces.append(at[:, None] + order)
+    return torch.cat(faces)
 
 
 def animation(

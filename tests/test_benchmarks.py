@@ -30,8 +30,8 @@ def data(tmp_path):
             for path, content in files:
                 target.writestr(path, content)
 
-    digits = {f"x_{part}": dice.integers(0, 256, (260, 28, 28), dtype=np.uint8) for part in ("train", "test")}
-    labels = {f"y_{part}": np.arange(260, dtype=np.uint8) % 10 for part in ("train", "test")}
+    digits = {f"x_{part}": dice.integers(0, 256, (120, 28, 28), dtype=np.uint8) for part in ("train", "test")}
+    labels = {f"y_{part}": np.arange(120, dtype=np.uint8) % 10 for part in ("train", "test")}
     np.savez(tmp_path / "fashion_mnist.npz", **digits, **labels)
     jpegs = {}
     for part in ("train", "test"):
@@ -79,7 +79,7 @@ def test_swiss_roll(monkeypatch, tmp_path, capsys):
 def test_images(monkeypatch, data, tmp_path):
     import images as module
 
-    monkeypatch.setattr(module, "SAMPLES", 60)
+    monkeypatch.setattr(module, "SAMPLES", 30)
     monkeypatch.setattr(module, "WARMUP", 2)
     for options in (module.BASE, module.PHASE_2, module.SNGAN):
         for name, value in (("recalibrate", 1), ("batch", 4), ("mixed_precision", "no")):
@@ -96,7 +96,7 @@ def test_images(monkeypatch, data, tmp_path):
 def test_cifar10(kind, links, monkeypatch, data, tmp_path):
     import cifar10 as module
 
-    monkeypatch.setattr(module, "SAMPLES", 60)
+    monkeypatch.setattr(module, "SAMPLES", 30)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
     monkeypatch.setitem(module.PHASE_2, "recalibrate", 1)
     monkeypatch.setitem(module.PHASE_2, "batch", 8)
@@ -154,8 +154,10 @@ def test_overlaps_of_voxels_by_hand():
 def test_voxels(monkeypatch, data, tmp_path):
     import voxels as module
 
-    monkeypatch.setattr(module, "SAMPLES", 70)
+    monkeypatch.setattr(module, "SAMPLES", 30)
     monkeypatch.setattr(module, "classifier", partial(module.classifier, steps=2))
+    for name, value in (("batch", 4), ("recalibrate", 1)):
+        monkeypatch.setitem(module.OPTIONS, name, value)
     words = ("--data", data, "--classes", "chair", "--steps", 2, 4, "--base-steps", 2, "--width", 2)
     run(
         module, monkeypatch, tmp_path / "small", *words, "--size", 16, "--mixed-precision", "bf16", "--rows", "VoxelGAN"
