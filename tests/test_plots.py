@@ -145,3 +145,15 @@ def test_the_scale_of_responses_is_that_of_the_samples_shown():
     figure = plots.response_overlay(outputs, answers, samples=4)
     heat = figure.axes[0].images[1]
     assert heat.get_clim()[1] < 1
+
+
+def test_the_reliability_diagram_draws_the_calibrations_curve(loop, tmp_path):
+    loop.latents = "normal"
+    real = torch.rand(120, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    calibration = fbwrap.calibrate(loop, real)
+    figure = plots.reliability(calibration)
+    curve = figure.axes[0].lines[-1]
+    assert list(curve.get_xdata()) == [p for p, *_ in calibration.curve]
+    assert list(curve.get_ydata()) == [share for _, share, _ in calibration.curve]
+    assert f"AUC {calibration.auc:.2f}" in figure.axes[0].get_title()
+    assert plots.save(figure, tmp_path / "reliability.png").stat().st_size > 1000
