@@ -23,7 +23,7 @@ quickstart: $(VENV)/.done
 # run in a process for each core
 test: browser $(VENV)/.integration
 	{ $(LINT) && $(TYPES) && $(BIN)/python tests/published.py constraints.txt --few; } > $(VENV)/published.log 2>&1 & job=$$!; \
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=40; tests=$$?; \
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=40; tests=$$?; \
 	wait $$job; published=$$?; cat $(VENV)/published.log; exit $$((tests | published))
 
 published: $(VENV)/.done

@@ -70,6 +70,15 @@ def pytest_addoption(parser):
     parser.addoption("--calls", type=int, default=60, help="calls in each thread (tests/test_threads.py)")
 
 
+# with several processes the longest files first, so that none of them runs alone at the end
+LONGEST = ("test_docs", "test_fit", "test_benchmarks", "test_app", "test_examples", "test_page", "test_adapters")
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 def pytest_terminal_summary(terminalreporter):
     from test_random_nets import ROLLOUTS
 

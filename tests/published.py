@@ -5,8 +5,8 @@
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
 attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's first
 lines run as they stand, and every command says what it does. The tests of the unpacked sdist, without the slow
-ones, run against the installed wheel: not with ``--quick``, and with ``--few`` those of a few files (all of them run
-in the checkout, too). With neither, the head of README's lines is exported (extra ``onnx``) and run by ONNX Runtime
+ones, run against the installed wheel: not with ``--quick``. With ``--few`` they are those of a few files (all of them run
+in the checkout, too), and README's lines train for fewer steps. With neither, the head of README's lines is exported (extra ``onnx``) and run by ONNX Runtime
 alone, and the sdist is installed in a second empty environment. Anything that fails ends the program with its output.
 Printed are the seconds of each step, and the sizes of the files. ``--keep``: a folder for both files.
 """
@@ -37,7 +37,14 @@ again = fbwrap.from_pretrained("head", G, D)
 assert torch.equal(again(z), G(z))
 """
 PIP = ("-m", "pip", "install", "-q", "--no-compile")
-FEW = ("test_import", "test_attach", "test_saving")
+FEW = ("test_import", "test_attach")
+HELP = """
+import sys
+from typer.testing import CliRunner
+from fbwrap.app.cli import app
+for command in sys.argv[1:]:
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+"""
 BARE = "for name in ('accelerate', 'typer', 'matplotlib', 'PIL'):\n    assert name not in sys.modules, name\n"
 TRAIN = """
 images = torch.randn(32, 3, 8, 8).tanh()
@@ -72,7 +79,7 @@ def empty(place: Path) -> str:
 
 
 def main() -> None:
-    constraints, quick = Path(sys.argv[1]).resolve(), "--quick" in sys.argv
+    constraints, quick, few = Path(sys.argv[1]).resolve(), "--quick" in sys.argv, "--few" in sys.argv
     kept = Path(sys.argv[sys.argv.index("--keep") + 1]).resolve() if "--keep" in sys.argv else None
     root, begun = Path(__file__).parent.parent, time.monotonic()
 
@@ -104,14 +111,13 @@ def main() -> None:
         commands = re.findall(r"^│ ([a-z]+(?:-[a-z]+)*) ", said, re.MULTILINE)
         if len(commands) < 8:
             sys.exit(f"No commands were found in:\n{said}")
-        for command in commands:
-            run(python, "-m", "fbwrap", command, "--help", cwd=folder)
-        readme = (root / "README.md").read_text()
-        run(python, "-c", readme.split("```python\n")[1].split("```")[0], cwd=folder)
+        run(python, "-c", HELP, *commands, cwd=folder)
+        lines = (root / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        run(python, "-c", lines.replace("steps=200", "steps=10") if few else lines, cwd=folder)
         done(f"with app: --help of {', '.join(commands)}; README's first lines run as they stand")
         if quick:
             return
-        if "--few" not in sys.argv:
+        if not few:
             install("[onnx]")
             (folder / "nets.py").write_text(NETWORKS)
             networks = ("-g", "nets.py:G", "-d", "nets.py:D")
@@ -123,11 +129,14 @@ def main() -> None:
             run(other, *PIP, "-c", str(constraints), str(sdist), cwd=folder)
             run(other, "-W", "error::ImportWarning", "-c", ATTACH + BARE, cwd=folder)
             done("the sdist in another empty environment: attached, saved, loaded")
-        install("[test]")
+        if few:  # what these tests need
+            run(python, *PIP, "-c", str(constraints), "pytest", "hypothesis", cwd=folder)
+        else:
+            install("[test]")
         with tarfile.open(sdist) as held:
             held.extractall(folder, filter="data")
         (source,) = (path for path in folder.iterdir() if path.name.startswith("fbwrap-") and path.is_dir())
-        chosen = [f"tests/{name}.py" for name in FEW] if "--few" in sys.argv else []
+        chosen = [f"tests/{name}.py" for name in FEW] if few else []
         run(str(folder / "env" / "bin" / "pytest"), "-m", "not slow", "-q", *chosen, cwd=source, PYTHONSAFEPATH="1")
         done("the sdist's own tests pass")
         if kept is not None:

@@ -65,7 +65,7 @@ def test_every_snippet_runs(page, tmp_path, monkeypatch, caplog):
     scope = networks()
     for kind, code in blocks(page):
         if kind == "python":
-            if page.stem == "README":  # tests/published.py runs it as it stands
+            if page.stem == "README":  # "make published" runs it as it stands
                 code = code.replace("steps=200", "steps=20")
             exec(compile(code, str(page), "exec"), scope)
             continue
@@ -109,7 +109,6 @@ def test_the_tutorial_from_start_to_end(tmp_path, request):
     try:
         for kind, code in blocks(ROOT / "docs" / "tutorial.md"):
             if kind == "python":
-                code = code.replace("steps=400", "steps=120")
                 if "fbwrap.fit(" in code:  # its 200 steps are those of examples/fit_a_head.py
                     code = shortened.PRELUDE + code.replace("steps=200", "steps=4")
                 (tmp_path / "block.py").write_text(code)

@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -367,6 +366,7 @@ def test_a_picture_is_uploaded_for_super_resolution(driver, tmp_path):
         page.wait(lambda: "Make it smaller" in page.driver.page_source, "too large a picture is refused in a sentence")
     finally:
         page.close()
+    assert page.process.returncode == 0, "Ctrl-C ends the page"
 
 
 def test_a_port_that_is_in_use_is_said():
@@ -383,11 +383,3 @@ def test_a_port_that_is_in_use_is_said():
     assert done.returncode == 1
     assert f"Port {port} is in use" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_ctrl_c_ends_the_page(driver):
-    page = Page(driver, FOLDER / "head", *NETWORKS)
-    page.one("#feedback img")
-    page.close()
-    assert page.process.returncode == 0
-    assert Path(FOLDER / "head" / "config.json").exists()
