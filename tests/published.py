@@ -4,11 +4,12 @@
 
 In an empty environment outside the repository, step by step: with nothing but the declared dependencies a loop is
 attached, run, saved and loaded; with the extra ``recipes`` it is trained for two steps; with ``app`` README's first
-lines run as they stand, and every command says what it does. The tests of the unpacked sdist, without the slow
-ones, run against the installed wheel: not with ``--quick``. With ``--few`` they are those of a few files (all of them run
-in the checkout, too), and README's lines train for fewer steps. With neither, the head of README's lines is exported (extra ``onnx``) and run by ONNX Runtime
-alone, and the sdist is installed in a second empty environment. Anything that fails ends the program with its output.
-Printed are the seconds of each step, and the sizes of the files. ``--keep``: a folder for both files.
+lines run as they stand, and every command says what it does. The tests of the unpacked sdist, without the slow ones,
+run against the installed wheel: not with ``--quick``. With ``--few`` they are those of a few files (all of them run in
+the checkout, too), and README's lines train for fewer steps. With neither, the head of README's lines is exported
+(extra ``onnx``) and run by ONNX Runtime alone, and the sdist is installed in a second empty environment. Anything that
+fails ends the program with its output. Printed are the seconds of each step, and the sizes of the files. ``--keep``: a
+folder for both files.
 """
 
 import os
