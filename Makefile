@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-# only what is imported is compiled, and when it is: this halves the time
+# only what is imported is compiled, by who imports it first: this halves the time
 PIP = $(BIN)/python -m pip install -q --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 # the packages as they are installed: fbwrap.recipes lies in ./recipes
 TYPES = rm -rf build && $(BIN)/python -m pip install -q --no-deps --target build/typed . && \

@@ -32,12 +32,13 @@ MODULES: dict[str, Any] = {
     "pyramid": "pyramid",
     "dual": "dual",
     "fpn, ratio 1": {"kind": "fpn", "ratio": 1},
+    "fpn, 2 convolutions": {"kind": "fpn", "convs": 2},
     "fpn": "fpn",
     "fpn, ratio 4": {"kind": "fpn", "ratio": 4},
     "light": "light",
 }
 BLIND = " on zeros"
-ROWS = [*MODULES, *(name + BLIND for name in ("pyramid", "fpn"))]
+ROWS = [*MODULES, *(name + BLIND for name in ("pyramid", "fpn", "fpn, 2 convolutions"))]
 BATCHES = (1, 16, 64)
 ROUND = 200
 

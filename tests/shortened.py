@@ -25,6 +25,7 @@ def shorten_fit(put=setattr, batch=8, rounds=2):
 
     options = HeadRun._options
     for module, name, value in (
+        (measure, "_GLANCE", 40), (measure, "_BRIEF", 80), (problem, "_DRAWN", 80),
         (fitting, "ROUND", rounds), (head_run, "WARMUP", 2), (problem, "_BATCH", (batch, batch)),
         (problem, "_FEWEST_SAMPLES", 40), (measure, "RESAMPLES", 5), (space, "_STEPS", 2), (controls, "_TIMED", 1),
         (controls, "_ROUNDS", 1), (HeadRun, "_options", lambda run: {**options(run), "recalibrate": 2}),

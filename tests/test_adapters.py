@@ -17,9 +17,15 @@ RESULTS: dict[str, set[str]] = {}
 ROWS: dict[str, dict[str, str]] = {}
 
 
-@pytest.fixture(params=FAMILIES, ids=list(FAMILIES))
+@pytest.fixture(scope="module", params=FAMILIES, ids=list(FAMILIES))
 def name(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def untouched(name):
+    """One loop for the checks that change nothing."""
+    return attached(name)
 
 
 def attached(name, **more):
@@ -82,10 +88,8 @@ def passed(name, request):
         RESULTS.setdefault(name, set()).add(check)
 
 
-def test_recognised(name, passed):
-    entry = FAMILIES[name]
-    held, _, critic = entry.build()
-    loop = fbwrap.attach(held, critic, **entry.options)
+def test_recognised(name, untouched, passed):
+    entry, loop = FAMILIES[name], untouched[2]
     facts = loop.facts.adapter
     assert (facts["generator"], facts["discriminator"]) == (entry.generator, entry.critic)
     if entry.links is not None:
@@ -93,8 +97,8 @@ def test_recognised(name, passed):
     ROWS[name] = row_of(entry, loop)
 
 
-def test_identity(name, passed):
-    net, _, loop, args = attached(name)
+def test_identity(untouched, passed):
+    net, _, loop, args = untouched
     assert equal(seeded(loop, *clone(args)), seeded(plain(net, loop), *clone(args)))
     assert equal(
         seeded(lambda *a: loop.rollout(*a, steps=0).output, *clone(args)), seeded(plain(net, loop), *clone(args))
@@ -171,9 +175,8 @@ def test_round_trip(name, passed, tmp_path):
     assert equal(seeded(again, *clone(args)), seeded(loop, *clone(args)))
 
 
-def test_cost(name, passed):
-    _, _, loop, _ = attached(name)
-    plan = loop.plan
+def test_cost(untouched, passed):
+    plan = untouched[2].plan
     assert "naive" in str(plan)
     for steps in (1, 2, 3):
         assert plan.generator_flops < plan.flops(steps) <= plan.flops(steps, naive=True)

@@ -71,9 +71,18 @@ def run(out, pause):
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an uninterrupted run ends with."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = run(folder, 0)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return torch.load(folder / "end.pt", weights_only=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, number):
-    whole = run(tmp_path / "whole", 0)
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, whole, number):
     process = run(tmp_path / "killed", 0.1)
     deadline = time.monotonic() + 120
     while not C.found(tmp_path / "killed") and time.monotonic() < deadline:
@@ -86,12 +95,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, number):
     if number != signal.SIGKILL:
         assert f"Interrupted after step {reached}: saved in" in said
     assert not (tmp_path / "killed" / "end.pt").exists()
-    for again in (run(tmp_path / "killed", 0), whole):
-        _, said = again.communicate()
-        assert again.returncode == 0, said
-    a, b = (torch.load(tmp_path / name / "end.pt", weights_only=True) for name in ("whole", "killed"))
-    assert a[2] == b[2] == 30
-    for one, two in zip(a[:2], b[:2], strict=True):
+    again = run(tmp_path / "killed", 0)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    resumed = torch.load(tmp_path / "killed" / "end.pt", weights_only=True)
+    assert whole[2] == resumed[2] == 30
+    for one, two in zip(whole[:2], resumed[:2], strict=True):
         assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
