@@ -2,12 +2,12 @@
 but for cvaegan_mnist, whose D is called with them.
 
     python benchmarks/fit.py --data DATA --weights WEIGHTS [--pairs wgangp_mnist] [--seeds 0 1 2]
-    python benchmarks/fit.py --data DATA --weights WEIGHTS --pairs voxels_bed
+    python benchmarks/fit.py --data DATA --weights WEIGHTS --pairs voxels_bed facades
 
 ``fit`` splits the training images by its seed, and chooses and judges by itself. What stands beside its verdict is
 measured here: the Fréchet distance of 10 000 samples to the data set's own test images, in the features of a classifier
-that learned from labels. ``fit`` has seen neither. Faces have no data here: samples of the same G stand in, a base that
-cannot be bettered, whose right verdict is "no gain".
+that learned from labels (of facades, the perceptual distance to the 100 validation pairs). ``fit`` has seen neither.
+Faces have no data here: samples of the same G stand in, a base that cannot be bettered, whose right verdict is "no gain".
 """
 
 import argparse
