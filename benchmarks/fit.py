@@ -7,7 +7,7 @@ but for cvaegan_mnist, whose D is called with them.
 ``fit`` splits the training images by its seed, and chooses and judges by itself. What stands beside its verdict is
 measured here: the Fréchet distance of 10 000 samples to the data set's own test images, in the features of a classifier
 that learned from labels (of facades, the perceptual distance to the 100 validation pairs). ``fit`` has seen neither.
-Faces have no data here: samples of the same G stand in, a base that cannot be bettered, whose right verdict is "no gain".
+Faces have no data here: samples of the same G stand in, a base that cannot be bettered: the right verdict is "no gain".
 """
 
 import argparse

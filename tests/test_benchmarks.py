@@ -245,6 +245,21 @@ def test_samplers_beside_a_head(monkeypatch, data, tmp_path):
     assert rows == {"base", "head", "head, its D", *critics, *(f"head, {kind}" for kind in module.WAYS)}
 
 
+def test_facades_are_measured_by_their_true_photographs(monkeypatch, data, tmp_path):
+    pytest.importorskip("torchmetrics")
+    import defaults
+    import pix2pix
+
+    monkeypatch.setattr(pix2pix, "WIDTH", 4)
+    monkeypatch.setattr(pix2pix, "segmenter", partial(pix2pix.segmenter, steps=2))
+    monkeypatch.setattr(defaults.Case._facades, "__defaults__", (1,))
+    case = defaults.Case("facades", data, data, tmp_path)
+    true = iter(pix2pix.facades(data / "facades.zip", "val", 128)[1])
+    assert case.distance(lambda x: next(true)[None]) == 0
+    assert case.distance(case.G) > 0
+    assert [len(part) for part in case.real] == [4, 4]
+
+
 def test_a_head_is_rehearsed_on_a_hub_of_this_machine(hub, tmp_path, monkeypatch):
     import rehearse
 
