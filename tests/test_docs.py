@@ -116,7 +116,7 @@ def test_the_tutorial_from_start_to_end(tmp_path, request):
             elif code.startswith("fbwrap ui"):
                 open_the_page(code, tmp_path, env, request)
             else:
-                said.append(shell(code, tmp_path, **env))
+                said.append(shell(code.replace("--samples 1500", "--samples 700"), tmp_path, **env))
         files = hub.repos["me/digits-feedback"].at("main")[1]
     finally:
         hub.close()
