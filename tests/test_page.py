@@ -252,6 +252,7 @@ def test_pictures_come_first_and_nothing_overlaps_or_is_empty(page, width, heigh
         if width > 1000:
             assert max(compare[2], single[2]) <= controls[0] + 1, "side by side"
             assert compare[3] <= single[1] + 1
+            assert controls[1] < height / 3
         else:
             assert compare[3] <= controls[1] + 1, "controls below the comparison"
             assert controls[3] <= single[1] + 1, "single pictures below the controls"

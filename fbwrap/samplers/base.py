@@ -215,6 +215,10 @@ class Sampler(ABC):
         self._sums[name] = (before + total, count + of)
         self.diagnostics[name] = (before + total) / (count + of)
 
+    def _tally_mean(self, name: str, values: Tensor) -> None:
+        """The same of a batch's values, one a sample."""
+        self._tally(name, float(values.detach().cpu().double().sum()), len(values))
+
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._generator).to(like)
 

@@ -60,6 +60,7 @@ class DRS(Sampler):
         self.keep, self.burn_in = keep, burn_in
         self._largest: float | None = None
         self._first_ratios = torch.zeros(0)  # of the burn-in
+        self._gammas: dict[float, float] = {}  # by d_M
 
     def _prepare(self, inputs: Inputs | None = None, count: int = 0) -> None:
         super()._prepare(inputs, count)
@@ -69,6 +70,7 @@ class DRS(Sampler):
         responses = [self._judged(self._like_a_call(size, inputs, count), size)[2] for size in sizes]
         self._first_ratios = torch.cat([self._log_ratios(response) for response in responses])
         self._largest = float(self._first_ratios.max())
+        self._gammas = {}
 
     def _log_ratios(self, response: Tensor) -> Tensor:
         return self._ratio(response).cpu().double()
@@ -81,21 +83,23 @@ class DRS(Sampler):
         """The shift with which the share ``keep`` of the first samples would be kept."""
         if self.keep is None:
             return 0.0
-        return shift_for(self._raw(self._first_ratios, torch.tensor(largest, dtype=torch.float64)), self.keep)
+        if largest not in self._gammas:
+            raw = self._raw(self._first_ratios, torch.tensor(largest, dtype=torch.float64))
+            self._gammas[largest] = shift_for(raw, self.keep)
+        return self._gammas[largest]
 
     def _accepted(self, response: Tensor) -> Tensor:
         """Which of a batch of samples are kept, (N,)."""
         ratios = self._log_ratios(response)
         largest = torch.cummax(ratios, 0).values.clamp(min=self._largest)
         self._largest = float(largest[-1])
-        gammas = {value: self._gamma(value) for value in set(largest.tolist())}
-        gamma = torch.tensor([gammas[value] for value in largest.tolist()], dtype=torch.float64)
+        gamma = torch.tensor([self._gamma(value) for value in largest.tolist()], dtype=torch.float64)
         kept = self._uniform(len(ratios)) <= torch.sigmoid(self._raw(ratios, largest) - gamma)
         proposed = self.diagnostics.get("proposed", 0) + len(ratios)
         accepted = self.diagnostics.get("accepted", 0) + int(kept.sum())
         self.diagnostics |= {
             "proposed": proposed, "accepted": accepted, "acceptance": accepted / proposed,
-            "gamma": gammas[self._largest], "largest log ratio": self._largest,
+            "gamma": float(gamma[-1]), "largest log ratio": self._largest,
         }  # fmt: skip
         return kept
 
@@ -251,6 +255,6 @@ class TopK(Sampler):
             fresh = self._potential(response)
             better = fresh > best
             held, best = self._source.where(better, (output, made_of), held), torch.where(better, fresh, best)
-        self._tally("D's answer at first", float(first.cpu().double().sum()), count)
-        self._tally("D's answer at best", float(best.cpu().double().sum()), count)
+        self._tally_mean("D's answer at first", first)
+        self._tally_mean("D's answer at best", best)
         return held[0], held[1]

@@ -115,8 +115,8 @@ class Collaborative(Sampler):
             if not last:
                 speed = self.momentum * speed + self.step_size * found
                 offset = speed if offset is None else offset + speed
-        self._tally("D's answer at first", float(first.cpu().double().sum()), count)
-        self._tally("D's answer at best", float(best.cpu().double().sum()), count)
+        self._tally_mean("D's answer at first", first)
+        self._tally_mean("D's answer at best", best)
         self.diagnostics["steps"] = self.steps
         return held, inputs
 

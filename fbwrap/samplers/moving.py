@@ -84,7 +84,7 @@ class LatentSampler(Sampler):
     def _note(self, before: Tensor, after: Tensor, z: Moved, start: Moved) -> None:
         way = joint_norm({path: z[path] - start[path] for path in z}, self._source.rows, len(before))
         for name, values in (("D's answer at first", before), ("D's answer at last", after), ("moved", way)):
-            self._tally(name, float(values.detach().cpu().double().sum()), len(values))
+            self._tally_mean(name, values)
         self.diagnostics["steps"] = self.steps
 
 
